@@ -1,0 +1,211 @@
+"""The command line: run, plan, status, evaluate, show."""
+
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pfit_ray import __version__, storage
+from pfit_ray.config import RunConfig, load_config
+from pfit_ray.errors import UserError
+from pfit_ray.layout import RunDirectory
+
+EXIT_FAILED = 1
+EXIT_MISTAKE = 2
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="pfit-ray",
+    help="Turn photographs with image-level labels into pixel labels, and train a segmentation network on them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+ConfigArgument = Annotated[str, typer.Argument(help="YAML file of the run, a path or a URL.", show_default=False)]
+OverridesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE]...",
+        help="Config fields to change, such as data.root=photos or cam.flip=false.",
+        show_default=False,
+    ),
+]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run directory (a config's output).")]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Ray cluster to join, such as auto or 10.0.0.1:6379. Without it the variable RAY_ADDRESS counts, and "
+        "without that Ray starts on this machine.",
+    ),
+]
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Keep Ray's own messages.")]
+
+
+@app.command()
+def run(
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    address: AddressOption = None,
+    redo: Annotated[
+        str | None,
+        typer.Option(
+            help="Forget a step and all that follow, then run: data, classifier, seeds, affinitynet, labels, "
+            "deeplab or predict.",
+        ),
+    ] = None,
+    verbose: VerboseOption = False,
+) -> None:
+    """Run a config from photographs to labels, networks and scores.
+
+    What is finished is not done again: after a crash or a Ctrl-C, the same command goes on where it stopped.
+    Results go to the config's output: per pass a folder of Parquet tables and of PNG shards.
+    """
+    from pfit_ray.freshness import REDO_FROM, forget
+    from pfit_ray.progress import Progress
+    from pfit_ray.runner import Runner
+
+    loaded = load_config(config, overrides or [])
+    runner = Runner(loaded, Progress(out))
+    if redo is not None:
+        if redo not in REDO_FROM:
+            raise UserError(f"--redo {redo}: no such step; choose from {', '.join(REDO_FROM)}")
+        forget(runner.run_directory, redo)
+    outcome = runner.run(address, verbose)
+    if not outcome.worked:
+        out.print(f"Nothing to do: {outcome.run.root} is finished. Use --redo STEP to compute a step again.")
+    _print_outcome(loaded, outcome.run, outcome.counts, outcome.metrics)
+
+
+@app.command()
+def plan(config: ConfigArgument, overrides: OverridesArgument = None) -> None:
+    """Show what a run would do and how far it is, without doing anything."""
+    from pfit_ray.plan import describe_plan
+
+    loaded = load_config(config, overrides or [])
+    for line in describe_plan(loaded):
+        out.print(line, markup=False, soft_wrap=True)
+
+
+@app.command()
+def status(run: RunArgument) -> None:
+    """Show how far a run is: images done and failed per pass, their rate, and the reasons of failures."""
+    from pfit_ray.status import describe_status
+
+    directory, _ = _open_run(run)
+    for line in describe_status(directory):
+        out.print(line, markup=False, soft_wrap=True)
+
+
+@app.command()
+def evaluate(run: RunArgument, address: AddressOption = None, verbose: VerboseOption = False) -> None:
+    """Score a run's maps, pseudo labels and predictions against ground truth."""
+    from pfit_ray.evaluation import evaluate_run
+    from pfit_ray.session import ray_session
+
+    directory, config = _open_run(run)
+    with ray_session(address, config.resources, verbose):
+        metrics = evaluate_run(config, directory)
+    directory.write_json(metrics, "evaluation.json")
+    if not metrics:
+        raise UserError(f"evaluate: no image of {directory.root} has ground truth; set data.masks, or use source voc")
+    _print_scores(config, metrics)
+
+
+@app.command()
+def show(
+    run: RunArgument,
+    image_id: Annotated[str, typer.Argument(help="The image, as in the run's tables.", show_default=False)],
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", help="Where the PNG goes; by default RUN/sheets/IMAGE_ID.png."),
+    ] = None,
+) -> None:
+    """Draw everything that a run knows of one image on one contact sheet."""
+    from pfit_ray.show import contact_sheet, sheet_url
+
+    directory, config = _open_run(run)
+    sheet = contact_sheet(config, directory, image_id)
+    url = output or sheet_url(directory, image_id)
+    storage.write_bytes(url, sheet)
+    out.print(url, soft_wrap=True)
+
+
+@app.callback(invoke_without_command=True)
+def _main(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
+) -> None:
+    if version:
+        out.print(__version__)
+        raise typer.Exit
+
+
+def main() -> NoReturn:
+    """Entry point: a user's mistake is one sentence and exit code 2, a failed run 1, an interruption 130."""
+    from pfit_ray.failures import RunFailedError
+
+    try:
+        app(standalone_mode=True)
+    except UserError as error:
+        err.print(str(error), markup=False, soft_wrap=True)
+        sys.exit(EXIT_MISTAKE)
+    except RunFailedError as error:
+        err.print(str(error), markup=False, soft_wrap=True)
+        sys.exit(EXIT_FAILED)
+    except KeyboardInterrupt:
+        err.print("Interrupted. Finished shards and epochs are kept: the same command goes on from there.")
+        sys.exit(EXIT_INTERRUPTED)
+    sys.exit(0)
+
+
+def _open_run(url: str) -> tuple[RunDirectory, RunConfig]:
+    directory = RunDirectory(storage.absolute(url))
+    config = directory.url("config.yaml")
+    if not storage.exists(config):
+        raise UserError(f"{url} is not a run directory: it has no config.yaml; give the output of a run")
+    return directory, load_config(config)
+
+
+def _print_outcome(
+    config: RunConfig, run: RunDirectory, counts: dict[str, tuple[int, int]], metrics: dict[str, object]
+) -> None:
+    for name, (ok, failed) in counts.items():
+        out.print(f"pass {name}: {ok} ok + {failed} failed = {ok + failed} images")
+        if failed:
+            out.print(f"  reasons: {run.url(name, 'failures')}", soft_wrap=True)
+    if metrics:
+        _print_scores(config, metrics)
+    out.print(f"Results: {run.root}", soft_wrap=True)
+    out.print(f"Contact sheets: {run.url('sheets')}", soft_wrap=True)
+
+
+def _print_scores(config: RunConfig, metrics: dict[str, object]) -> None:
+    table = Table("map", "images", "threshold", "mIoU %", "FP", "FN", title="Scores against ground truth")
+    for name, numbers in metrics.items():
+        if isinstance(numbers, dict):
+            level = numbers.get("threshold")
+            table.add_row(
+                name,
+                str(numbers["images"]),
+                "" if level is None else f"{level:g} (best)",
+                _percent(numbers["miou"]),
+                f"{numbers['fp']:.3f}",
+                f"{numbers['fn']:.3f}",
+            )
+    out.print(table)
+    out.print(
+        f"mIoU over background and the classes that occur; fidelity {config.fidelity}; "
+        f"walk from {config.walk.source}; label CRF t={config.pseudo_label.crf.iterations}, "
+        f"prediction CRF t={config.predict.crf.iterations}"
+    )
+    problems = metrics.get("problems")
+    if isinstance(problems, list):
+        out.print(f"{len(problems)} masks could not be used; the first: {problems[0]}")
+
+
+def _percent(value: object) -> str:
+    return "-" if value is None else f"{float(str(value)) * 100:.2f}"

@@ -1,0 +1,28 @@
+"""The base of every config section and the helper that declares a number with its range and unit."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
+
+
+class Section(BaseModel):
+    """One section of a run's config: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+
+def option(default: Any, text: str, *, unit: str | None = None, **bounds: Any) -> Any:
+    """Declare a config field.
+
+    Args:
+        default: its default; `...` makes it required.
+        text: one sentence that says what it does.
+        unit: unit of a number, such as "pixels".
+        **bounds: pydantic's limits: `ge`, `gt`, `le`, `lt`, `min_length`, `max_length`.
+
+    Returns:
+        The pydantic field.
+    """
+    extra: JsonDict | None = {"unit": unit} if unit else None
+    return Field(default, description=text, json_schema_extra=extra, **bounds)

@@ -1,0 +1,139 @@
+"""From a YAML file and `key=value` overrides to a validated run, or to one sentence of what is wrong."""
+
+import difflib
+import io
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, get_args
+
+import fsspec
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from pfit_ray.config.run import RunConfig
+from pfit_ray.errors import UserError
+
+_PLAIN_WORDS = {
+    r"^input should": "it should",
+    r"^tuple should": "it should",
+    r"valid tuple": "list",
+    r"valid dictionary or instance of \w+": "mapping of fields",
+    r" after validation, not \d+": "",
+    r", unable to (parse|interpret).*": "",
+}
+
+
+def load_config(url: str, overrides: Iterable[str] = ()) -> RunConfig:
+    """Read and validate a run's config.
+
+    Args:
+        url: path or URL of the YAML file.
+        overrides: `key=value` strings; the key is a dotted path, the value is YAML.
+
+    Returns:
+        The validated config.
+
+    Raises:
+        UserError: in one sentence: the file, field or value that is wrong, and what is allowed.
+    """
+    try:
+        with fsspec.open(url, "rt", encoding="utf-8") as file:
+            document = yaml.safe_load(file)
+    except FileNotFoundError as error:
+        raise UserError(f"config: there is no file {url!r}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"config: {url} is not valid YAML: {' '.join(str(error).split())}") from error
+    except (OSError, ValueError, ImportError) as error:
+        raise UserError(f"config: {url} cannot be read: {error}") from error
+    if not isinstance(document, dict):
+        raise UserError(f"config: {url} must hold a mapping of fields, such as 'output: runs/mine'")
+    for override in overrides:
+        _apply(document, override)
+    return validate(document)
+
+
+def validate(document: Mapping[str, Any]) -> RunConfig:
+    """Validate a config given as nested mappings; raises UserError like `load_config`."""
+    try:
+        return RunConfig.model_validate(document)
+    except ValidationError as error:
+        raise UserError(_sentence(error.errors()[0])) from error
+
+
+def resolved_yaml(config: RunConfig) -> str:
+    """The config with every field spelled out, as YAML."""
+    stream = io.StringIO()
+    yaml.safe_dump(config.model_dump(mode="json"), stream, sort_keys=False, allow_unicode=True)
+    return stream.getvalue()
+
+
+def _apply(document: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise UserError(f"config: override {override!r} must have the form key=value, such as cam.flip=false")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"config: the value of override {override!r} is not valid YAML") from error
+    *parents, leaf = key.split(".")
+    node = document
+    for part in parents:
+        child = node.setdefault(part, {})
+        if child is None:
+            child = node[part] = {}
+        if not isinstance(child, dict):
+            raise UserError(f"config: override {override!r} goes below {part!r}, which is a value, not a section")
+        node = child
+    node[leaf] = value
+
+
+def _sentence(error: ErrorDetails) -> str:
+    path = [str(part) for part in error["loc"]]
+    field = ".".join(path)
+    if error["type"] == "extra_forbidden":
+        near = _nearest(path)
+        hint = f" (did you mean {near!r}?)" if near else ""
+        return f"config: unknown key {field!r}{hint}"
+    if error["type"] == "missing":
+        return f"config: {field!r} is required but missing"
+    message = error["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    if error["type"] == "value_error":
+        return f"config: {field + ': ' if field else ''}{message}"
+    for words, plain in _PLAIN_WORDS.items():
+        message = re.sub(words, plain, message)
+    return f"config: {field!r} is {error['input']!r}; {message}"
+
+
+def _nearest(path: list[str]) -> str | None:
+    """The valid name nearest to an unknown key: among its siblings first, then among all fields."""
+    section: type[BaseModel] | None = RunConfig
+    for part in path[:-1]:
+        section = _section(section, part) if section else None
+    siblings = list(section.model_fields) if section else []
+    near = difflib.get_close_matches(path[-1], siblings, n=1, cutoff=0.6)
+    if near:
+        return ".".join([*path[:-1], near[0]])
+    everywhere = [name for name in _all_fields(RunConfig) if name.rpartition(".")[2] == path[-1]]
+    return everywhere[0] if everywhere else None
+
+
+def _section(section: type[BaseModel], name: str) -> type[BaseModel] | None:
+    field = section.model_fields.get(name)
+    if field is None:
+        return None
+    for candidate in (field.annotation, *get_args(field.annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None
+
+
+def _all_fields(section: type[BaseModel], prefix: str = "") -> list[str]:
+    names = []
+    for name in section.model_fields:
+        names.append(prefix + name)
+        child = _section(section, name)
+        if child is not None:
+            names.extend(_all_fields(child, f"{prefix}{name}."))
+    return names

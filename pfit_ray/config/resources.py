@@ -1,0 +1,40 @@
+"""Config of where the stages run and what they may use."""
+
+from pfit_ray.config.base import Section, option
+
+
+class StageResources(Section):
+    """What one worker of a stage takes."""
+
+    cpus: float = option(1.0, "CPUs of one worker.", gt=0.0)
+    gpus: float | None = option(
+        None, "GPUs of one worker; null takes one where the cluster has GPUs and none elsewhere.", ge=0.0
+    )
+    workers: int | None = option(None, "Upper bound of the workers; null lets Ray use what is free.", ge=1)
+    threads: int = option(1, "Threads of one worker.", ge=1, le=64)
+
+
+class TrainResources(Section):
+    """What a training takes."""
+
+    workers: int = option(1, "Number of data-parallel workers.", ge=1)
+    cpus_per_worker: float | None = option(
+        None, "CPUs of one worker; null takes all of a node that has no GPU, else 1.", gt=0.0
+    )
+    gpus_per_worker: float | None = option(
+        None, "GPUs of one worker; null takes one where the cluster has GPUs and none elsewhere.", ge=0.0
+    )
+    loader_threads: int = option(2, "Threads of one worker that decode and augment images.", ge=0, le=64)
+    max_failures: int = option(3, "Restarts after the loss of a worker.", ge=0)
+
+
+class ResourcesConfig(Section):
+    """Resources by kind of stage."""
+
+    fetch: StageResources = option(StageResources(cpus=0.25, gpus=0.0), "Reading image bytes.")
+    network: StageResources = option(StageResources(), "CAM, edge and segmentation networks, in actors.")
+    cpu: StageResources = option(StageResources(gpus=0.0), "Regions, masks, CRF and the writing, in tasks.")
+    train: TrainResources = option(TrainResources(), "Trainings.")
+    object_store_mb: int | None = option(
+        None, "Size of the object store of a local Ray; null takes Ray's default.", unit="MiB", ge=80
+    )

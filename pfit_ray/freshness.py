@@ -1,0 +1,114 @@
+"""What each step of a run depends on, so that a changed config never mixes with finished results."""
+
+from typing import Any
+
+from pfit_ray import storage
+from pfit_ray.config import RunConfig
+from pfit_ray.errors import UserError
+from pfit_ray.layout import RunDirectory
+
+_SOURCE = (
+    "data.source",
+    "data.root",
+    "data.classes",
+    "data.labels",
+    "data.masks",
+    "data.unknown_classes",
+    "data.sbd_lists",
+    "shard_size",
+)
+
+STEP_FIELDS: dict[str, tuple[str, ...]] = {
+    "manifest-train": (*_SOURCE, "data.train", "data.score"),
+    "manifest-classifier": (*_SOURCE, "data.classifier"),
+    "classifier": ("seed", "classifier"),
+    "seeds": ("fidelity", "images", "predicted_labels", "cam", "regions", "fit", "affinity_label"),
+    "affinitynet": ("seed", "affinitynet"),
+    "labels": ("fidelity", "walk", "pseudo_label"),
+    "deeplab": ("seed", "deeplab"),
+    "manifest-predict": (*_SOURCE, "data.predict"),
+    "predict": ("fidelity", "predict"),
+}
+"""Config fields, or whole sections, that decide a step's result, besides those of the steps before it."""
+
+STEP_FILES: dict[str, tuple[tuple[str, ...], ...]] = {
+    "manifest-train": (("manifest", "train"), ("manifest", "train.json")),
+    "manifest-classifier": (("manifest", "classifier"), ("manifest", "classifier.json")),
+    "classifier": (("train", "classifier"), ("checkpoints", "classifier.safetensors")),
+    "seeds": (("seeds",),),
+    "affinitynet": (("train", "affinitynet"), ("checkpoints", "affinitynet.safetensors")),
+    "labels": (("labels",),),
+    "deeplab": (("train", "deeplab"), ("checkpoints", "deeplab.safetensors")),
+    "manifest-predict": (("manifest", "predict"), ("manifest", "predict.json")),
+    "predict": (("predict",),),
+}
+"""What a step leaves in the run directory."""
+
+REDO_FROM = {
+    "data": "manifest-train",
+    "classifier": "manifest-classifier",
+    "seeds": "seeds",
+    "affinitynet": "affinitynet",
+    "labels": "labels",
+    "deeplab": "deeplab",
+    "predict": "manifest-predict",
+}
+"""First step that `--redo WORD` forgets; all later ones go with it."""
+
+
+def begin_step(run: RunDirectory, config: RunConfig, step: str) -> None:
+    """Record the fields that a step depends on, before its first result."""
+    run.write_json(_fields(config, step), "steps", f"{step}.json")
+
+
+def check_fresh(run: RunDirectory, config: RunConfig) -> None:
+    """Compare the config with what the steps of this run directory were computed with.
+
+    Raises:
+        UserError: names the first field that differs and what to do.
+    """
+    for step in STEP_FIELDS:
+        recorded = run.read_json("steps", f"{step}.json")
+        if recorded is None:
+            continue
+        now = _fields(config, step)
+        for name in sorted(recorded.keys() | now.keys()):
+            if recorded.get(name) != now.get(name):
+                redo = next(word for word, first in reversed(REDO_FROM.items()) if _reaches(first, step))
+                raise UserError(
+                    f"config: {name!r} was {recorded.get(name)!r} when {step} was computed in {run.root} and is "
+                    f"now {now.get(name)!r}; set it back, choose another output, or add --redo {redo}"
+                )
+
+
+def forget(run: RunDirectory, word: str) -> None:
+    """Remove a step and all that follow from it: see `REDO_FROM`."""
+    steps = list(STEP_FIELDS)
+    for step in steps[steps.index(REDO_FROM[word]) :]:
+        for parts in STEP_FILES[step]:
+            storage.remove(run.url(*parts))
+        storage.remove(run.url("steps", f"{step}.json"))
+
+
+def _reaches(first: str, step: str) -> bool:
+    steps = list(STEP_FIELDS)
+    return steps.index(first) <= steps.index(step)
+
+
+def _fields(config: RunConfig, step: str) -> dict[str, Any]:
+    document = config.model_dump(mode="json")
+    result: dict[str, Any] = {}
+    for name in STEP_FIELDS[step]:
+        value = document
+        for part in name.split("."):
+            value = value[part]
+        _flatten(name, value, result)
+    return result
+
+
+def _flatten(name: str, value: Any, into: dict[str, Any]) -> None:
+    if isinstance(value, dict):
+        for key, child in value.items():
+            _flatten(f"{name}.{key}", child, into)
+    else:
+        into[name] = value

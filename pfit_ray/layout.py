@@ -1,0 +1,68 @@
+"""Where everything lies in a run directory."""
+
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pfit_ray import storage
+
+Network = Literal["classifier", "affinitynet", "deeplab"]
+NETWORKS: tuple[Network, ...] = ("classifier", "affinitynet", "deeplab")
+
+LABEL_COLUMN = {"seeds": "affinity_label", "labels": "pseudo_label", "predict": "prediction"}
+"""The label map that each pass puts into PNG shards."""
+
+IMAGE_SET = {"seeds": "train", "labels": "train", "predict": "predict"}
+"""The manifest that each pass works on."""
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """URLs of a run's files; `root` is a folder or any URL that fsspec opens."""
+
+    root: str
+
+    def url(self, *parts: str) -> str:
+        """URL of something below the root."""
+        return storage.join(self.root, *parts)
+
+    def rows(self, name: str, shard: int) -> str:
+        """Parquet file with the good rows of one shard of a pass."""
+        return self.url(name, "rows", f"{shard:05d}.parquet")
+
+    def failures(self, name: str, shard: int) -> str:
+        """Parquet file with the failed rows of one shard of a pass."""
+        return self.url(name, "failures", f"{shard:05d}.parquet")
+
+    def labels(self, name: str, shard: int) -> str:
+        """PNG shard: a tar file with the label maps of one shard of a pass."""
+        return self.url(name, f"{LABEL_COLUMN[name]}s", f"{shard:05d}.tar")
+
+    def marker(self, name: str, shard: int) -> str:
+        """JSON file that says that a shard is finished, written last."""
+        return self.url(name, "done", f"{shard:05d}.json")
+
+    def weights(self, network: Network) -> str:
+        """Final weights of a network."""
+        return self.url("checkpoints", f"{network}.safetensors")
+
+    def read_json(self, *parts: str) -> Any:
+        """A JSON file below the root, or None where there is none."""
+        url = self.url(*parts)
+        return json.loads(storage.read_bytes(url)) if storage.exists(url) else None
+
+    def write_json(self, value: Any, *parts: str) -> None:
+        """Write a JSON file below the root, atomically."""
+        storage.write_bytes(self.url(*parts), (json.dumps(value, indent=1) + "\n").encode())
+
+    def finished_shards(self, name: str) -> dict[int, dict[str, Any]]:
+        """Markers of the finished shards of a pass by shard number."""
+        folder = self.url(name, "done")
+        if not storage.exists(folder):
+            return {}
+        markers = {}
+        for url, _ in storage.list_files(folder):
+            stem, _, suffix = url.rpartition("/")[2].rpartition(".")
+            if suffix == "json" and stem.isdigit():
+                markers[int(stem)] = json.loads(storage.read_bytes(url))
+        return dict(sorted(markers.items()))

@@ -1,0 +1,1 @@
+"""Networks: torch modules on timm backbones, and their weights."""

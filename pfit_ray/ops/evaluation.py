@@ -1,0 +1,153 @@
+"""Scores of label maps against ground truth, from confusion matrices that can be summed over images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pfit_ray.ops.thresholding import strongest_class
+from pfit_ray.schema import BACKGROUND, IGNORE
+
+PUBLISHED_EPSILON = 1e-10
+
+
+def confusion(prediction: NDArray[np.uint8], truth: NDArray[np.uint8], n_classes: int) -> NDArray[np.int64]:
+    """Count the pixels of each pair of true and predicted label.
+
+    Args:
+        prediction: uint8 (H, W): 0 = background, 1..n_classes, 255 = no prediction. A pixel without
+            prediction counts as missed by its true class and as a false positive of none.
+        truth: uint8 (H, W): 0 = background, 1..n_classes, 255 = ignored.
+        n_classes: number of foreground classes.
+
+    Returns:
+        int64 (n_classes + 1, n_classes + 2): rows are true labels, columns predicted ones; the last column
+        counts the pixels without prediction. Matrices of several images add up.
+
+    Raises:
+        ValueError: when the maps differ in size or hold another label.
+    """
+    if prediction.shape != truth.shape:
+        raise ValueError(
+            f"the prediction is {prediction.shape}, its ground truth {truth.shape}: sizes must be equal"
+        )
+    valid = truth != IGNORE
+    rows, columns = truth[valid].astype(np.intp), prediction[valid].astype(np.intp)
+    missing = columns == IGNORE
+    _check_labels("prediction", columns[~missing], n_classes)
+    _check_labels("ground truth", rows, n_classes)
+    columns[missing] = n_classes + 1
+    shape = (n_classes + 1, n_classes + 2)
+    counts = np.bincount(rows * shape[1] + columns, minlength=shape[0] * shape[1])
+    return counts.astype(np.int64).reshape(shape)
+
+
+def threshold_sweep(
+    class_maps: NDArray[np.floating],
+    keys: NDArray[np.integer],
+    truth: NDArray[np.uint8],
+    thresholds: Sequence[float],
+    n_classes: int,
+) -> NDArray[np.int64]:
+    """Confusion matrix of the thresholded class maps for every value of the background.
+
+    A pixel is the strongest class (the first of equals) where that exceeds the threshold, else background.
+    All thresholds are served by one histogram of how many of them each pixel exceeds.
+
+    Args:
+        class_maps: floats (K, H, W), compared in float32.
+        keys: class ids (K,) in 1..n_classes, in the order of `class_maps`.
+        truth: uint8 (H, W): 0 = background, 1..n_classes, 255 = ignored.
+        thresholds: T values of the background, in any order.
+        n_classes: number of foreground classes.
+
+    Returns:
+        int64 (T, n_classes + 1, n_classes + 2), one matrix as `confusion` makes it per threshold.
+
+    Raises:
+        ValueError: when the maps differ in size from the truth or a label is out of range.
+    """
+    if class_maps.shape[1:] != truth.shape:
+        raise ValueError(
+            f"the maps are {class_maps.shape[1:]}, the ground truth {truth.shape}: sizes must be equal"
+        )
+    values, winners = strongest_class(class_maps)
+    levels = np.array(thresholds, dtype=np.float32)
+    order = levels.argsort(kind="stable")
+    valid = truth != IGNORE
+    rows = truth[valid].astype(np.intp)
+    columns = np.array([BACKGROUND, *keys], dtype=np.intp)[winners[valid]]
+    _check_labels("class maps", columns, n_classes)
+    _check_labels("ground truth", rows, n_classes)
+    exceeded = np.searchsorted(levels[order], values[valid], side="left")
+    shape = (len(levels) + 1, n_classes + 1, n_classes + 2)
+    counts = np.bincount(
+        np.ravel_multi_index((exceeded, rows, columns), shape), minlength=int(np.prod(shape))
+    )
+    by_exceeded = counts.astype(np.int64).reshape(shape)
+    # The threshold of rank r in ascending order is exceeded by the pixels that exceed more than r of them.
+    foreground = by_exceeded[::-1].cumsum(axis=0)[::-1][1:]
+    matrices = np.empty_like(foreground)
+    matrices[order] = foreground
+    matrices[:, :, BACKGROUND] += (by_exceeded.sum(axis=0) - matrices).sum(axis=2)
+    return matrices
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a confusion matrix says; ratios in [0, 1], arrays (n_classes + 1,) with the background first.
+
+    Args:
+        iou: intersection over union; NaN where the class is neither in the truth nor predicted.
+        miou: mean of `iou` over the classes that occur; NaN where none does.
+        miou_published: the same with absent classes as 0, as PuzzleCAM and PerimeterFit score.
+        precision: true positives over predicted pixels; NaN where nothing was predicted.
+        recall: true positives over true pixels; NaN where the class is not in the truth.
+        fp: mean over all foreground classes of false positives over union, absent classes as 0.
+        fn: mean over all foreground classes of false negatives over union, absent classes as 0.
+    """
+
+    iou: NDArray[np.float64]
+    miou: float
+    miou_published: float
+    precision: NDArray[np.float64]
+    recall: NDArray[np.float64]
+    fp: float
+    fn: float
+
+
+def scores(matrix: NDArray[np.integer]) -> Scores:
+    """Scores of one confusion matrix or of the sum of several.
+
+    Args:
+        matrix: integers (n_classes + 1, n_classes + 2) as `confusion` makes them.
+
+    Returns:
+        See `Scores`.
+    """
+    hits = np.diagonal(matrix).astype(np.float64)
+    true = matrix.sum(axis=1).astype(np.float64)
+    predicted = matrix[:, : len(matrix)].sum(axis=0).astype(np.float64)
+    union = true + predicted - hits
+    iou = _ratio(hits, union)
+    occurring = iou[~np.isnan(iou)]
+    published_union = union + PUBLISHED_EPSILON
+    return Scores(
+        iou=iou,
+        miou=float(occurring.mean()) if occurring.size else float("nan"),
+        miou_published=float((hits / published_union).mean()),
+        precision=_ratio(hits, predicted),
+        recall=_ratio(hits, true),
+        fp=float(((predicted - hits) / published_union)[1:].mean()),
+        fn=float(((true - hits) / published_union)[1:].mean()),
+    )
+
+
+def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.divide(part, whole, out=np.full_like(whole, np.nan), where=whole > 0)
+
+
+def _check_labels(what: str, labels: NDArray[np.integer], n_classes: int) -> None:
+    if labels.size and labels.max() > n_classes:
+        raise ValueError(f"the {what} holds label {labels.max()}, but there are only {n_classes} classes")

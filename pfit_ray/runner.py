@@ -1,0 +1,224 @@
+"""A run from beginning to end: what is finished stays, the rest is done in order."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+from pfit_ray import evaluation, freshness, pipeline, storage
+from pfit_ray.config import PASSES, Pass, RunConfig, resolved_yaml
+from pfit_ray.config.data import ImageSetConfig
+from pfit_ray.environment import describe_environment
+from pfit_ray.errors import UserError
+from pfit_ray.failures import RunFailedError
+from pfit_ray.layout import IMAGE_SET, Network, RunDirectory
+from pfit_ray.manifest import write_manifest
+from pfit_ray.networks import check_weight_files, provide_network
+from pfit_ray.progress import Progress
+from pfit_ray.session import ray_session
+from pfit_ray.show import write_sheets
+from pfit_ray.sources import Item, list_images
+from pfit_ray.tasks.passes import plan_pass
+
+NETWORK_OF: dict[Pass, Network] = {"seeds": "classifier", "labels": "affinitynet", "predict": "deeplab"}
+"""The network that each pass runs, and that is provided before it."""
+
+NEEDS: dict[Pass, Pass | None] = {"seeds": None, "labels": "seeds", "predict": None}
+"""The pass whose results a pass reads."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a run and what it still has to do; `todo` is empty where it is finished."""
+
+    kind: str
+    name: str
+    todo: str = ""
+
+
+@dataclass
+class Outcome:
+    """What a run came to: `worked` is False where everything had been finished before."""
+
+    run: RunDirectory
+    worked: bool = False
+    counts: dict[str, tuple[int, int]] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+
+class Runner:
+    """Does the steps of one config in one run directory.
+
+    Args:
+        config: the run's config.
+        progress: where it tells what it does.
+    """
+
+    def __init__(self, config: RunConfig, progress: Progress) -> None:
+        self.config = config
+        self.progress = progress
+        self.run_directory = RunDirectory(storage.absolute(config.output))
+
+    def steps(self) -> list[Step]:
+        """All steps of the config in their order, and how far each is.
+
+        Raises:
+            UserError: when a pass lacks what an earlier one would have given it.
+        """
+        run, config = self.run_directory, self.config
+        result: list[Step] = []
+        for name in PASSES:
+            if name not in config.passes:
+                continue
+            self._check_needs(name)
+            network = NETWORK_OF[name]
+            image_sets = [IMAGE_SET[name]]
+            if network == "classifier" and config.classifier.source == "train" and config.data.classifier:
+                image_sets.insert(0, "classifier")
+            for image_set in image_sets:
+                listed = run.read_json("manifest", f"{image_set}.json")
+                if ("manifest", image_set) not in [(step.kind, step.name) for step in result]:
+                    result.append(Step("manifest", image_set, "" if listed else "list the images"))
+            ready = storage.exists(run.weights(network))
+            result.append(Step("network", network, "" if ready else self._network_todo(network)))
+            listed = run.read_json("manifest", f"{IMAGE_SET[name]}.json")
+            result.append(Step("pass", name, self._pass_todo(name, listed)))
+        finished = storage.exists(run.url("evaluation.json")) and not any(step.todo for step in result)
+        result.append(Step("report", "evaluation", "" if finished else "score and draw contact sheets"))
+        return result
+
+    def run(self, address: str | None = None, verbose: bool = False) -> Outcome:
+        """Do what is not finished.
+
+        Args:
+            address: see `ray_session`.
+            verbose: keep Ray's messages.
+
+        Returns:
+            Counts per pass and scores.
+
+        Raises:
+            UserError: a mistake in config or data, in one sentence.
+            RunFailedError: see `max_failed_fraction`.
+        """
+        run, config = self.run_directory, self.config
+        freshness.check_fresh(run, config)
+        outcome = Outcome(run)
+        steps = self.steps()
+        todo = [step for step in steps if step.todo]
+        if todo:
+            outcome.worked = True
+            check_weight_files(config, networks_of(todo))
+            storage.write_bytes(run.url("config.yaml"), resolved_yaml(config).encode())
+            run.write_json(describe_environment(config), "environment.json")
+            for step in todo:
+                if step.kind == "manifest":
+                    self._list(step.name)
+            with ray_session(address, config.resources, verbose) as size:
+                self.progress.say(f"Ray: {size}")
+                for step in todo:
+                    self._do(step, size.cpus, size.gpus)
+        outcome.counts = {name: self._counts(name) for name in PASSES if name in config.passes}
+        outcome.metrics = run.read_json("evaluation.json") or {}
+        return outcome
+
+    def _do(self, step: Step, cpus: float, gpus: float) -> None:
+        if step.kind == "network":
+            self._provide(cast(Network, step.name))
+        elif step.kind == "pass":
+            self._pass(cast(Pass, step.name), cpus, gpus)
+        elif step.kind == "report":
+            metrics = evaluation.evaluate_run(self.config, self.run_directory)
+            write_sheets(self.config, self.run_directory, self.config.sheets)
+            self.run_directory.write_json(metrics, "evaluation.json")
+
+    def _list(self, image_set: str) -> None:
+        freshness.begin_step(self.run_directory, self.config, f"manifest-{image_set}")
+        summary = write_manifest(self.run_directory, image_set, self.images(image_set), self.config.shard_size)
+        self.progress.say(f"{image_set}: {summary['images']} images in {summary['shards']} shards")
+
+    def images(self, image_set: str) -> Iterator[Item]:
+        """The images of one set; masks only on those that are scored."""
+        data = self.config.data
+        chosen: ImageSetConfig = getattr(data, image_set) or data.train
+        items = list_images(data, chosen)
+        if image_set != "train" or data.score is None:
+            yield from items
+            return
+        scored = {item.image_id for item in list_images(data, ImageSetConfig(split=data.score))}
+        for item in items:
+            yield item if item.image_id in scored else replace(item, mask_uri=None)
+
+    def _provide(self, network: Network) -> None:
+        freshness.begin_step(self.run_directory, self.config, network)
+        self._outdate_report()
+        told = provide_network(self.config, self.run_directory, network)
+        numbers = ", ".join(f"{name} {_short(value)}" for name, value in told.items() if name != "source")
+        how = {"train": "trained", "weights": "loaded", "zero_shot": "made from ImageNet rows"}
+        self.progress.say(f"{network}: {how[told['source']]}{': ' + numbers if numbers else ''}")
+
+    def _pass(self, name: Pass, cpus: float, gpus: float) -> None:
+        run, config = self.run_directory, self.config
+        freshness.begin_step(run, config, name)
+        self._outdate_report()
+        manifest = run.read_json("manifest", f"{IMAGE_SET[name]}.json")
+        finished = run.finished_shards(name)
+        shards = [shard for shard in range(manifest["shards"]) if shard not in finished]
+        done, failed = self._counts(name)
+        placement = pipeline.place(config, cpus, gpus)
+        with self.progress.images(name, manifest["images"], done + failed) as progress:
+            for result in pipeline.run_pass(plan_pass(name, config, run), config, run, shards, placement):
+                progress.add(result["ok"], result["failed"])
+                failed += result["failed"]
+                if failed > config.max_failed_fraction * manifest["images"]:
+                    raise RunFailedError(
+                        f"pass {name} stopped: {failed} of {manifest['images']} images failed, more than "
+                        f"max_failed_fraction {config.max_failed_fraction:g} allows; {run.url(name, 'failures')} "
+                        "says why"
+                    )
+        ok, failed = self._counts(name)
+        if ok + failed != manifest["images"]:
+            raise RuntimeError(
+                f"pass {name}: {ok} ok + {failed} failed images are not the manifest's {manifest['images']}"
+            )
+
+    def _counts(self, name: Pass) -> tuple[int, int]:
+        markers = self.run_directory.finished_shards(name).values()
+        return sum(marker["ok"] for marker in markers), sum(marker["failed"] for marker in markers)
+
+    def _outdate_report(self) -> None:
+        storage.remove(self.run_directory.url("evaluation.json"))
+
+    def _pass_todo(self, name: Pass, manifest: dict[str, Any] | None) -> str:
+        if manifest is None:
+            return "all images"
+        left = manifest["shards"] - len(self.run_directory.finished_shards(name))
+        return f"{left} of {manifest['shards']} shards" if left else ""
+
+    def _network_todo(self, network: Network) -> str:
+        section = getattr(self.config, network)
+        if section.source == "train":
+            return f"train {section.backbone.name} for {section.train.epochs} epochs"
+        return f"take it from {section.weights or 'ImageNet rows'}"
+
+    def _check_needs(self, name: Pass) -> None:
+        needed = NEEDS[name]
+        config = self.config
+        if name == "predict" and config.deeplab.source == "train" and not self._ready("deeplab"):
+            needed = "labels"
+        if needed and needed not in config.passes and not self.run_directory.finished_shards(needed):
+            raise UserError(
+                f"pass {name} needs the results of pass {needed}, which {self.run_directory.root} does not have; "
+                f"add {needed} to passes"
+            )
+
+    def _ready(self, network: Network) -> bool:
+        return storage.exists(self.run_directory.weights(network))
+
+
+def networks_of(steps: Sequence[Step]) -> list[Network]:
+    """The networks that some steps provide."""
+    return [cast(Network, step.name) for step in steps if step.kind == "network"]
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

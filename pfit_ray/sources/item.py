@@ -1,0 +1,45 @@
+"""One image of a source, and what its id may look like."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+MAX_ID = 96
+"""Longest image id: with `.png` it fits the name field of every tar format."""
+
+_PLAIN = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_-]{{0,{MAX_ID - 1}}}")
+_UNSAFE = re.compile(r"[^A-Za-z0-9_-]|^-")
+_HASH_DIGITS = 8
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image.
+
+    Args:
+        image_id: unique and safe as a file name.
+        uri: absolute path or URL of the image.
+        keys: ascending class ids of its image-level label, 1-based; None: unknown, to be predicted.
+        mask_uri: ground truth PNG, if there is one.
+        reason: code from `pfit_ray.schema.REASONS` where its label is unusable: a failed row.
+        message: one sentence that goes with the reason.
+    """
+
+    image_id: str
+    uri: str
+    keys: tuple[int, ...] | None = None
+    mask_uri: str | None = None
+    reason: str | None = None
+    message: str | None = None
+
+
+def is_plain(stem: str) -> bool:
+    """Whether a name is an image id as it stands: letters, digits, `_` and `-`, at most 96 of them."""
+    return _PLAIN.fullmatch(stem) is not None
+
+
+def hashed_id(stem: str, path: str) -> str:
+    """Safe image id of any name: other characters become `_`, and 8 hex digits of the path's SHA-1 follow."""
+    digest = hashlib.sha1(path.encode("utf-8", "surrogateescape"), usedforsecurity=False).hexdigest()
+    safe = _UNSAFE.sub("_", stem)[: MAX_ID - _HASH_DIGITS - 1]
+    return f"{safe}-{digest[:_HASH_DIGITS]}"

@@ -1,0 +1,34 @@
+"""Stage: sure and unsure pixels for AffinityNet, from the combined CAM."""
+
+import numpy as np
+
+from pfit_ray.config.stages import AffinityLabelConfig
+from pfit_ray.ops.affinity_label import affinity_label
+from pfit_ray.ops.crf import LabelCrf
+from pfit_ray.ops.seed_scores import cam_margin, foreground_share
+from pfit_ray.schema import Row
+from pfit_ray.tasks.base import Stage
+
+
+class AffinityLabelStage(Stage):
+    """Adds `affinity_label` (uint8 (H, W): class id, 0 sure background, 255 unsure) and its scores."""
+
+    name = "affinity_label"
+
+    def __init__(self, config: AffinityLabelConfig) -> None:
+        self.config = config
+        self.crf = LabelCrf(**config.crf.model_dump())
+
+    def process(self, row: Row) -> None:
+        """Label one image."""
+        keys = np.asarray(row["keys"], dtype=np.int32)
+        row["affinity_label"] = affinity_label(
+            row["image"],
+            row["combined_hr_cam"],
+            keys,
+            fg_threshold=self.config.fg_threshold,
+            bg_threshold=self.config.bg_threshold,
+            crf=self.crf,
+        )
+        row["cam_margin"] = cam_margin(row["hr_cam"], threshold=self.config.bg_threshold)
+        row["foreground_share"] = foreground_share(row["affinity_label"])

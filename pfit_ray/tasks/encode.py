@@ -1,0 +1,57 @@
+"""Stage: a finished row becomes the record that is stored, and its arrays are let go."""
+
+import io
+
+import numpy as np
+import pyarrow as pa
+
+from pfit_ray.images import encode_grey, encode_label
+from pfit_ray.layout import LABEL_COLUMN
+from pfit_ray.schema import Row
+from pfit_ray.tasks.base import Stage
+from pfit_ray.tasks.results import RESULT_FIELDS
+
+
+class EncodeStage(Stage):
+    """Leaves of a row what is stored of it, encoded: the label map as a PNG, maps as PNG or .npy bytes.
+
+    Args:
+        pass_name: `seeds`, `labels` or `predict`.
+        array_dtype: dtype of stored maps, float16 or float32.
+    """
+
+    name = "encode"
+
+    def __init__(self, pass_name: str, array_dtype: str) -> None:
+        self.label = LABEL_COLUMN[pass_name]
+        self.fields = RESULT_FIELDS[pass_name]
+        self.array_dtype = np.dtype(array_dtype)
+
+    def process(self, row: Row) -> None:
+        """Encode one row."""
+        record = {
+            name: self._encode(name, row[name]) if kind == pa.binary() else row[name] for name, kind in self.fields
+        }
+        record["label"] = encode_label(row[self.label])
+        kept = {name: row[name] for name in ("image_id", "uri", "height", "width", "status")}
+        row.clear()
+        row.update(kept, **record)
+
+    def _encode(self, name: str, array: np.ndarray) -> bytes:
+        if name.startswith("fit_mask_"):
+            return encode_grey(array.reshape(-1, array.shape[-1]))
+        if name.startswith("regions_"):
+            return encode_grey(array)
+        return array_bytes(array.astype(self.array_dtype))
+
+
+def array_bytes(array: np.ndarray) -> bytes:
+    """An array as the bytes of a .npy file."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def array_from_bytes(data: bytes) -> np.ndarray:
+    """The array in the bytes of a .npy file."""
+    return np.load(io.BytesIO(data), allow_pickle=False)

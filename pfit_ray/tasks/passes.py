@@ -1,0 +1,113 @@
+"""The three passes as chains of stages."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow.parquet as pq
+from pyarrow import BufferReader
+
+from pfit_ray import storage
+from pfit_ray.config import Pass, RunConfig
+from pfit_ray.layout import IMAGE_SET, RunDirectory
+from pfit_ray.schema import OK, Row
+from pfit_ray.tasks.affinity_label import AffinityLabelStage
+from pfit_ray.tasks.base import Stage, fail
+from pfit_ray.tasks.cam import CamStage
+from pfit_ray.tasks.combine import CombineStage
+from pfit_ray.tasks.decode import DecodeStage
+from pfit_ray.tasks.edge import EdgeStage
+from pfit_ray.tasks.encode import EncodeStage, array_from_bytes
+from pfit_ray.tasks.fit import FitStage
+from pfit_ray.tasks.hr_cam import HrCamStage
+from pfit_ray.tasks.operators import FetchOperator, FinishOperator, StageOperator, Upstream
+from pfit_ray.tasks.perimeter import PerimeterStage
+from pfit_ray.tasks.predict import PredictStage
+from pfit_ray.tasks.prediction import PredictionStage
+from pfit_ray.tasks.pseudo_label import PseudoLabelStage
+from pfit_ray.tasks.regions import REGION_SOURCES, RegionsStage
+from pfit_ray.tasks.walk import WalkStage
+from pfit_ray.tasks.write import ShardWriter
+
+
+@dataclass(frozen=True)
+class PassPlan:
+    """What one pass runs: its chain on network workers and its chain on CPU workers."""
+
+    name: Pass
+    network: Sequence[Stage]
+    finish: Sequence[Stage]
+    upstream: Upstream | None = None
+
+    def operators(self, config: RunConfig, run: RunDirectory) -> tuple[FetchOperator, StageOperator, FinishOperator]:
+        """The pass's three operators."""
+        threads = config.resources
+        return (
+            FetchOperator(run, IMAGE_SET[self.name], self.upstream),
+            StageOperator(self.network, threads.network.threads),
+            FinishOperator(self.finish, threads.cpu.threads, ShardWriter(run, self.name)),
+        )
+
+
+@dataclass(frozen=True)
+class SeedMaps:
+    """Adds what pass 1 found: `keys` and `seed_cam`, the map that will walk."""
+
+    run: RunDirectory
+    column: str
+
+    def __call__(self, shard: int, rows: Sequence[Row]) -> None:
+        """Add one shard's seeds to its rows."""
+        data = storage.read_bytes(self.run.rows("seeds", shard))
+        table = pq.read_table(BufferReader(data), columns=["image_id", "keys", self.column])
+        seeds = {seed["image_id"]: seed for seed in table.to_pylist()}
+        for row in rows:
+            if row["status"] != OK:
+                continue
+            seed = seeds.get(row["image_id"])
+            if seed is None:
+                fail(row, "seeds", "upstream", "pass seeds failed for this image; see its failures table")
+            else:
+                row["keys"] = seed["keys"]
+                row["seed_cam"] = array_from_bytes(seed[self.column])
+
+
+def plan_pass(name: Pass, config: RunConfig, run: RunDirectory) -> PassPlan:
+    """The chains of one pass as its config says."""
+    decode = DecodeStage(config.images.max_pixels)
+    encode = EncodeStage(name, config.cam.stored_as)
+    if name == "seeds":
+        reference_fit = config.fidelity_of("fit") == "reference"
+        reference_regions = config.fidelity_of("regions") == "reference"
+        return PassPlan(
+            name,
+            network=[decode, CamStage(run.weights("classifier"), config.cam, config.predicted_labels)],
+            finish=[
+                decode,
+                HrCamStage(crop=config.fidelity_of("cam") == "reference"),
+                *(RegionsStage(source, config.regions, reference_regions) for source in REGION_SOURCES),
+                PerimeterStage(config.fit, reference_fit),
+                FitStage(config.fit, reference_fit),
+                CombineStage(),
+                AffinityLabelStage(config.affinity_label),
+                encode,
+            ],
+        )
+    if name == "labels":
+        reference = config.fidelity_of("walk") == "reference"
+        return PassPlan(
+            name,
+            upstream=SeedMaps(run, config.walk.source),
+            network=[decode, EdgeStage(run.weights("affinitynet"), config.walk, reference)],
+            finish=[
+                decode,
+                WalkStage(config.walk, per_class=not reference),
+                PseudoLabelStage(config.pseudo_label),
+                encode,
+            ],
+        )
+    pad = config.fidelity_of("predict") != "reference"
+    return PassPlan(
+        name,
+        network=[decode, PredictStage(run.weights("deeplab"), config.predict, pad)],
+        finish=[decode, PredictionStage(config.predict), encode],
+    )

@@ -1,0 +1,36 @@
+"""Stage: the borders of the regions."""
+
+from pfit_ray.config.stages import FitConfig
+from pfit_ray.ops.perimeter import perimeter_map
+from pfit_ray.ops.reference_perimeter import canny_perimeter, jpeg_round_trip, region_picture
+from pfit_ray.schema import Row
+from pfit_ray.tasks.base import Stage
+from pfit_ray.tasks.regions import REGION_SOURCES
+
+
+class PerimeterStage(Stage):
+    """Adds `perimeter_slic` and `perimeter_quickshift`.
+
+    They are bool (H, W); with `reference` they are the published grey maps (uint8 (H, W)) after their JPEG
+    round trip, and the region pictures `picture_*` (uint8 RGB (H, W, 3)) that they were found in come along.
+    """
+
+    name = "perimeter"
+
+    def __init__(self, config: FitConfig, reference: bool) -> None:
+        self.config = config
+        self.reference = reference
+
+    def process(self, row: Row) -> None:
+        """Find the borders in one image's region maps."""
+        numbers = self.config.published
+        for source in REGION_SOURCES:
+            labels = row[f"regions_{source}"]
+            if self.reference:
+                picture = jpeg_round_trip(region_picture(labels))
+                row[f"picture_{source}"] = picture[:, :, ::-1]
+                row[f"perimeter_{source}"] = canny_perimeter(
+                    picture, low=numbers.canny_low, high=numbers.canny_high, blur=numbers.blur
+                )
+            else:
+                row[f"perimeter_{source}"] = perimeter_map(labels)

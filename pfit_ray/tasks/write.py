@@ -1,0 +1,70 @@
+"""Write a finished shard: label maps, good rows, failed rows, and last the marker that says so."""
+
+import io
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pfit_ray import storage
+from pfit_ray.layout import RunDirectory
+from pfit_ray.schema import OK, Row
+from pfit_ray.shards import pack_shard
+from pfit_ray.tasks.base import Timings
+from pfit_ray.tasks.results import FAILURE_SCHEMA, result_schema
+
+
+class ShardWriter:
+    """Writes the shards of one pass; writing a shard again replaces it.
+
+    Args:
+        run: the run directory.
+        pass_name: `seeds`, `labels` or `predict`.
+    """
+
+    def __init__(self, run: RunDirectory, pass_name: str) -> None:
+        self.run = run
+        self.pass_name = pass_name
+
+    def write(self, shard: int, rows: Sequence[Row], timings: Timings) -> dict[str, Any]:
+        """Write one shard of encoded rows, each file atomically, and return its marker."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        good = [row for row in rows if row["status"] == OK]
+        failed = [{**row, "pass": self.pass_name} for row in rows if row["status"] != OK]
+        tar, places = pack_shard((row["image_id"], row["label"]) for row in good)
+        for row in good:
+            row["label_offset"], row["label_size"] = places[row["image_id"]]
+        storage.write_bytes(self.run.labels(self.pass_name, shard), tar)
+        storage.write_bytes(
+            self.run.rows(self.pass_name, shard),
+            _parquet(pa.Table.from_pylist(good, schema=result_schema(self.pass_name))),
+        )
+        if failed:
+            table = pa.Table.from_pylist(failed, schema=FAILURE_SCHEMA)
+            storage.write_bytes(self.run.failures(self.pass_name, shard), _parquet(table))
+        else:
+            storage.remove(self.run.failures(self.pass_name, shard))
+        timings["write"] = {
+            "images": len(rows),
+            "seconds": time.perf_counter() - wall,
+            "cpu_seconds": time.process_time() - cpu,
+        }
+        marker = {
+            "shard": shard,
+            "ok": len(good),
+            "failed": len(failed),
+            "reasons": dict(Counter(row["reason"] for row in failed)),
+            "finished": time.time(),
+            "stages": timings,
+        }
+        self.run.write_json(marker, self.pass_name, "done", f"{shard:05d}.json")
+        return marker
+
+
+def _parquet(table: pa.Table) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()

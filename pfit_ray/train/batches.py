@@ -1,0 +1,112 @@
+"""The order of examples in an epoch, and a loader that keeps it."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pfit_ray.train.examples import Example, Examples
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+Slot = tuple[int, int]
+"""Index of an example, and how often a small table has been repeated before it."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One worker's share of a batch, in pieces that pass through the network one after another."""
+
+    pieces: list[tuple[Tensor, Tensor]]
+    """Images (B, 3, crop, crop) and targets (B, ...)."""
+    skipped: list[tuple[str, str]]
+    """Image ids that could not be used, with a message each."""
+    waited: float
+    """Seconds that the training waited for it."""
+
+
+def steps_per_epoch(examples: int, batch_size: int) -> int:
+    """Full batches in an epoch; one where the examples are fewer than a batch, which repeats them."""
+    return max(1, examples // batch_size)
+
+
+def epoch_order(examples: int, batch_size: int, seed: int, epoch: int) -> list[list[Slot]]:
+    """The batches of an epoch: a random order of all examples without the last incomplete batch.
+
+    Fewer examples than a batch are repeated until they fill it.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence([seed, epoch]))
+    order: NDArray[np.int64] = rng.permutation(examples)
+    slots = [
+        (int(order[position % examples]), position // examples)
+        for position in range(steps_per_epoch(examples, batch_size) * batch_size)
+    ]
+    return [slots[start : start + batch_size] for start in range(0, len(slots), batch_size)]
+
+
+def rank_share(batch: list[Slot], rank: int, world_size: int) -> list[Slot]:
+    """The consecutive part of a batch that one of the workers takes; `world_size` divides the batch."""
+    share = len(batch) // world_size
+    return batch[rank * share : (rank + 1) * share]
+
+
+def load_batches(
+    examples: Examples,
+    batches: list[list[Slot]],
+    epoch: int,
+    *,
+    accumulate: int,
+    threads: int,
+    pin_memory: bool = False,
+) -> Iterator[Batch]:
+    """Load batches in their order.
+
+    Args:
+        examples: the examples.
+        batches: this worker's share of each batch.
+        epoch: 0, 1, ...
+        accumulate: number of pieces of each batch.
+        threads: threads that decode and augment ahead; 0 does it in between.
+        pin_memory: copy into memory that a GPU reads directly.
+    """
+    slots = [slot for batch in batches for slot in batch]
+    ahead = max((len(batch) for batch in batches), default=1) + 2 * threads
+    stream = prefetch(lambda slot: examples.item(slot[0], epoch, slot[1]), slots, threads, ahead)
+    for batch in batches:
+        began = time.perf_counter()
+        loaded = list(islice(stream, len(batch)))
+        pieces = [_stack(loaded, part, pin_memory) for part in np.array_split(np.arange(len(batch)), accumulate)]
+        skipped = [skip for example in loaded for skip in example.skipped]
+        yield Batch(pieces, skipped, time.perf_counter() - began)
+
+
+def prefetch(function: Callable[[T], R], arguments: Iterable[T], threads: int, ahead: int) -> Iterator[R]:
+    """Results of `function` in the order of its arguments, computed by threads at most `ahead` in advance."""
+    if threads == 0:
+        yield from map(function, arguments)
+        return
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="loader")
+    try:
+        remaining = iter(arguments)
+        pending: deque[Future[R]] = deque(pool.submit(function, one) for one in islice(remaining, ahead))
+        while pending:
+            result = pending.popleft().result()
+            pending.extend(pool.submit(function, one) for one in islice(remaining, 1))
+            yield result
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _stack(examples: list[Example], part: NDArray[np.int64], pin_memory: bool) -> tuple[Tensor, Tensor]:
+    images = torch.from_numpy(np.stack([examples[i].image for i in part]))
+    targets = torch.from_numpy(np.stack([examples[i].target for i in part]))
+    return (images.pin_memory(), targets.pin_memory()) if pin_memory else (images, targets)

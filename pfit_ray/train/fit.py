@@ -1,0 +1,194 @@
+"""Trains a network on Ray Train."""
+
+import math
+import os
+import signal
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import fsspec.core
+import ray
+from pyarrow.fs import FSSpecHandler, PyFileSystem
+from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, ScalingConfig, TrainingFailedError
+from ray.train import RunConfig as RayRunConfig
+from ray.train.torch import TorchTrainer
+
+from pfit_ray import storage
+from pfit_ray.config import RunConfig
+from pfit_ray.config.resources import TrainResources
+from pfit_ray.config.training import TrainingConfig
+from pfit_ray.errors import UserError
+from pfit_ray.layout import Network
+from pfit_ray.train.networks import SPECIAL_WEIGHTS
+from pfit_ray.train.worker import Job, run_worker
+
+CHECKPOINTS = "checkpoints"
+CHECKPOINTS_KEPT = 2
+
+
+@dataclass(frozen=True)
+class TrainPlacement:
+    """What the workers of a training take on a cluster."""
+
+    workers: int
+    cpus: float
+    gpus: float
+
+    @property
+    def threads(self) -> int:
+        """Threads of one worker's tensor operations."""
+        return max(1, math.floor(self.cpus))
+
+
+def train_network(
+    name: Network, config: RunConfig, examples_url: str, output_url: str, work_url: str
+) -> dict[str, Any]:
+    """Train one network of a run, or continue its training after the last finished epoch.
+
+    Ray must be initialised. All URLs must be open to all nodes.
+
+    Args:
+        name: which network.
+        config: the run.
+        examples_url: the training table, see `pfit_ray.train.examples.COLUMNS`; its URIs are absolute.
+        output_url: where the final weights go, as a safetensors file, last of all.
+        work_url: folder for `checkpoints`, `metrics.jsonl` and `tensorboard`.
+
+    Returns:
+        `epochs`, `steps`, mean `loss` of the last epoch, `seconds`, `images_per_second`, `data_wait` (share of
+        the time spent waiting for images) and `skipped_images` (that could not be used).
+
+    Raises:
+        UserError: when config, images or weights do not allow the training, or it diverges.
+    """
+    placement = place_training(config.resources.train, ray.nodes())
+    check_batch(name, getattr(config, name).train, placement.workers)
+    work_url = storage.absolute(work_url)
+    resources = {"CPU": placement.cpus}
+    if placement.gpus:
+        resources["GPU"] = placement.gpus
+    job = Job(
+        name=name,
+        config=_portable(config, name),
+        examples_url=storage.absolute(examples_url),
+        output_url=storage.absolute(output_url),
+        work_url=work_url,
+        threads=placement.threads,
+    )
+    trainer = TorchTrainer(
+        run_worker,
+        train_loop_config=job,
+        scaling_config=ScalingConfig(
+            num_workers=placement.workers,
+            use_gpu=placement.gpus > 0,
+            resources_per_worker=resources,
+        ),
+        run_config=RayRunConfig(
+            name=CHECKPOINTS,
+            **_storage(work_url),
+            failure_config=FailureConfig(max_failures=config.resources.train.max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=CHECKPOINTS_KEPT),
+            logging_config=LoggingConfig(log_level="ERROR"),
+        ),
+    )
+    try:
+        outcome = _fit(trainer)
+    except TrainingFailedError as error:
+        raise UserError(f"training of {name} failed: {_cause(error)}") from error
+    if "error" in outcome:
+        raise UserError(outcome["error"])
+    return outcome
+
+
+def place_training(resources: TrainResources, nodes: list[dict[str, Any]]) -> TrainPlacement:
+    """Decide what the workers of a training take.
+
+    Args:
+        resources: the config.
+        nodes: `ray.nodes()`.
+
+    Raises:
+        UserError: when the workers do not fit and nobody said how large they are.
+    """
+    alive = [node["Resources"] for node in nodes if node["Alive"]]
+    gpus = resources.gpus_per_worker
+    if gpus is None:
+        gpus = 1.0 if any(node.get("GPU", 0) >= 1 for node in alive) else 0.0
+    cpus = resources.cpus_per_worker
+    if cpus is None:
+        cpus = 1.0 if gpus else _largest_share([node.get("CPU", 0.0) for node in alive], resources.workers)
+    return TrainPlacement(resources.workers, cpus, gpus)
+
+
+def _largest_share(cpus: list[float], workers: int) -> float:
+    """The most whole CPUs that each of some workers can have at the same time."""
+    for share in range(math.floor(max(cpus, default=0)), 0, -1):
+        if sum(math.floor(node / share) for node in cpus) >= workers:
+            return float(share)
+    raise UserError(
+        f"resources.train.workers is {workers}, but the cluster has only {sum(cpus):g} CPUs; lower it or set "
+        "resources.train.cpus_per_worker below 1"
+    )
+
+
+def check_batch(name: str, training: TrainingConfig, workers: int) -> None:
+    """Check that a batch can be divided among workers and backward passes.
+
+    Raises:
+        UserError: names the fields.
+    """
+    if training.batch_size % workers:
+        raise UserError(
+            f"config: {name}.train.batch_size {training.batch_size} must be a multiple of resources.train.workers "
+            f"{workers}"
+        )
+    share = training.batch_size // workers
+    if training.accumulate > share:
+        raise UserError(
+            f"config: {name}.train.accumulate {training.accumulate} is more than the {share} images of each worker's "
+            "share of a batch; lower it"
+        )
+
+
+def _fit(trainer: TorchTrainer) -> dict[str, Any]:
+    # Ray Train's controller looks after its workers every 2 s, which short trainings would spend on waiting.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        return dict(trainer.fit().return_value)
+    except SystemExit as error:  # how Ray Train leaves after Ctrl-C, and with exit code 0
+        raise KeyboardInterrupt from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
+
+
+def _portable(config: RunConfig, name: Network) -> dict[str, Any]:
+    """The config as JSON values; workers have another current folder, so that paths must be absolute."""
+    document = config.model_dump(mode="json")
+    backbone = document[name]["backbone"]
+    if backbone["weights"] not in SPECIAL_WEIGHTS:
+        backbone["weights"] = storage.absolute(backbone["weights"])
+    return document
+
+
+def _storage(work_url: str) -> dict[str, Any]:
+    """Where Ray Train keeps checkpoints: through the same driver and credentials as all other files."""
+    if storage.is_local(work_url):
+        return {"storage_path": work_url}
+    system, path = fsspec.core.url_to_fs(work_url)
+    return {"storage_path": path, "storage_filesystem": PyFileSystem(FSSpecHandler(system))}
+
+
+def _cause(error: BaseException) -> str:
+    """One sentence on why all attempts failed: a user's mistake if any worker tells one, else the first error."""
+    failures = getattr(error, "worker_failures", {})
+    causes = [getattr(failures[rank], "_base_exc", failures[rank]) for rank in sorted(failures)] or [error]
+    for cause in causes:
+        if isinstance(cause, UserError):
+            return str(cause)
+    text = f"{type(causes[0]).__name__}: {' '.join(str(causes[0]).split())}"
+    if "out of memory" in text.lower():
+        text += "; lower batch_size or crop, or raise accumulate"
+    return text

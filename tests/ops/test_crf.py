@@ -1,0 +1,116 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pfit_ray.ops.crf import (
+    DenseCrf,
+    LabelCrf,
+    SoftmaxCrf,
+    label_crf,
+    label_unary,
+    softmax_crf,
+    softmax_unary,
+)
+
+
+def gray(height: int, width: int) -> np.ndarray:
+    return np.full((height, width, 3), 128, dtype=np.uint8)
+
+
+def test_label_unary_by_hand() -> None:
+    unary = label_unary(np.array([[0, 2]]), 3, 0.7)
+    given, other = -np.log(0.7), -np.log(0.15)
+    np.testing.assert_allclose(unary[:, 0, 0], [given, other, other], rtol=1e-6)
+    np.testing.assert_allclose(unary[:, 0, 1], [other, other, given], rtol=1e-6)
+    assert unary.dtype == np.float32
+
+
+def test_softmax_unary_clips_zero() -> None:
+    np.testing.assert_allclose(softmax_unary(np.array([[[0.0]], [[1.0]]])), [[[-np.log(1e-5)]], [[0.0]]])
+
+
+def test_no_iterations_give_softmax_of_the_unary() -> None:
+    labels = np.array([[0, 1, 2]])
+    q = label_crf(gray(1, 3), labels, 3, LabelCrf(iterations=0))
+    np.testing.assert_allclose(q[:, 0], [[0.7, 0.15, 0.15], [0.15, 0.7, 0.15], [0.15, 0.15, 0.7]], rtol=1e-5)
+
+
+def test_a_speck_on_an_even_image_is_smoothed_away() -> None:
+    labels = np.zeros((9, 9), dtype=np.int64)
+    labels[4, 4] = 1
+    q = label_crf(gray(9, 9), labels, 2, LabelCrf())
+    assert (q.argmax(axis=0) == 0).all()
+
+
+def test_labels_snap_to_the_border_of_the_image() -> None:
+    image = gray(12, 12)
+    image[:, 6:] = 250
+    labels = np.zeros((12, 12), dtype=np.int64)
+    labels[:, 5:] = 1
+    q = label_crf(image, labels, 2, LabelCrf(gaussian_compat=0.0))
+    assert q.argmax(axis=0)[0].tolist() == [0] * 6 + [1] * 6
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 1), (4, 6)])
+@pytest.mark.parametrize("iterations", [0, 3])
+def test_one_label_has_probability_one(size: tuple[int, int], iterations: int) -> None:
+    q = label_crf(gray(*size), np.zeros(size, dtype=np.int64), 1, LabelCrf(iterations=iterations))
+    np.testing.assert_array_equal(q, np.ones((1, *size), dtype=np.float32))
+    q = softmax_crf(gray(*size), np.ones((1, *size), np.float32), SoftmaxCrf(iterations=iterations))
+    np.testing.assert_array_equal(q, np.ones((1, *size), dtype=np.float32))
+
+
+def test_one_pixel_keeps_its_label() -> None:
+    assert label_crf(gray(1, 1), np.array([[1]]), 3, LabelCrf())[:, 0, 0].argmax() == 1
+
+
+def test_a_view_of_an_image_gives_the_same_as_its_copy() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (8, 10, 3), dtype=np.uint8)[:, ::-1]
+    labels = rng.integers(0, 3, (8, 10))
+    np.testing.assert_array_equal(
+        label_crf(image, labels, 3, LabelCrf()), label_crf(image.copy(), labels, 3, LabelCrf())
+    )
+
+
+def test_one_field_serves_many_unaries() -> None:
+    rng = np.random.default_rng(1)
+    image = rng.integers(0, 256, (6, 7, 3), dtype=np.uint8)
+    field = DenseCrf(image, 2, LabelCrf())
+    for _ in range(2):
+        labels = rng.integers(0, 2, (6, 7))
+        np.testing.assert_array_equal(
+            field.infer(label_unary(labels, 2, 0.7)), label_crf(image, labels, 2, LabelCrf())
+        )
+
+
+def test_wrong_input_is_refused() -> None:
+    with pytest.raises(ValueError, match="uint8"):
+        label_crf(np.zeros((2, 2, 3), np.float32), np.zeros((2, 2), int), 2, LabelCrf())  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="shape"):
+        label_crf(gray(2, 2), np.zeros((2, 3), int), 2, LabelCrf())
+
+
+def test_golden_labels(golden: Path) -> None:
+    files = sorted((golden / "crf_unit").glob("label_*_t*.npz"))
+    assert files
+    for file in files:
+        unit = np.load(file)
+        n_labels, iterations = int(unit["n_labels"]), int(file.stem.rsplit("_t", 1)[1])
+        unary = label_unary(unit["labels_in"], n_labels, 0.7)
+        np.testing.assert_array_equal(unary.reshape(n_labels, -1), unit["unary"])
+        q = label_crf(unit["image"], unit["labels_in"], n_labels, LabelCrf(iterations=iterations))
+        np.testing.assert_allclose(q, unit["Q"], atol=1e-5)
+        np.testing.assert_array_equal(q.argmax(axis=0), unit["argmax"])
+
+
+def test_golden_softmax(golden: Path) -> None:
+    files = sorted((golden / "crf_unit").glob("softmax*_t*.npz"))
+    assert files
+    for file in files:
+        unit = np.load(file)
+        iterations = int(file.stem.rsplit("_t", 1)[1])
+        q = softmax_crf(unit["image"], unit["probs_in"], SoftmaxCrf(iterations=iterations))
+        np.testing.assert_allclose(q, unit["Q"], atol=1e-5)
+        np.testing.assert_array_equal(q.argmax(axis=0), unit["argmax"])

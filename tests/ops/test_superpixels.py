@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+
+from pfit_ray.ops.superpixels import quickshift_superpixels, slic_superpixels
+
+HALVES = np.zeros((20, 30, 3), dtype=np.uint8)
+HALVES[:, 15:] = 250
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (2, 1), (1, 9), (9, 1), (2, 2), (7, 40)])
+@pytest.mark.parametrize("superpixels", [slic_superpixels, quickshift_superpixels])
+def test_any_size(superpixels, shape):
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    labels = superpixels(image)
+    assert labels.shape == shape
+    assert labels.dtype == np.int32
+
+
+def test_slic_labels_start_at_one():
+    assert slic_superpixels(HALVES).min() == 1
+
+
+def test_quickshift_labels_start_at_zero():
+    assert quickshift_superpixels(HALVES).min() == 0
+
+
+@pytest.mark.parametrize(
+    ("superpixels", "options"),
+    [(slic_superpixels, {"n_segments": 6, "sigma": 0.0}), (quickshift_superpixels, {})],
+)
+def test_no_superpixel_crosses_a_sharp_edge(superpixels, options):
+    labels = superpixels(HALVES, **options)
+    assert not np.intersect1d(labels[:, :15], labels[:, 15:]).size
+
+
+def test_options_reach_scikit_image():
+    assert slic_superpixels(HALVES, n_segments=6).max() < slic_superpixels(HALVES, n_segments=100).max()
+    with pytest.raises(ValueError, match="kernel_size"):
+        quickshift_superpixels(HALVES, kernel_size=0.5)
+
+
+@pytest.mark.parametrize(("source", "superpixels"), [("slic", slic_superpixels), ("quick", quickshift_superpixels)])
+def test_as_published(golden, source, superpixels):
+    for path in sorted((golden / f"01_uss_{source}").glob("*.npz")):
+        bgr = np.load(golden / "00_inputs" / f"{path.stem}_rgb.npy")[..., ::-1]
+        np.testing.assert_array_equal(superpixels(bgr), np.load(path)["superpixels"], err_msg=path.stem)

@@ -1,0 +1,82 @@
+"""A little corpus to train on, and one local Ray for all tests of this folder."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import ray
+from PIL import Image
+
+from pfit_ray import shards, storage
+from pfit_ray.config import RunConfig
+from pfit_ray.config.load import validate
+from pfit_ray.images import encode_label
+
+MakeConfig = Callable[..., RunConfig]
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Training table of five images, i0 ... i4: red (class 1) and green (class 2) boxes, and their label maps."""
+    folder = tmp_path_factory.mktemp("corpus")
+    rng = np.random.default_rng(0)
+    items, rows = [], []
+    for number in range(5):
+        height, width = 60 + number, 80
+        path = folder / f"i{number}.png"
+        image = rng.integers(0, 90, (height, width, 3), dtype=np.uint8)
+        image[20:40, 20:50, number % 2] += 160
+        Image.fromarray(image).save(path)
+        label = np.zeros((height, width), np.uint8)
+        label[20:40, 20:50] = 1 + number % 2
+        label[:5] = 255
+        items.append((path.stem, encode_label(label)))
+        rows.append({"image_id": path.stem, "uri": str(path), "keys": [1 + number % 2]})
+    tar, places = shards.pack_shard(items)
+    storage.write_bytes(str(folder / "labels.tar"), tar)
+    for row in rows:
+        offset, size = places[row["image_id"]]
+        row |= {"label_url": str(folder / "labels.tar"), "label_offset": offset, "label_size": size}
+    pq.write_table(pa.Table.from_pylist(rows), folder / "examples.parquet")
+    return folder
+
+
+@pytest.fixture
+def make_config(tmp_path: Path) -> MakeConfig:
+    """A run with tiny trainings of random networks; arguments change all three trainings."""
+
+    def make(workers: int = 1, puzzle: bool = True, **train: Any) -> RunConfig:
+        recipe = {
+            "epochs": 3,
+            "batch_size": 4,
+            "crop": 64,
+            "min_side": 48,
+            "max_side": 96,
+            "learning_rate": 0.01,
+            **train,
+        }
+        network = {"backbone": {"name": "efficientnet_lite0", "weights": "none"}, "train": recipe}
+        return validate(
+            {
+                "output": str(tmp_path / "run"),
+                "data": {"source": "folder", "root": str(tmp_path), "classes": ["one", "two"]},
+                "classifier": {**network, "puzzle": {"enabled": puzzle}},
+                "affinitynet": {**network, "radius": 4},
+                "deeplab": network,
+                "resources": {"train": {"workers": workers, "max_failures": 1}},
+            }
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[None]:
+    """Ray with two CPUs."""
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=150 << 20)
+    yield
+    ray.shutdown()

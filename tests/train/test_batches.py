@@ -1,0 +1,101 @@
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pfit_ray.config.training import TrainingConfig
+from pfit_ray.train.batches import epoch_order, load_batches, prefetch, rank_share, steps_per_epoch
+from pfit_ray.train.examples import Examples, read_examples
+
+
+def test_order_drops_the_last_incomplete_batch() -> None:
+    order = epoch_order(7, 3, seed=0, epoch=0)
+    assert [len(batch) for batch in order] == [3, 3]
+    indices = [index for batch in order for index, _ in batch]
+    assert len(set(indices)) == 6
+    assert set(indices) <= set(range(7))
+    assert {repeat for batch in order for _, repeat in batch} == {0}
+
+
+def test_order_follows_from_seed_and_epoch() -> None:
+    assert epoch_order(50, 5, 0, 0) == epoch_order(50, 5, 0, 0)
+    assert epoch_order(50, 5, 0, 0) != epoch_order(50, 5, 0, 1)
+    assert epoch_order(50, 5, 0, 0) != epoch_order(50, 5, 1, 0)
+
+
+def test_few_examples_fill_one_batch() -> None:
+    ((first, second, third, fourth, fifth),) = epoch_order(2, 5, seed=0, epoch=0)
+    assert {first, second} == {(0, 0), (1, 0)}
+    assert {third, fourth} == {(0, 1), (1, 1)}
+    assert fifth == (first[0], 2)
+
+
+@pytest.mark.parametrize(("examples", "batch", "steps"), [(1, 4, 1), (4, 4, 1), (7, 4, 1), (8, 4, 2), (1464, 32, 45)])
+def test_steps(examples: int, batch: int, steps: int) -> None:
+    assert steps_per_epoch(examples, batch) == steps
+    assert len(epoch_order(examples, batch, 0, 0)) == steps
+
+
+def test_ranks_share_a_batch() -> None:
+    batch = [(5, 0), (3, 0), (1, 0), (4, 0)]
+    assert rank_share(batch, 0, 2) == [(5, 0), (3, 0)]
+    assert rank_share(batch, 1, 2) == [(1, 0), (4, 0)]
+
+
+@pytest.mark.parametrize("threads", [0, 1, 4])
+def test_prefetch_keeps_the_order(threads: int) -> None:
+    def slow_square(x: int) -> int:
+        time.sleep(0.002 * (x % 3))
+        return x * x
+
+    assert list(prefetch(slow_square, range(20), threads, ahead=5)) == [x * x for x in range(20)]
+
+
+def test_prefetch_is_bounded() -> None:
+    started: list[int] = []
+    stream = prefetch(lambda x: started.append(x) or x, range(100), 2, ahead=4)
+    assert next(stream) == 0
+    time.sleep(0.05)
+    assert len(started) <= 5
+    stream.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("loader")]
+
+
+def test_prefetch_raises_in_order() -> None:
+    def fails(x: int) -> int:
+        if x == 2:
+            raise ValueError("two")
+        return x
+
+    stream = prefetch(fails, range(5), 2, ahead=5)
+    assert [next(stream), next(stream)] == [0, 1]
+    with pytest.raises(ValueError, match="two"):
+        next(stream)
+
+
+@pytest.mark.parametrize("threads", [0, 3])
+def test_batches_are_the_items_in_pieces(corpus: Path, threads: int) -> None:
+    examples = Examples(
+        read_examples(str(corpus / "examples.parquet")),
+        TrainingConfig(crop=32, min_side=24, max_side=48),
+        lambda keys, label: label,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        seed=0,
+        max_pixels=10**6,
+        with_labels=True,
+    )
+    batches = [[(3, 0), (0, 0), (0, 1)], [(1, 0), (2, 0), (4, 0)]]
+    loaded = list(load_batches(examples, batches, 7, accumulate=2, threads=threads))
+    assert [[len(images) for images, _ in batch.pieces] for batch in loaded] == [[2, 1], [2, 1]]
+    for batch, slots in zip(loaded, batches, strict=True):
+        expected = [examples.item(index, 7, repeat) for index, repeat in slots]
+        images = torch.cat([images for images, _ in batch.pieces])
+        targets = torch.cat([targets for _, targets in batch.pieces])
+        np.testing.assert_array_equal(images.numpy(), np.stack([example.image for example in expected]))
+        np.testing.assert_array_equal(targets.numpy(), np.stack([example.target for example in expected]))
+        assert batch.skipped == []
+        assert batch.waited >= 0

