@@ -27,12 +27,16 @@ class TrainingConfig(Section):
     epochs: int = option(15, "Rounds over the images.", unit="epochs", ge=1)
     batch_size: int = option(16, "Images per optimiser step, over all workers.", unit="images", ge=1)
     accumulate: int = option(1, "Split each worker's share of the batch into so many backward passes.", ge=1)
-    learning_rate: float = option(0.1, "Learning rate of pretrained weights; new layers take ten times it.", gt=0.0)
+    learning_rate: float = option(
+        0.01, "Learning rate of pretrained weights; new layers and biases take multiples of it.", gt=0.0
+    )
     weight_decay: float = option(1e-4, "L2 penalty on weights, not on biases.", ge=0.0)
     momentum: float = option(0.9, "Momentum of SGD.", ge=0.0, lt=1.0)
     nesterov: bool = option(True, "Nesterov's form of the momentum.")
     optimiser: Literal["sgd", "reference"] = option(
-        "sgd", "reference takes weight_decay as the momentum, as the published programs do by mistake."
+        "sgd",
+        "reference takes weight_decay as the momentum, as the published programs do by mistake; their learning "
+        "rates are therefore ten times those that suit a momentum of 0.9.",
     )
     poly_power: float = option(0.9, "Exponent of the polynomial decay of the learning rate.", ge=0.0)
     new_layer_factor: float = option(10.0, "Learning rate of new layers, as a multiple.", gt=0.0)
@@ -77,9 +81,7 @@ class ClassifierConfig(Section):
     fixed_bn: bool = option(False, "Keep BatchNorm's stored statistics while training.")
     backbone: BackboneConfig = option(BackboneConfig(), "The backbone.")
     puzzle: PuzzleConfig = option(PuzzleConfig(), "The Puzzle loss.")
-    train: TrainingConfig = option(
-        TrainingConfig(epochs=15, batch_size=32, learning_rate=0.1, weight_decay=1e-4), "The training."
-    )
+    train: TrainingConfig = option(TrainingConfig(epochs=15, batch_size=32), "The training.")
 
     @model_validator(mode="after")
     def _check(self) -> "ClassifierConfig":
@@ -102,7 +104,7 @@ class AffinityNetConfig(Section):
         10, "Pairs of pixels nearer than this are learned.", unit="grid cells of 4 pixels", ge=2, le=20
     )
     train: TrainingConfig = option(
-        TrainingConfig(epochs=3, batch_size=32, learning_rate=0.1, weight_decay=1e-4), "The training."
+        TrainingConfig(epochs=3, batch_size=32, new_layer_factor=1.0, bias_factor=1.0), "The training."
     )
 
     @model_validator(mode="after")
@@ -121,7 +123,7 @@ class DeepLabConfig(Section):
     group_norm: bool = option(True, "GroupNorm with 4 groups in the head; false takes BatchNorm.")
     fixed_bn: bool = option(True, "Keep the backbone's stored BatchNorm statistics.")
     train: TrainingConfig = option(
-        TrainingConfig(epochs=50, batch_size=32, learning_rate=0.007, weight_decay=4e-5, min_side=256, max_side=1024),
+        TrainingConfig(epochs=50, batch_size=32, learning_rate=0.0007, weight_decay=4e-5, min_side=256, max_side=1024),
         "The training.",
     )
 

@@ -74,7 +74,7 @@ def run_worker(job: Job) -> dict[str, Any]:
     if workers.rank > 0:
         return {}
     storage.write_bytes(job["output_url"], save_network(trainer.objective.network, _metadata(config)))
-    return _summary(read_metrics(job["work_url"]))
+    return summary(read_metrics(job["work_url"]))
 
 
 def _prepare(job: Job, config: RunConfig) -> tuple[Objective, Examples]:
@@ -130,7 +130,8 @@ def _metadata(config: RunConfig) -> dict[str, str]:
     return {"classes": json.dumps(config.data.class_list.names), "pfit_ray": version("pfit-ray")}
 
 
-def _summary(records: list[Record]) -> dict[str, Any]:
+def summary(records: list[Record]) -> dict[str, Any]:
+    """What a training came to: see `train_network`."""
     last_epoch = [record for record in records if record["epoch"] == records[-1]["epoch"]]
     images = sum(record["images"] for record in last_epoch)
     skipped = {image_id for record in records for image_id in record.get("skipped", {})}

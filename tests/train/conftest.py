@@ -15,8 +15,14 @@ from pfit_ray import shards, storage
 from pfit_ray.config import RunConfig
 from pfit_ray.config.load import validate
 from pfit_ray.images import encode_label
+from pfit_ray.layout import Network
+from pfit_ray.nets.backbones import normalisation
+from pfit_ray.train.examples import Examples, read_examples
+from pfit_ray.train.loop import Trainer, Workers
+from pfit_ray.train.networks import build_objective
 
 MakeConfig = Callable[..., RunConfig]
+MakeTrainer = Callable[..., Trainer]
 
 
 @pytest.fixture(scope="session")
@@ -63,13 +69,36 @@ def make_config(tmp_path: Path) -> MakeConfig:
         return validate(
             {
                 "output": str(tmp_path / "run"),
-                "data": {"source": "folder", "root": str(tmp_path), "classes": ["one", "two"]},
+                "data": {"source": "folder", "root": str(tmp_path / "images"), "classes": ["one", "two"]},
                 "classifier": {**network, "puzzle": {"enabled": puzzle}},
                 "affinitynet": {**network, "radius": 4},
                 "deeplab": network,
                 "resources": {"train": {"workers": workers, "max_failures": 1}},
             }
         )
+
+    return make
+
+
+@pytest.fixture
+def make_trainer(corpus: Path) -> MakeTrainer:
+    """The shared loop without Ray, on the corpus."""
+
+    def make(name: Network, config: RunConfig, threads: int = 0) -> Trainer:
+        objective = build_objective(name, config)
+        training = getattr(config, name).train
+        mean, std = normalisation(objective.network.backbone)
+        examples = Examples(
+            read_examples(str(corpus / "examples.parquet")),
+            training,
+            objective.make_target,
+            mean=mean,
+            std=std,
+            seed=config.seed,
+            max_pixels=10**6,
+            with_labels=objective.with_labels,
+        )
+        return Trainer(name, objective, examples, training, seed=config.seed, workers=Workers(), loader_threads=threads)
 
     return make
 

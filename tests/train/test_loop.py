@@ -1,32 +1,10 @@
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from pfit_ray.config import RunConfig
-from pfit_ray.nets.backbones import normalisation
 from pfit_ray.train import loop
-from pfit_ray.train.examples import Examples, read_examples
-from pfit_ray.train.loop import StopTrainingError, Trainer, Workers, derived_seed
-from pfit_ray.train.networks import build_objective
-
-
-def make_trainer(name: Any, config: RunConfig, corpus: Path, threads: int = 0) -> Trainer:
-    objective = build_objective(name, config)
-    training = getattr(config, name).train
-    mean, std = normalisation(objective.network.backbone)
-    examples = Examples(
-        read_examples(str(corpus / "examples.parquet")),
-        training,
-        objective.make_target,
-        mean=mean,
-        std=std,
-        seed=config.seed,
-        max_pixels=10**6,
-        with_labels=objective.with_labels,
-    )
-    return Trainer(name, objective, examples, training, seed=config.seed, workers=Workers(), loader_threads=threads)
+from pfit_ray.train.loop import StopTrainingError, Trainer, derived_seed
 
 
 def run(trainer: Trainer, epochs: int) -> list[dict[str, Any]]:
@@ -41,23 +19,23 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 
 @pytest.mark.parametrize("name", ["classifier", "affinitynet", "deeplab"])
-def test_continued_training_ends_like_an_undisturbed_one(name, make_config, corpus, tmp_path) -> None:
+def test_continued_training_ends_like_an_undisturbed_one(name, make_config, make_trainer, tmp_path) -> None:
     config = make_config(batch_size=2)
-    undisturbed = make_trainer(name, config, corpus)
+    undisturbed = make_trainer(name, config)
     all_records = run(undisturbed, 3)
-    killed = make_trainer(name, config, corpus, threads=2)
+    killed = make_trainer(name, config, threads=2)
     run(killed, 1)
     torch.save(killed.state(), tmp_path / "state.pt")
     torch.rand(7)  # whatever happened to the global generator before the restart
-    continued = make_trainer(name, config, corpus)
+    continued = make_trainer(name, config)
     continued.load_state(torch.load(tmp_path / "state.pt", weights_only=True))
     records = run(continued, 2)
     assert same(continued.objective.network.state_dict(), undisturbed.objective.network.state_dict())
     assert [record["loss"] for record in records] == [record["loss"] for record in all_records[1:]]
 
 
-def test_training_changes_what_it_should(make_config, corpus) -> None:
-    trainer = make_trainer("affinitynet", make_config(), corpus)
+def test_training_changes_what_it_should(make_config, make_trainer) -> None:
+    trainer = make_trainer("affinitynet", make_config())
     before = {name: value.clone() for name, value in trainer.objective.network.state_dict().items()}
     run(trainer, 1)
     changed = {
@@ -67,16 +45,16 @@ def test_training_changes_what_it_should(make_config, corpus) -> None:
     assert not [name for name in changed if name.startswith("backbone.")]
 
 
-def test_loss_goes_down(make_config, corpus) -> None:
-    records = run(make_trainer("deeplab", make_config(epochs=10, learning_rate=0.01), corpus), 10)
+def test_loss_goes_down(make_config, make_trainer) -> None:
+    records = run(make_trainer("deeplab", make_config(epochs=10, learning_rate=0.01)), 10)
     assert records[-1]["loss"] < 0.8 * records[0]["loss"]
 
 
 @pytest.mark.parametrize("name", ["affinitynet", "deeplab"])
-def test_accumulated_pieces_equal_the_whole_batch(name, make_config, corpus) -> None:
+def test_accumulated_pieces_equal_the_whole_batch(name, make_config, make_trainer) -> None:
     ends = []
     for accumulate in (1, 3):
-        trainer = make_trainer(name, make_config(accumulate=accumulate, epochs=2), corpus)
+        trainer = make_trainer(name, make_config(accumulate=accumulate, epochs=2))
         for module in trainer.objective.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
@@ -89,9 +67,9 @@ def test_accumulated_pieces_equal_the_whole_batch(name, make_config, corpus) -> 
         assert other["loss"] == pytest.approx(one["loss"], rel=1e-4)
 
 
-def test_records(make_config, corpus, monkeypatch) -> None:
+def test_records(make_config, make_trainer, monkeypatch) -> None:
     monkeypatch.setattr(loop, "LOG_STEPS", 2)
-    trainer = make_trainer("classifier", make_config(batch_size=1, epochs=2, poly_power=1.0), corpus)
+    trainer = make_trainer("classifier", make_config(batch_size=1, epochs=2, poly_power=1.0))
     records = run(trainer, 2)
     assert [(record["epoch"], record["step"], record["images"]) for record in records] == [
         (1, 2, 2), (1, 4, 2), (1, 5, 1), (2, 7, 2), (2, 9, 2), (2, 10, 1),
@@ -108,8 +86,8 @@ def test_records(make_config, corpus, monkeypatch) -> None:
     assert [record.get("skipped") for record in records] == [None, None, {}, None, None, {}]
 
 
-def test_skipped_images_are_told(make_config, corpus) -> None:
-    trainer = make_trainer("classifier", make_config(batch_size=5), corpus)
+def test_skipped_images_are_told(make_config, make_trainer) -> None:
+    trainer = make_trainer("classifier", make_config(batch_size=5))
     table = trainer.examples.table
     uris = table["uri"].to_pylist()
     uris[1] = "/nowhere/i1.png"
@@ -118,8 +96,8 @@ def test_skipped_images_are_told(make_config, corpus) -> None:
     assert record["skipped"] == {"i1": "/nowhere/i1.png does not exist"}
 
 
-def test_loss_that_is_not_finite_stops_the_training(make_config, corpus) -> None:
-    trainer = make_trainer("affinitynet", make_config(batch_size=2, precision="bfloat16"), corpus)
+def test_loss_that_is_not_finite_stops_the_training(make_config, make_trainer) -> None:
+    trainer = make_trainer("affinitynet", make_config(batch_size=2, precision="bfloat16"))
     run(trainer, 1)
     with torch.no_grad():
         trainer.objective.network.edge_fusion.bias.fill_(float("nan"))
@@ -131,8 +109,8 @@ def test_loss_that_is_not_finite_stops_the_training(make_config, corpus) -> None
     )
 
 
-def test_weights_that_are_not_finite_stop_the_training(make_config, corpus) -> None:
-    trainer = make_trainer("classifier", make_config(batch_size=4), corpus)
+def test_weights_that_are_not_finite_stop_the_training(make_config, make_trainer) -> None:
+    trainer = make_trainer("classifier", make_config(batch_size=4))
     with torch.no_grad():
         trainer.objective.network.backbone.bn1.running_mean.fill_(float("inf"))
     with pytest.raises(StopTrainingError, match="the weights are no longer finite after epoch 1; lower classifier"):
@@ -140,19 +118,19 @@ def test_weights_that_are_not_finite_stop_the_training(make_config, corpus) -> N
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_mixed_precision(precision, make_config, corpus) -> None:
-    exact = run(make_trainer("affinitynet", make_config(), corpus), 1)
-    trainer = make_trainer("affinitynet", make_config(precision=precision), corpus)
+def test_mixed_precision(precision, make_config, make_trainer) -> None:
+    exact = run(make_trainer("affinitynet", make_config()), 1)
+    trainer = make_trainer("affinitynet", make_config(precision=precision))
     records = run(trainer, 1)
     assert records[0]["loss"] == pytest.approx(exact[0]["loss"], rel=0.05)
     assert {tensor.dtype for tensor in trainer.objective.network.parameters()} == {torch.float32}
     assert bool(trainer.state()["scaler"]) == (precision == "float16")
 
 
-def test_state_of_another_training_is_refused(make_config, corpus) -> None:
-    state = make_trainer("affinitynet", make_config(), corpus).state()
+def test_state_of_another_training_is_refused(make_config, make_trainer) -> None:
+    state = make_trainer("affinitynet", make_config()).state()
     with pytest.raises(StopTrainingError, match="of 3 steps and this one has 4"):
-        make_trainer("affinitynet", make_config(epochs=4), corpus).load_state(state)
+        make_trainer("affinitynet", make_config(epochs=4)).load_state(state)
 
 
 def test_derived_seeds_differ() -> None:
