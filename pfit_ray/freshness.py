@@ -5,7 +5,7 @@ from typing import Any
 from pfit_ray import storage
 from pfit_ray.config import RunConfig
 from pfit_ray.errors import UserError
-from pfit_ray.layout import RunDirectory
+from pfit_ray.layout import NETWORKS, RunDirectory
 
 _SOURCE = (
     "data.source",
@@ -103,6 +103,9 @@ def _fields(config: RunConfig, step: str) -> dict[str, Any]:
         for part in name.split("."):
             value = value[part]
         _flatten(name, value, result)
+    if step in NETWORKS and getattr(config, step).source != "train":
+        unused = (f"{step}.train.", f"{step}.puzzle.")
+        result = {name: value for name, value in result.items() if not name.startswith(unused)}
     return result
 
 

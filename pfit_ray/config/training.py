@@ -89,6 +89,8 @@ class ClassifierConfig(Section):
             raise ValueError("source 'weights' needs classifier.weights, the URL of a .safetensors file")
         if self.source == "zero_shot" and not self.zero_shot:
             raise ValueError("source 'zero_shot' needs classifier.zero_shot, ImageNet indices for each class")
+        if self.puzzle.enabled and self.train.crop % 32:
+            raise ValueError(f"train.crop {self.train.crop} must be a multiple of 32 for the Puzzle loss")
         return self
 
 
@@ -111,6 +113,11 @@ class AffinityNetConfig(Section):
     def _check(self) -> "AffinityNetConfig":
         if self.source == "weights" and self.weights is None:
             raise ValueError("source 'weights' needs affinitynet.weights, the URL of a .safetensors file")
+        if self.train.crop < 4 * (2 * self.radius - 1):
+            raise ValueError(
+                f"train.crop {self.train.crop} is too small for radius {self.radius}: no pair of pixels fits; "
+                f"take at least {4 * (2 * self.radius - 1)}"
+            )
         return self
 
 

@@ -1,52 +1,22 @@
-"""The three operators of every pass: fetch a shard's bytes, run its network, finish and write it.
+"""The operators that run stages: one for a pass's network, one that finishes and writes a shard.
 
 Between operators a shard travels as one packed block of bytes. An operator is built where the pipeline is
 declared and does its loading in the worker, at its first shard.
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import torch
 
-from pfit_ray.layout import RunDirectory
-from pfit_ray.manifest import fetch_images, read_manifest_shard
 from pfit_ray.schema import Row
 from pfit_ray.tasks.base import Stage, Timings, add_timings, run_stages
-from pfit_ray.tasks.packing import pack_rows, unpack_rows
+from pfit_ray.tasks.packing import Packed, pack_rows, unpack_rows
 from pfit_ray.tasks.write import ShardWriter
-
-Packed = dict[str, Any]
-"""A Ray Data row that carries one shard: `shard` (int) and `rows` (bytes)."""
 
 TRANSIENT = ("image",)
 """Columns that the next operator makes again from `encoded`, cheaper than moving them."""
-
-
-class Upstream(Protocol):
-    """Adds what an earlier pass computed to a shard's rows."""
-
-    def __call__(self, shard: int, rows: Sequence[Row]) -> None:
-        """Add columns in place; rows that failed earlier are failed."""
-
-
-class FetchOperator:
-    """Reads a shard's manifest rows, what earlier passes know of them, and the images' encoded bytes."""
-
-    def __init__(self, run: RunDirectory, image_set: str, upstream: Upstream | None) -> None:
-        self.run = run
-        self.image_set = image_set
-        self.upstream = upstream
-
-    def __call__(self, packed: Packed) -> Packed:
-        """Fetch one shard."""
-        shard = int(packed["shard"])
-        rows = read_manifest_shard(self.run, self.image_set, shard)
-        if self.upstream is not None:
-            self.upstream(shard, rows)
-        fetch_images(rows)
-        return {"shard": shard, "rows": pack_rows(rows, {})}
 
 
 class StageOperator:

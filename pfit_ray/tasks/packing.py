@@ -9,6 +9,9 @@ from safetensors.numpy import load, save
 
 from pfit_ray.schema import Row
 
+Packed = dict[str, Any]
+"""A Ray Data row that carries one shard: `shard` (int) and `rows` (bytes)."""
+
 
 def pack_rows(rows: Sequence[Row], meta: dict[str, Any]) -> bytes:
     """Pack rows and a small JSON value.

@@ -3,23 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import pyarrow.parquet as pq
-from pyarrow import BufferReader
-
-from pfit_ray import storage
 from pfit_ray.config import Pass, RunConfig
 from pfit_ray.layout import IMAGE_SET, RunDirectory
-from pfit_ray.schema import OK, Row
 from pfit_ray.tasks.affinity_label import AffinityLabelStage
-from pfit_ray.tasks.base import Stage, fail
+from pfit_ray.tasks.base import Stage
 from pfit_ray.tasks.cam import CamStage
 from pfit_ray.tasks.combine import CombineStage
 from pfit_ray.tasks.decode import DecodeStage
 from pfit_ray.tasks.edge import EdgeStage
-from pfit_ray.tasks.encode import EncodeStage, array_from_bytes
+from pfit_ray.tasks.encode import EncodeStage
+from pfit_ray.tasks.fetch import FetchOperator, SeedMaps, Upstream
 from pfit_ray.tasks.fit import FitStage
 from pfit_ray.tasks.hr_cam import HrCamStage
-from pfit_ray.tasks.operators import FetchOperator, FinishOperator, StageOperator, Upstream
+from pfit_ray.tasks.operators import FinishOperator, StageOperator
 from pfit_ray.tasks.perimeter import PerimeterStage
 from pfit_ray.tasks.predict import PredictStage
 from pfit_ray.tasks.prediction import PredictionStage
@@ -46,29 +42,6 @@ class PassPlan:
             StageOperator(self.network, threads.network.threads),
             FinishOperator(self.finish, threads.cpu.threads, ShardWriter(run, self.name)),
         )
-
-
-@dataclass(frozen=True)
-class SeedMaps:
-    """Adds what pass 1 found: `keys` and `seed_cam`, the map that will walk."""
-
-    run: RunDirectory
-    column: str
-
-    def __call__(self, shard: int, rows: Sequence[Row]) -> None:
-        """Add one shard's seeds to its rows."""
-        data = storage.read_bytes(self.run.rows("seeds", shard))
-        table = pq.read_table(BufferReader(data), columns=["image_id", "keys", self.column])
-        seeds = {seed["image_id"]: seed for seed in table.to_pylist()}
-        for row in rows:
-            if row["status"] != OK:
-                continue
-            seed = seeds.get(row["image_id"])
-            if seed is None:
-                fail(row, "seeds", "upstream", "pass seeds failed for this image; see its failures table")
-            else:
-                row["keys"] = seed["keys"]
-                row["seed_cam"] = array_from_bytes(seed[self.column])
 
 
 def plan_pass(name: Pass, config: RunConfig, run: RunDirectory) -> PassPlan:
