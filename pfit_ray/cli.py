@@ -65,11 +65,12 @@ def run(
     What is finished is not done again: after a crash or a Ctrl-C, the same command goes on where it stopped.
     Results go to the config's output: per pass a folder of Parquet tables and of PNG shards.
     """
+    loaded = load_config(config, overrides or [])  # before the slow imports: a mistake is told at once
+
     from pfit_ray.freshness import REDO_FROM, forget
     from pfit_ray.progress import Progress
     from pfit_ray.runner import Runner
 
-    loaded = load_config(config, overrides or [])
     runner = Runner(loaded, Progress(out))
     if redo is not None:
         if redo not in REDO_FROM:
@@ -84,9 +85,10 @@ def run(
 @app.command()
 def plan(config: ConfigArgument, overrides: OverridesArgument = None) -> None:
     """Show what a run would do and how far it is, without doing anything."""
+    loaded = load_config(config, overrides or [])
+
     from pfit_ray.plan import describe_plan
 
-    loaded = load_config(config, overrides or [])
     for line in describe_plan(loaded):
         out.print(line, markup=False, soft_wrap=True)
 
@@ -104,10 +106,11 @@ def status(run: RunArgument) -> None:
 @app.command()
 def evaluate(run: RunArgument, address: AddressOption = None, verbose: VerboseOption = False) -> None:
     """Score a run's maps, pseudo labels and predictions against ground truth."""
+    directory, config = _open_run(run)
+
     from pfit_ray.evaluation import evaluate_run
     from pfit_ray.session import ray_session
 
-    directory, config = _open_run(run)
     with ray_session(address, config.resources, verbose):
         metrics = evaluate_run(config, directory)
     directory.write_json(metrics, "evaluation.json")
@@ -126,9 +129,10 @@ def show(
     ] = None,
 ) -> None:
     """Draw everything that a run knows of one image on one contact sheet."""
+    directory, config = _open_run(run)
+
     from pfit_ray.show import contact_sheet, sheet_url
 
-    directory, config = _open_run(run)
     sheet = contact_sheet(config, directory, image_id)
     url = output or sheet_url(directory, image_id)
     storage.write_bytes(url, sheet)

@@ -27,7 +27,7 @@ STEP_FIELDS: dict[str, tuple[str, ...]] = {
     "labels": ("fidelity", "walk", "pseudo_label"),
     "deeplab": ("seed", "deeplab"),
     "manifest-predict": (*_SOURCE, "data.predict"),
-    "predict": ("fidelity", "predict"),
+    "predict": ("fidelity", "images", "predict"),
 }
 """Config fields, or whole sections, that decide a step's result, besides those of the steps before it."""
 
@@ -61,6 +61,12 @@ def begin_step(run: RunDirectory, config: RunConfig, step: str) -> None:
     run.write_json(_fields(config, step), "steps", f"{step}.json")
 
 
+def take_back(run: RunDirectory, step: str) -> None:
+    """Forget that a step was begun, if it has left nothing: the mistake that stopped it may be corrected."""
+    if not any(storage.exists(run.url(*parts)) for parts in STEP_FILES[step]):
+        storage.remove(run.url("steps", f"{step}.json"))
+
+
 def check_fresh(run: RunDirectory, config: RunConfig) -> None:
     """Compare the config with what the steps of this run directory were computed with.
 
@@ -72,7 +78,7 @@ def check_fresh(run: RunDirectory, config: RunConfig) -> None:
         if recorded is None:
             continue
         now = _fields(config, step)
-        for name in sorted(recorded.keys() | now.keys()):
+        for name in [*now, *sorted(recorded.keys() - now.keys())]:
             if recorded.get(name) != now.get(name):
                 redo = next(word for word, first in reversed(REDO_FROM.items()) if _reaches(first, step))
                 raise UserError(
@@ -82,9 +88,12 @@ def check_fresh(run: RunDirectory, config: RunConfig) -> None:
 
 
 def forget(run: RunDirectory, word: str) -> None:
-    """Remove a step and all that follow from it: see `REDO_FROM`."""
+    """Remove a step and all that follow from it, the last first, so that an interruption leaves a whole run.
+
+    See `REDO_FROM` for the words.
+    """
     steps = list(STEP_FIELDS)
-    for step in steps[steps.index(REDO_FROM[word]) :]:
+    for step in reversed(steps[steps.index(REDO_FROM[word]) :]):
         for parts in STEP_FILES[step]:
             storage.remove(run.url(*parts))
         storage.remove(run.url("steps", f"{step}.json"))
@@ -98,7 +107,10 @@ def _reaches(first: str, step: str) -> bool:
 def _fields(config: RunConfig, step: str) -> dict[str, Any]:
     document = config.model_dump(mode="json")
     result: dict[str, Any] = {}
-    for name in STEP_FIELDS[step]:
+    names = STEP_FIELDS[step]
+    if step == "manifest-predict" and config.data.predict is None:
+        names = (*names, "data.train")
+    for name in names:
         value = document
         for part in name.split("."):
             value = value[part]

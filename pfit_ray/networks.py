@@ -3,28 +3,30 @@
 import json
 from typing import Any
 
+import ray
+
 from pfit_ray import storage
 from pfit_ray.config import RunConfig
 from pfit_ray.errors import UserError
 from pfit_ray.layout import Network, RunDirectory
 from pfit_ray.nets.weights import load_into, load_state, package_weights, save_network, timm_weights
 from pfit_ray.nets.zero_shot import zero_shot_classifier
-from pfit_ray.train.fit import train_network
-from pfit_ray.train.networks import build_network
+from pfit_ray.train.fit import check_batch, place_training, train_network
+from pfit_ray.train.networks import SPECIAL_WEIGHTS, build_network
 from pfit_ray.training_tables import write_examples
 
-SPECIAL_WEIGHTS = ("imagenet", "package", "none")
 
-
-def check_weight_files(config: RunConfig, networks: list[Network]) -> None:
-    """Make sure before any work that every weight file that the config names exists.
+def check_networks(config: RunConfig, networks: list[Network]) -> None:
+    """Make sure before any work that the weight files exist and that batches can be divided among workers.
 
     Raises:
-        UserError: names the field and the file.
+        UserError: names the field and the file or number.
     """
     for name in networks:
         section = getattr(config, name)
         backbone = section.backbone.weights
+        if section.source == "train":
+            check_batch(name, section.train, config.resources.train.workers)
         if section.source == "weights":
             _require(f"{name}.weights", section.weights)
         elif backbone not in SPECIAL_WEIGHTS:
@@ -34,6 +36,16 @@ def check_weight_files(config: RunConfig, networks: list[Network]) -> None:
                 package_weights(section.backbone.name)
             except ValueError as error:
                 raise UserError(f"{name}.backbone: {error}") from error
+
+
+def check_training_resources(config: RunConfig, networks: list[Network]) -> None:
+    """Make sure before any work that the cluster has room for the trainings; Ray must be initialised.
+
+    Raises:
+        UserError: when it has not.
+    """
+    if any(getattr(config, name).source == "train" for name in networks):
+        place_training(config.resources.train, ray.nodes())
 
 
 def provide_network(config: RunConfig, run: RunDirectory, name: Network) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from pfit_ray import freshness
 from pfit_ray.config import RunConfig
-from pfit_ray.networks import check_weight_files
+from pfit_ray.networks import check_networks
 from pfit_ray.pipeline import place
 from pfit_ray.progress import Progress
 from pfit_ray.runner import Runner, networks_of
@@ -20,7 +20,7 @@ def describe_plan(config: RunConfig) -> Iterator[str]:
     runner = Runner(config, Progress())
     freshness.check_fresh(runner.run_directory, config)
     steps = runner.steps()
-    check_weight_files(config, networks_of([step for step in steps if step.todo]))
+    check_networks(config, networks_of([step for step in steps if step.todo]))
     names = config.data.class_list.names
     yield f"output: {runner.run_directory.root}"
     yield f"classes: {len(names)} ({', '.join(names[:8])}{', ...' if len(names) > 8 else ''})"

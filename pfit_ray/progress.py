@@ -34,7 +34,7 @@ class StepProgress:
             self.bars.update(self.bar, completed=self.done, failed=self.failed)
         elif time.monotonic() - self.spoken >= LINE_EVERY:
             self.spoken = time.monotonic()
-            self.console.print(self.line(), highlight=False)
+            self.console.print(self.line(), highlight=False, soft_wrap=True)
 
     def line(self) -> str:
         """Where the step stands, in one line."""

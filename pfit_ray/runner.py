@@ -1,6 +1,7 @@
 """A run from beginning to end: what is finished stays, the rest is done in order."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -12,7 +13,7 @@ from pfit_ray.errors import UserError
 from pfit_ray.failures import RunFailedError
 from pfit_ray.layout import IMAGE_SET, Network, RunDirectory
 from pfit_ray.manifest import write_manifest
-from pfit_ray.networks import check_weight_files, provide_network
+from pfit_ray.networks import check_networks, check_training_resources, provide_network
 from pfit_ray.progress import Progress
 from pfit_ray.session import ray_session
 from pfit_ray.show import write_sheets
@@ -82,7 +83,7 @@ class Runner:
             result.append(Step("network", network, "" if ready else self._network_todo(network)))
             listed = run.read_json("manifest", f"{IMAGE_SET[name]}.json")
             result.append(Step("pass", name, self._pass_todo(name, listed)))
-        finished = storage.exists(run.url("evaluation.json")) and not any(step.todo for step in result)
+        finished = self._report_is_fresh() and not any(step.todo for step in result)
         result.append(Step("report", "evaluation", "" if finished else "score and draw contact sheets"))
         return result
 
@@ -107,33 +108,42 @@ class Runner:
         todo = [step for step in steps if step.todo]
         if todo:
             outcome.worked = True
-            check_weight_files(config, networks_of(todo))
+            check_networks(config, networks_of(todo))
             storage.write_bytes(run.url("config.yaml"), resolved_yaml(config).encode())
             run.write_json(describe_environment(config), "environment.json")
             for step in todo:
                 if step.kind == "manifest":
                     self._list(step.name)
+                elif self._is_given(step):
+                    self._provide(cast(Network, step.name))
             with ray_session(address, config.resources, verbose) as size:
                 self.progress.say(f"Ray: {size}")
+                placement = pipeline.place(config, size.cpus, size.gpus)
+                check_training_resources(config, networks_of(todo))
                 for step in todo:
-                    self._do(step, size.cpus, size.gpus)
+                    self._do(step, placement)
         outcome.counts = {name: self._counts(name) for name in PASSES if name in config.passes}
         outcome.metrics = run.read_json("evaluation.json") or {}
         return outcome
 
-    def _do(self, step: Step, cpus: float, gpus: float) -> None:
-        if step.kind == "network":
+    def _is_given(self, step: Step) -> bool:
+        """Whether a step only puts a network there that is not trained: done first, so that misfits show early."""
+        return step.kind == "network" and getattr(self.config, step.name).source != "train"
+
+    def _do(self, step: Step, placement: pipeline.Placement) -> None:
+        if step.kind == "network" and not self._is_given(step):
             self._provide(cast(Network, step.name))
         elif step.kind == "pass":
-            self._pass(cast(Pass, step.name), cpus, gpus)
+            self._pass(cast(Pass, step.name), placement)
         elif step.kind == "report":
             metrics = evaluation.evaluate_run(self.config, self.run_directory)
             write_sheets(self.config, self.run_directory, self.config.sheets)
+            self.run_directory.write_json(self._report_fields(), "steps", "report.json")
             self.run_directory.write_json(metrics, "evaluation.json")
 
     def _list(self, image_set: str) -> None:
-        freshness.begin_step(self.run_directory, self.config, f"manifest-{image_set}")
-        summary = write_manifest(self.run_directory, image_set, self.images(image_set), self.config.shard_size)
+        with self._begun(f"manifest-{image_set}"):
+            summary = write_manifest(self.run_directory, image_set, self.images(image_set), self.config.shard_size)
         self.progress.say(f"{image_set}: {summary['images']} images in {summary['shards']} shards")
 
     def images(self, image_set: str) -> Iterator[Item]:
@@ -149,14 +159,23 @@ class Runner:
             yield item if item.image_id in scored else replace(item, mask_uri=None)
 
     def _provide(self, network: Network) -> None:
-        freshness.begin_step(self.run_directory, self.config, network)
         self._outdate_report()
-        told = provide_network(self.config, self.run_directory, network)
+        with self._begun(network):
+            told = provide_network(self.config, self.run_directory, network)
         numbers = ", ".join(f"{name} {_short(value)}" for name, value in told.items() if name != "source")
         how = {"train": "trained", "weights": "loaded", "zero_shot": "made from ImageNet rows"}
         self.progress.say(f"{network}: {how[told['source']]}{': ' + numbers if numbers else ''}")
 
-    def _pass(self, name: Pass, cpus: float, gpus: float) -> None:
+    @contextmanager
+    def _begun(self, step: str) -> Iterator[None]:
+        freshness.begin_step(self.run_directory, self.config, step)
+        try:
+            yield
+        except UserError:
+            freshness.take_back(self.run_directory, step)
+            raise
+
+    def _pass(self, name: Pass, placement: pipeline.Placement) -> None:
         run, config = self.run_directory, self.config
         freshness.begin_step(run, config, name)
         self._outdate_report()
@@ -164,7 +183,6 @@ class Runner:
         finished = run.finished_shards(name)
         shards = [shard for shard in range(manifest["shards"]) if shard not in finished]
         done, failed = self._counts(name)
-        placement = pipeline.place(config, cpus, gpus)
         with self.progress.images(name, manifest["images"], done + failed) as progress:
             for result in pipeline.run_pass(plan_pass(name, config, run), config, run, shards, placement):
                 progress.add(result["ok"], result["failed"])
@@ -184,6 +202,16 @@ class Runner:
     def _counts(self, name: Pass) -> tuple[int, int]:
         markers = self.run_directory.finished_shards(name).values()
         return sum(marker["ok"] for marker in markers), sum(marker["failed"] for marker in markers)
+
+    def _report_fields(self) -> dict[str, Any]:
+        return {"evaluate": self.config.evaluate.model_dump(mode="json"), "sheets": self.config.sheets}
+
+    def _report_is_fresh(self) -> bool:
+        run = self.run_directory
+        return (
+            storage.exists(run.url("evaluation.json"))
+            and run.read_json("steps", "report.json") == self._report_fields()
+        )
 
     def _outdate_report(self) -> None:
         storage.remove(self.run_directory.url("evaluation.json"))
@@ -205,10 +233,13 @@ class Runner:
         config = self.config
         if name == "predict" and config.deeplab.source == "train" and not self._ready("deeplab"):
             needed = "labels"
-        if needed and needed not in config.passes and not self.run_directory.finished_shards(needed):
+        if needed is None or needed in config.passes:
+            return
+        missing = self._pass_todo(needed, self.run_directory.read_json("manifest", f"{IMAGE_SET[needed]}.json"))
+        if missing:
             raise UserError(
-                f"pass {name} needs the results of pass {needed}, which {self.run_directory.root} does not have; "
-                f"add {needed} to passes"
+                f"pass {name} needs the results of pass {needed}, which {self.run_directory.root} does not have "
+                f"({missing} to do); add {needed} to passes"
             )
 
     def _ready(self, network: Network) -> bool:

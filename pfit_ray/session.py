@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from pfit_ray.config.resources import ResourcesConfig
 from pfit_ray.errors import UserError
 
 LOCAL_OBJECT_STORE_MB = 1024
+ANSWER_SECONDS = 10.0
+CLIENT_PREFIX = "ray://"
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,11 @@ def ray_session(address: str | None, resources: ResourcesConfig, verbose: bool) 
 
 
 def _join(address: str | None, resources: ResourcesConfig, verbose: bool) -> None:
+    # Waiting threads that spin make several workers on the same cores many times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if not verbose:
+        # Ray Data makes Ray's core complain about each actor pool, harmlessly (ray-project/ray#53727).
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     noise = {"log_to_driver": verbose, "logging_level": logging.INFO if verbose else logging.ERROR}
     if address in (None, "local"):
         megabytes = resources.object_store_mb or LOCAL_OBJECT_STORE_MB
@@ -70,12 +78,20 @@ def _join(address: str | None, resources: ResourcesConfig, verbose: bool) -> Non
         )
         return
     try:
+        _require_answer(address)
         ray.init(address=address, **noise)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise UserError(
             f"--address {address}: no Ray cluster answers there ({error}); start one with 'ray start --head', "
             "or leave --address out to run on this machine"
         ) from error
+
+
+def _require_answer(address: str) -> None:
+    """Raise an OSError where nothing listens at host:port; Ray itself would wait for many minutes."""
+    host, colon, port = address.removeprefix(CLIENT_PREFIX).rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
 
 
 def _quiet_data(verbose: bool) -> None:

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from pfit_ray.drawing import Tile, compose_sheet, heat_overlay, label_overlay, m
 from pfit_ray.errors import RowError, UserError
 from pfit_ray.images import decode_grey, decode_image, decode_mask
 from pfit_ray.layout import IMAGE_SET, RunDirectory
-from pfit_ray.manifest import iterate_manifest, read_manifest_shard
+from pfit_ray.manifest import read_manifest_shard
 from pfit_ray.ops.perimeter import perimeter_map
 from pfit_ray.ops.reference_perimeter import canny_edges, jpeg_round_trip
 from pfit_ray.ops.reference_perimeter import region_picture as published_picture
@@ -46,6 +47,8 @@ def contact_sheet(config: RunConfig, run: RunDirectory, image_id: str) -> bytes:
     if not found:
         raise UserError(f"show: {run.root} has no image {image_id!r}; image ids stand in its manifest tables")
     manifest_row = next(iter(found.values()))[1]
+    if manifest_row["status"] != OK:
+        raise UserError(f"show: {image_id!r} failed when the images were listed: {manifest_row['message']}")
     try:
         photo = decode_image(storage.fetch(manifest_row["uri"]), config.images.max_pixels)
     except RowError as error:
@@ -68,14 +71,18 @@ def contact_sheet(config: RunConfig, run: RunDirectory, image_id: str) -> bytes:
 
 
 def write_sheets(config: RunConfig, run: RunDirectory, count: int) -> list[str]:
-    """Draw the sheets of the first images of each set into the run directory, and return their URLs."""
+    """Draw the sheets of the first good images of each pass into the run directory, and return their URLs."""
     ids: dict[str, None] = {}
-    for image_set in dict.fromkeys(IMAGE_SET[name] for name in config.passes):
-        ids.update(dict.fromkeys(_first_ids(run, image_set, count)))
+    for pass_name in config.passes:
+        ids.update(dict.fromkeys(islice(_good_ids(run, pass_name), count)))
     urls = []
-    for image_id in list(ids)[:count] if len(config.passes) == 1 else ids:
+    for image_id in ids:
+        try:
+            sheet = contact_sheet(config, run, image_id)
+        except UserError:  # an unusable mask or a photograph that is gone must not end a run that has its results
+            continue
         url = sheet_url(run, image_id)
-        storage.write_bytes(url, contact_sheet(config, run, image_id))
+        storage.write_bytes(url, sheet)
         urls.append(url)
     return urls
 
@@ -85,11 +92,10 @@ def sheet_url(run: RunDirectory, image_id: str) -> str:
     return run.url("sheets", f"{image_id}.png")
 
 
-def _first_ids(run: RunDirectory, image_set: str, count: int) -> Iterator[str]:
-    if count and run.read_json("manifest", f"{image_set}.json"):
-        good = (row["image_id"] for row in iterate_manifest(run, image_set) if row["status"] == OK)
-        for _, image_id in zip(range(count), good, strict=False):
-            yield image_id
+def _good_ids(run: RunDirectory, pass_name: str) -> Iterator[str]:
+    for shard in run.finished_shards(pass_name):
+        data = storage.read_bytes(run.rows(pass_name, shard))
+        yield from pq.read_table(io.BytesIO(data), columns=["image_id"])["image_id"].to_pylist()
 
 
 def _find(run: RunDirectory, image_set: str, image_id: str) -> tuple[int, Row] | None:
@@ -97,7 +103,7 @@ def _find(run: RunDirectory, image_set: str, image_id: str) -> tuple[int, Row] |
     summary = run.read_json("manifest", f"{image_set}.json")
     for shard in range(summary["shards"] if summary else 0):
         for row in read_manifest_shard(run, image_set, shard):
-            if row["image_id"] == image_id and row["status"] == OK:
+            if row["image_id"] == image_id:
                 return shard, row
     return None
 

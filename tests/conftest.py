@@ -1,9 +1,15 @@
 """Where the tests find golden data and real photographs; they are skipped where these are absent."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import pytest
+import ray
+from PIL import Image
+from small_runs import QUICKSTART, SMALL, Finished, command, write_label_table, write_photographs
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared"
@@ -33,3 +39,69 @@ def animal_weights() -> Path:
     """Weights of a CAM classifier trained on the VOC-animals photographs."""
     name = "voc_animals_efficientnet_lite0.safetensors"
     return _found("PFIT_WEIGHTS", SHARED / "weights" / name, "classifier weights")
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[None]:
+    """One Ray with two CPUs for all tests of the session."""
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=150 << 20)
+    yield
+    ray.shutdown()
+
+
+class Corpus(NamedTuple):
+    """Four good photographs and five inputs that are wrong, with labels and three ground truth masks."""
+
+    root: Path
+    labels: Path
+    masks: Path
+
+    @property
+    def overrides(self) -> list[str]:
+        return ["data.source=folder", *(f"data.{name}={path}" for name, path in self._asdict().items())]
+
+
+@pytest.fixture(scope="session")
+def corpus_with_bad_inputs(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """Sorted: broken, chelsea, coffee, empty, letter, motorcycle_left, rocket, stranger, unlisted."""
+    folder = tmp_path_factory.mktemp("photographs")
+    root, masks = write_photographs(folder / "images"), folder / "masks"
+    whole = (root / "chelsea.jpg").read_bytes()
+    (root / "broken.jpg").write_bytes(whole[: len(whole) // 2])
+    (root / "empty.jpg").write_bytes(b"")
+    (root / "letter.jpg").write_text("Dear photograph, where are you?")
+    for name in ("stranger.jpg", "unlisted.jpg"):
+        (root / name).write_bytes(whole)
+    rows = {name: "cat" for name in ("broken", "chelsea", "empty", "letter")}
+    rows |= {"coffee": "cup", "motorcycle_left": "motorbike", "rocket": "rocket", "stranger": "cat;dragon"}
+    masks.mkdir()
+    for name, class_id in (("chelsea.jpg", 1), ("coffee.png", 2), ("rocket.png", 4)):
+        with Image.open(root / name) as photo:
+            width, height = photo.size
+        truth = np.zeros((height, width), np.uint8)
+        truth[height // 4 : -height // 8, width // 4 : -width // 4] = class_id
+        truth[:2] = 255
+        if name == "rocket.png":
+            truth = truth[:-1]
+        Image.fromarray(truth).save(masks / f"{name.partition('.')[0]}.png")
+    return Corpus(root, write_label_table(folder / "labels.csv", rows), masks)
+
+
+class SmallRun(NamedTuple):
+    """A finished run, the words of its command line, and what the command said; read only."""
+
+    folder: Path
+    words: list[str]
+    said: Finished
+
+
+@pytest.fixture(scope="session")
+def small_run(
+    corpus_with_bad_inputs: Corpus, local_ray: None, tmp_path_factory: pytest.TempPathFactory
+) -> SmallRun:
+    """The quickstart config on the small corpus, through all passes and both trainings."""
+    folder = tmp_path_factory.mktemp("small") / "run"
+    words = ["run", QUICKSTART, *SMALL, *corpus_with_bad_inputs.overrides, "max_failed_fraction=0.6"]
+    said = command(*words, f"output={folder}")
+    assert said.code == 0, said
+    return SmallRun(folder, words, said)

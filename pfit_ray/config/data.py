@@ -96,7 +96,7 @@ class ImagesConfig(Section):
 class PredictedLabelsConfig(Section):
     """Image-level labels of images that have none: the classifier's own predictions."""
 
-    threshold: float = option(0.5, "A class is taken as present above this score.", ge=0.0, le=1.0)
+    threshold: float = option(0.5, "A class is taken as present from this score on.", ge=0.0, le=1.0)
     top_k: int | None = option(None, "Take at most so many classes per image, the best first.", ge=1, le=MAX_CLASSES)
     empty: Literal["background", "fail"] = option(
         "background",

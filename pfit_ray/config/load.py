@@ -16,7 +16,7 @@ from pfit_ray.errors import UserError
 
 _PLAIN_WORDS = {
     r"^input should": "it should",
-    r"^tuple should": "it should",
+    r"^(tuple|string) should": "it should",
     r"valid tuple": "list",
     r"valid dictionary or instance of \w+": "mapping of fields",
     r" after validation, not \d+": "",

@@ -25,6 +25,9 @@ class TrainResources(Section):
         None, "GPUs of one worker; null takes one where the cluster has GPUs and none elsewhere.", ge=0.0
     )
     loader_threads: int = option(2, "Threads of one worker that decode and augment images.", ge=0, le=64)
+    checkpoint_seconds: float = option(
+        10.0, "Checkpoint after every epoch, but leave out those of epochs that follow faster.", unit="seconds", ge=0.0
+    )
     max_failures: int = option(3, "Restarts after the loss of a worker.", ge=0)
 
 

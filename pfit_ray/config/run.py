@@ -1,5 +1,6 @@
 """One validated model is one run."""
 
+import os
 from typing import Literal
 
 from pydantic import model_validator
@@ -63,7 +64,7 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _check(self) -> "RunConfig":
         root = self.data.root
-        if self.data.source == "folder" and root and f"{self.output}/".startswith(root.rstrip("/") + "/"):
+        if self.data.source == "folder" and root and _place(self.output).startswith(_place(root)):
             raise ValueError(
                 f"output {self.output!r} lies inside data.root {root!r}, where its pictures would count as images; "
                 "choose a place outside"
@@ -83,3 +84,8 @@ class RunConfig(Section):
         """The fidelity of one stage: its own, or the run's."""
         own: Fidelity | None = getattr(self, stage).fidelity
         return own or self.fidelity
+
+
+def _place(url: str) -> str:
+    """A URL, or the absolute path of a local one, as a prefix of everything below it."""
+    return (url.rstrip("/") if "://" in url else os.path.abspath(url)) + "/"

@@ -29,9 +29,7 @@ def confusion(prediction: NDArray[np.uint8], truth: NDArray[np.uint8], n_classes
         ValueError: when the maps differ in size or hold another label.
     """
     if prediction.shape != truth.shape:
-        raise ValueError(
-            f"the prediction is {prediction.shape}, its ground truth {truth.shape}: sizes must be equal"
-        )
+        raise ValueError(f"the prediction is {prediction.shape}, its ground truth {truth.shape}: sizes must be equal")
     valid = truth != IGNORE
     rows, columns = truth[valid].astype(np.intp), prediction[valid].astype(np.intp)
     missing = columns == IGNORE
@@ -69,9 +67,7 @@ def threshold_sweep(
         ValueError: when the maps differ in size from the truth or a label is out of range.
     """
     if class_maps.shape[1:] != truth.shape:
-        raise ValueError(
-            f"the maps are {class_maps.shape[1:]}, the ground truth {truth.shape}: sizes must be equal"
-        )
+        raise ValueError(f"the maps are {class_maps.shape[1:]}, the ground truth {truth.shape}: sizes must be equal")
     values, winners = strongest_class(class_maps)
     levels = np.array(thresholds, dtype=np.float32)
     order = levels.argsort(kind="stable")
@@ -82,9 +78,7 @@ def threshold_sweep(
     _check_labels("ground truth", rows, n_classes)
     exceeded = np.searchsorted(levels[order], values[valid], side="left")
     shape = (len(levels) + 1, n_classes + 1, n_classes + 2)
-    counts = np.bincount(
-        np.ravel_multi_index((exceeded, rows, columns), shape), minlength=int(np.prod(shape))
-    )
+    counts = np.bincount(np.ravel_multi_index((exceeded, rows, columns), shape), minlength=int(np.prod(shape)))
     by_exceeded = counts.astype(np.int64).reshape(shape)
     # The threshold of rank r in ascending order is exceeded by the pixels that exceed more than r of them.
     foreground = by_exceeded[::-1].cumsum(axis=0)[::-1][1:]

@@ -45,9 +45,7 @@ def _at_image_size(scale: Tensor, height: int, width: int) -> Tensor:
     return F.interpolate(merged, (height, width), mode="bilinear", align_corners=False)[0]
 
 
-def drop_rare_labels(
-    probabilities: NDArray[np.float32], floor: float
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+def drop_rare_labels(probabilities: NDArray[np.float32], floor: float) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Leave out the labels that are improbable everywhere: the CRF's cost grows with their number.
 
     Args:

@@ -44,9 +44,7 @@ def merge_edge_logits(
     """
     h, w = strided_size(height, width)
     if logits.ndim != 3 or logits.shape[0] != 2 or logits.shape[1] < h or logits.shape[2] < w:
-        raise ValueError(
-            f"edge logits have shape {logits.shape}, a {height} x {width} image needs (2, >= {h}, >= {w})"
-        )
+        raise ValueError(f"edge logits have shape {logits.shape}, a {height} x {width} image needs (2, >= {h}, >= {w})")
     straight, mirrored = np.asarray(logits, dtype=np.float32)
     back = mirrored[:h, :w][:, ::-1] if flip_after_crop else mirrored[:, ::-1][:h, :w]
     return expit(straight[:h, :w] / 2 + back / 2)
@@ -130,9 +128,7 @@ def random_walk(
     return walk
 
 
-def upsample_walk(
-    walk: NDArray[np.floating], height: int, width: int, *, per_class: bool
-) -> NDArray[np.float32]:
+def upsample_walk(walk: NDArray[np.floating], height: int, width: int, *, per_class: bool) -> NDArray[np.float32]:
     """Walked maps at image size, four times larger by bilinear interpolation, with their maximum at 1.
 
     Args:

@@ -14,7 +14,7 @@ from pfit_ray.layout import IMAGE_SET, LABEL_COLUMN, RunDirectory
 from pfit_ray.manifest import read_manifest_shard
 from pfit_ray.ops.cam import resize_maps
 from pfit_ray.ops.evaluation import confusion, threshold_sweep
-from pfit_ray.schema import IGNORE
+from pfit_ray.schema import IGNORE, OK
 from pfit_ray.shards import read_member
 from pfit_ray.tasks.encode import array_from_bytes
 
@@ -58,7 +58,7 @@ class ShardScorer:
         masks = {
             row["image_id"]: row["mask_uri"]
             for row in read_manifest_shard(self.run, IMAGE_SET[self.pass_name], shard)
-            if row["mask_uri"]
+            if row["status"] == OK and row["mask_uri"]
         }
         totals: dict[str, np.ndarray] = {}
         images = 0
@@ -71,10 +71,11 @@ class ShardScorer:
                 continue
             try:
                 truth = self._truth(masks[row["image_id"]], (row["height"], row["width"]))
+                matrices = self._matrices(shard, row, truth)
             except RowError as error:
                 problems.append(f"{row['image_id']}: {error.message}")
                 continue
-            for name, matrix in self._matrices(shard, row, truth).items():
+            for name, matrix in matrices.items():
                 totals[name] = totals.get(name, 0) + matrix
             images += 1
         return totals, images, problems

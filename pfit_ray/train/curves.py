@@ -15,7 +15,7 @@ _NO_CURVE = {"epoch", "step", "images", "seconds", "skipped"}
 class Curves:
     """Writes `metrics.jsonl` and the folder `tensorboard`.
 
-    In a local folder the curves grow with the training. On object storage both appear after each epoch.
+    In a local folder the curves grow with the training. On object storage both appear with each checkpoint.
 
     Args:
         url: folder or URL prefix.

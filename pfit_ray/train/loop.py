@@ -1,5 +1,6 @@
 """The training loop that all networks share."""
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +21,8 @@ from pfit_ray.train.examples import Examples
 from pfit_ray.train.objective import Objective
 from pfit_ray.train.optimiser import make_optimiser, poly_factor, set_learning_rate
 
-CPU = torch.device("cpu")
+logger = logging.getLogger(__name__)
+
 CPU = torch.device("cpu")
 LOG_STEPS = 10
 """Optimiser steps per line of the metrics; losses leave the GPU only then."""
@@ -46,6 +48,10 @@ class Workers:
         if self.size > 1:
             dist.all_reduce(tensor)
         return tensor
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag of any worker is set."""
+        return bool(self.sum(torch.tensor(float(flag), device=self.device)).item())
 
     def gather(self, value: Any) -> list[Any]:
         """A small value of every worker, by rank."""
@@ -145,6 +151,8 @@ class Trainer:
         shares = self._shares()
         for number, batch in enumerate(self._load(shares), start=1):
             skipped.update(batch.skipped)
+            for image_id, message in batch.skipped:
+                logger.warning("training of %s: image %r cannot be used: %s", self.name, image_id, message)
             window.waited += batch.waited
             window.weights.append(self.objective.weights(self.step, self.max_step))
             window.parts.append(self._train_step(batch))
@@ -234,8 +242,8 @@ class Trainer:
 
     def _check_weights(self) -> None:
         state = self.objective.network.state_dict().values()
-        wrong = torch.stack([~torch.isfinite(tensor).all() for tensor in state]).any().double()
-        if self.workers.sum(wrong).item():
+        wrong = torch.stack([~torch.isfinite(tensor).all() for tensor in state]).any()
+        if self.workers.any(bool(wrong)):
             raise StopTrainingError(self._not_finite(f"the weights are no longer finite after epoch {self.epoch + 1}"))
 
     def _not_finite(self, what: str) -> str:

@@ -1,8 +1,8 @@
 """What one Ray Train worker does."""
 
 import json
-import logging
 import tempfile
+import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypedDict, cast
@@ -25,8 +25,6 @@ from pfit_ray.train.networks import build_objective, load_first_weights
 from pfit_ray.train.objective import Objective
 
 STATE_FILE = "state.pt"
-
-logger = logging.getLogger(__name__)
 
 
 class Job(TypedDict):
@@ -68,7 +66,7 @@ def run_worker(job: Job) -> dict[str, Any]:
         loader_threads=config.resources.train.loader_threads,
     )
     try:
-        _train(job, trainer)
+        _train(job["work_url"], trainer, config.resources.train.checkpoint_seconds)
     except StopTrainingError as mistake:
         return {"error": str(mistake)}
     if workers.rank > 0:
@@ -96,18 +94,22 @@ def _prepare(job: Job, config: RunConfig) -> tuple[Objective, Examples]:
     return objective, examples
 
 
-def _train(job: Job, trainer: Trainer) -> None:
+def _train(work_url: str, trainer: Trainer, checkpoint_seconds: float) -> None:
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
             device = trainer.workers.device
             trainer.load_state(torch.load(Path(folder, STATE_FILE), map_location=device, weights_only=True))
-    curves = Curves(job["work_url"], trainer.step) if trainer.workers.rank == 0 else None
+    curves = Curves(work_url, trainer.step) if trainer.workers.rank == 0 else None
+    saved = time.monotonic()
     while trainer.epoch < trainer.training.epochs:
         trainer.run_epoch(curves.add if curves else _forget)
-        if curves:
-            curves.publish()
-        _report(trainer)
+        finished = trainer.epoch == trainer.training.epochs
+        if trainer.workers.any(finished or time.monotonic() - saved >= checkpoint_seconds):
+            if curves:
+                curves.publish()
+            _report(trainer)
+            saved = time.monotonic()
     if curves:
         curves.close()
 

@@ -55,7 +55,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_config(tmp_path: Path) -> MakeConfig:
     """A run with tiny trainings of random networks; arguments change all three trainings."""
 
-    def make(workers: int = 1, puzzle: bool = True, **train: Any) -> RunConfig:
+    def make(workers: int = 1, puzzle: bool = True, checkpoint_seconds: float = 0.0, **train: Any) -> RunConfig:
         recipe = {
             "epochs": 3,
             "batch_size": 4,
@@ -65,6 +65,7 @@ def make_config(tmp_path: Path) -> MakeConfig:
             "learning_rate": 0.01,
             **train,
         }
+        resources = {"workers": workers, "max_failures": 1, "checkpoint_seconds": checkpoint_seconds}
         network = {"backbone": {"name": "efficientnet_lite0", "weights": "none"}, "train": recipe}
         return validate(
             {
@@ -73,7 +74,7 @@ def make_config(tmp_path: Path) -> MakeConfig:
                 "classifier": {**network, "puzzle": {"enabled": puzzle}},
                 "affinitynet": {**network, "radius": 4},
                 "deeplab": network,
-                "resources": {"train": {"workers": workers, "max_failures": 1}},
+                "resources": {"train": resources},
             }
         )
 

@@ -45,7 +45,7 @@ def test_continued_training_drops_what_it_does_again(tmp_path: Path) -> None:
     assert scalars(tmp_path / "tensorboard")["loss"] == [(2, 0.5), (3, 0.75)]
 
 
-def test_object_storage_gets_both_after_the_epoch(tmp_path: Path) -> None:
+def test_object_storage_gets_both_when_published(tmp_path: Path) -> None:
     write("memory://curves-test/classifier", 0, RECORDS)
     memory = fsspec.filesystem("memory")
     (event_file,) = memory.ls("/curves-test/classifier/tensorboard", detail=False)

@@ -95,7 +95,8 @@ def test_training_and_again(make_config, corpus, tmp_path, local_ray) -> None:
 
 
 def test_two_workers_learn_what_one_learns(make_config, make_trainer, corpus, tmp_path, local_ray) -> None:
-    metrics = train("affinitynet", make_config(workers=2, epochs=2), corpus, tmp_path)
+    metrics = train("affinitynet", make_config(workers=2, epochs=2, checkpoint_seconds=999.0), corpus, tmp_path)
+    assert len(list((tmp_path / "affinitynet" / "checkpoints").glob("checkpoint_2*"))) == 1
     two = weights(tmp_path / "affinitynet.safetensors")
     trainer = make_trainer("affinitynet", make_config(epochs=2))
     records: list[dict] = []

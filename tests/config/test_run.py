@@ -1,0 +1,85 @@
+from collections.abc import Iterator
+from types import UnionType
+from typing import Union, get_args, get_origin
+
+import pytest
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from pfit_ray.config import PASSES, RunConfig
+
+
+def run(**fields: object) -> RunConfig:
+    return RunConfig.model_validate({"output": "runs/mine", "data": {"source": "samples"}, **fields})
+
+
+def sections_of(annotation: object) -> list[type[BaseModel]]:
+    parts = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    return [part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)]
+
+
+def all_fields(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    for name, field in section.model_fields.items():
+        yield prefix + name, field
+        for child in sections_of(field.annotation):
+            yield from all_fields(child, f"{prefix}{name}.")
+
+
+def test_every_field_says_what_it_does() -> None:
+    fields = dict(all_fields(RunConfig))
+    assert len(fields) > 150
+    assert "regions.uss.min_labels" in fields
+    assert "data.predict.limit" in fields
+    silent = [name for name, field in fields.items() if not (field.description or "").strip()]
+    assert silent == []
+
+
+def test_every_default_is_valid_and_only_output_and_data_are_required() -> None:
+    assert run().passes == PASSES == ("seeds", "labels", "predict")
+    assert [name for name, field in RunConfig.model_fields.items() if field.is_required()] == ["output", "data"]
+
+
+def test_a_run_given_in_part_keeps_the_numbers_of_its_networks() -> None:
+    config = run(deeplab={"train": {"epochs": 2}}, pseudo_label={"crf": {"gt_prob": 0.8}})
+    assert (config.deeplab.train.epochs, config.deeplab.train.learning_rate) == (2, 0.0007)
+    assert config.pseudo_label.crf.iterations == 1
+    assert config.affinitynet.train.bias_factor == 1.0
+
+
+def test_fidelity_of_a_stage_is_its_own_or_that_of_the_run() -> None:
+    config = run(fidelity="reference", walk={"fidelity": "lossless"})
+    assert config.fidelity_of("walk") == "lossless"
+    assert config.fidelity_of("cam") == "reference"
+    assert run().fidelity_of("regions") == "lossless"
+
+
+@pytest.mark.parametrize("output", ["photos", "photos/run", "photos/a/b"])
+def test_output_lies_outside_of_the_images(output: str) -> None:
+    data = {"root": "photos/", "classes": ["cat"]}
+    with pytest.raises(ValidationError, match=r"lies inside data.root 'photos/'.*choose a place outside"):
+        RunConfig.model_validate({"output": output, "data": data})
+    assert RunConfig.model_validate({"output": "photos-run", "data": data}).output == "photos-run"
+
+
+@pytest.mark.parametrize(
+    ("sets", "message"),
+    [
+        ({"cat": [281], "cup": [504], "motorbike": [665]}, "gives no ImageNet index for class 'rocket'"),
+        ({"cat": [281], "cup": [504], "motorbike": [665], "rocket": []}, "gives no ImageNet index for class 'rocket'"),
+        ({"cat": [281], "dog": [151]}, "names class 'dog', which data.classes does not list"),
+    ],
+)
+def test_zero_shot_sets_and_classes_belong_together(sets: dict, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        run(classifier={"source": "zero_shot", "zero_shot": sets})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"passes": []}, {"passes": ["seed"]}, {"seed": -1}, {"seed": 2**31}, {"shard_size": 0},
+     {"shard_size": 4097}, {"max_failed_fraction": 1.1}, {"sheets": -1}, {"fidelity": "exact"}],
+)  # fmt: skip
+def test_out_of_range(given: dict) -> None:
+    with pytest.raises(ValidationError) as caught:
+        run(**given)
+    assert caught.value.errors()[0]["loc"][0] == next(iter(given))

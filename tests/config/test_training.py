@@ -1,0 +1,58 @@
+import pytest
+from pydantic import ValidationError
+
+from pfit_ray.config.training import AffinityNetConfig, ClassifierConfig, DeepLabConfig, TrainingConfig
+
+
+def test_a_training_given_in_part_keeps_the_numbers_of_its_network() -> None:
+    deeplab = DeepLabConfig.model_validate({"train": {"epochs": 2}}).train
+    assert (deeplab.epochs, deeplab.learning_rate, deeplab.weight_decay) == (2, 0.0007, 4e-5)
+    assert (deeplab.min_side, deeplab.max_side) == (256, 1024)
+    affinitynet = AffinityNetConfig.model_validate({"train": {"crop": 256}}).train
+    assert (affinitynet.epochs, affinitynet.crop) == (3, 256)
+    assert (affinitynet.new_layer_factor, affinitynet.bias_factor) == (1.0, 1.0)
+    classifier = ClassifierConfig.model_validate({"train": {"crop": 256}}).train
+    assert (classifier.epochs, classifier.batch_size, classifier.new_layer_factor) == (15, 32, 10.0)
+
+
+@pytest.mark.parametrize("section", [ClassifierConfig, AffinityNetConfig, DeepLabConfig])
+def test_source_weights_needs_a_file(section: type) -> None:
+    with pytest.raises(ValidationError, match=r"needs \w+.weights, the URL of a .safetensors file"):
+        section.model_validate({"source": "weights"})
+    assert section.model_validate({"source": "weights", "weights": "a.safetensors"}).weights == "a.safetensors"
+
+
+def test_source_zero_shot_needs_indices() -> None:
+    with pytest.raises(ValidationError, match=r"needs classifier.zero_shot"):
+        ClassifierConfig(source="zero_shot")
+    given = ClassifierConfig.model_validate({"source": "zero_shot", "zero_shot": {"cat": [281, 282]}})
+    assert given.zero_shot == {"cat": (281, 282)}
+
+
+def test_sides() -> None:
+    with pytest.raises(ValidationError, match="min_side 700 is above max_side 640"):
+        TrainingConfig(min_side=700)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"epochs": 0}, {"batch_size": 0}, {"crop": 100}, {"crop": 0}, {"learning_rate": 0}, {"momentum": 1.0},
+     {"accumulate": 0}, {"optimiser": "adam"}, {"precision": "int8"}, {"min_score": 1.5}],
+)  # fmt: skip
+def test_out_of_range(given: dict) -> None:
+    with pytest.raises(ValidationError) as caught:
+        TrainingConfig.model_validate(given)
+    assert caught.value.errors()[0]["loc"] == (next(iter(given)),)
+
+
+def test_puzzle_pieces_need_a_crop_that_can_be_halved() -> None:
+    with pytest.raises(ValidationError, match=r"train.crop 272 must be a multiple of 32 for the Puzzle loss"):
+        ClassifierConfig.model_validate({"train": {"crop": 272}})
+    plain = ClassifierConfig.model_validate({"train": {"crop": 272}, "puzzle": {"enabled": False}})
+    assert plain.train.crop == 272
+
+
+def test_affinitynet_needs_room_for_its_pairs() -> None:
+    with pytest.raises(ValidationError, match=r"train.crop 64 is too small for radius 10.*take at least 76"):
+        AffinityNetConfig.model_validate({"train": {"crop": 64}})
+    assert AffinityNetConfig.model_validate({"train": {"crop": 80}}).train.crop == 80

@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+
+from pfit_ray.errors import RowError
+from pfit_ray.schema import FAILED, OK, Row
+from pfit_ray.tasks.base import Stage, add_timings, fail, require_finite, run_stages
+
+
+class Halve(Stage):
+    name = "halve"
+
+    def process(self, row: Row) -> None:
+        if row["value"] % 2:
+            raise RowError("unreadable", "an odd number")
+        row["value"] //= 2
+        row["half"] = np.zeros(3)
+
+
+class Divide(Stage):
+    name = "divide"
+
+    def process(self, row: Row) -> None:
+        row["quotient"] = 12 // row["value"]
+
+
+def test_a_bad_row_fails_alone_and_keeps_flowing() -> None:
+    rows = [{"image_id": str(value), "value": value, "status": OK} for value in (4, 3, 0, 6)]
+    timings = run_stages([Halve(), Divide()], rows)
+    assert [row["status"] for row in rows] == [OK, FAILED, FAILED, OK]
+    assert [row.get("quotient") for row in rows] == [6, None, None, 4]
+    assert rows[1] == {
+        "image_id": "3",
+        "value": 3,
+        "status": FAILED,
+        "stage": "halve",
+        "reason": "unreadable",
+        "message": "an odd number",
+    }
+    assert (rows[2]["stage"], rows[2]["reason"]) == ("divide", "error")
+    assert rows[2]["message"] == "ZeroDivisionError: integer division or modulo by zero"
+    assert {name: timing["images"] for name, timing in timings.items()} == {"halve": 4, "divide": 3}
+    assert all(timing["seconds"] >= 0 and timing["cpu_seconds"] >= 0 for timing in timings.values())
+
+
+def test_a_row_that_failed_before_passes_untouched() -> None:
+    row = {"image_id": "a", "status": FAILED, "stage": "fetch", "reason": "missing", "message": "gone"}
+    assert run_stages([Halve()], [row]) == {}
+    assert row == {"image_id": "a", "status": FAILED, "stage": "fetch", "reason": "missing", "message": "gone"}
+
+
+def test_an_interruption_is_not_a_failed_row() -> None:
+    class Interrupted(Stage):
+        name = "interrupted"
+
+        def process(self, row: Row) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_stages([Interrupted()], [{"status": OK}])
+
+
+def test_failing_drops_what_will_not_be_used() -> None:
+    row = {"image_id": "a", "keys": [1], "encoded": b"x", "cam": np.zeros(2), "cam_maps": [np.zeros(2)], "height": 3}
+    fail(row, "cam", "non_finite", "NaN")
+    assert row == {
+        "image_id": "a",
+        "keys": [1],
+        "height": 3,
+        "status": FAILED,
+        "stage": "cam",
+        "reason": "non_finite",
+        "message": "NaN",
+    }
+
+
+def test_most_stages_have_nothing_to_set_up() -> None:
+    assert Halve().setup() is None
+
+
+def test_timings_add_up() -> None:
+    one = {"cam": {"images": 1, "seconds": 0.5, "cpu_seconds": 0.25}}
+    two = {
+        "cam": {"images": 2, "seconds": 1.0, "cpu_seconds": 1.0},
+        "fit": {"images": 1, "seconds": 2.0, "cpu_seconds": 2.0},
+    }
+    assert add_timings(one, two) == {
+        "cam": {"images": 3, "seconds": 1.5, "cpu_seconds": 1.25},
+        "fit": {"images": 1, "seconds": 2.0, "cpu_seconds": 2.0},
+    }
+    assert one["cam"]["images"] == 1
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_require_finite(bad: float) -> None:
+    require_finite(np.array([0.0, 1.0]), "the map")
+    require_finite(np.zeros((0, 2)), "the map")
+    with pytest.raises(RowError, match="the map holds NaN or infinity") as caught:
+        require_finite(np.array([0.0, bad]), "the map")
+    assert caught.value.reason == "non_finite"

@@ -1,0 +1,79 @@
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pfit_ray import storage
+from pfit_ray.layout import RunDirectory
+from pfit_ray.manifest import write_manifest
+from pfit_ray.schema import FAILED, OK, Row
+from pfit_ray.sources import Item
+from pfit_ray.tasks.base import fail
+from pfit_ray.tasks.encode import array_bytes
+from pfit_ray.tasks.fetch import FetchOperator, SeedMaps
+from pfit_ray.tasks.packing import unpack_rows
+
+
+@pytest.fixture
+def listed(tmp_path: Path) -> RunDirectory:
+    """Two shards: images a, b (gone), c (a failed row of the source), and d."""
+    for name, data in {"a": b"123", "c": b"1", "d": b"bad"}.items():
+        (tmp_path / name).write_bytes(data)
+    items = [Item(name, str(tmp_path / name), keys=(1,)) for name in "abcd"]
+    items[2] = Item("c", str(tmp_path / "c"), reason="unknown_class", message="no class 'dog'")
+    run = RunDirectory(str(tmp_path / "run"))
+    write_manifest(run, "train", iter(items), shard_size=3)
+    return run
+
+
+def test_fetch(listed: RunDirectory) -> None:
+    packed = FetchOperator(listed, "train", None)({"shard": np.int64(0)})
+    assert packed["shard"] == 0
+    rows, timings = unpack_rows(packed["rows"])
+    assert timings == {}
+    assert [(row["image_id"], row["status"], row["reason"]) for row in rows] == [
+        ("a", OK, None),
+        ("b", FAILED, "missing"),
+        ("c", FAILED, "unknown_class"),
+    ]
+    assert [row.get("encoded") for row in rows] == [b"123", None, None]
+    assert [row["stage"] for row in rows] == [None, "fetch", "source"]
+    (last,), _ = unpack_rows(FetchOperator(listed, "train", None)({"shard": 1})["rows"])
+    assert last["image_id"] == "d"
+
+
+def test_images_that_failed_upstream_are_not_fetched(listed: RunDirectory) -> None:
+    def upstream(shard: int, rows: Sequence[Row]) -> None:
+        assert shard == 0
+        fail(rows[0], "seeds", "upstream", "no seeds")
+
+    rows, _ = unpack_rows(FetchOperator(listed, "train", upstream)({"shard": 0})["rows"])
+    assert (rows[0]["reason"], "encoded" in rows[0]) == ("upstream", False)
+
+
+@pytest.mark.parametrize("column", ["cam", "combined_cam"])
+def test_seed_maps(tmp_path: Path, column: str) -> None:
+    run = RunDirectory(str(tmp_path))
+    cam = np.array([[[0.5]]], dtype=np.float16)
+    table = pd.DataFrame({"image_id": ["a"], "keys": [[3]], column: [array_bytes(cam)]})
+    storage.write_bytes(run.rows("seeds", 7), table.to_parquet())
+    rows = [
+        {"image_id": "a", "status": OK, "keys": None},
+        {"image_id": "b", "status": OK, "keys": [1]},
+        {"image_id": "c", "status": FAILED, "stage": "source", "reason": "bad_id", "message": "twice"},
+    ]
+    SeedMaps(run, column)(7, rows)
+    assert rows[0]["keys"] == [3]
+    np.testing.assert_array_equal(rows[0]["seed_cam"], cam, strict=True)
+    assert (rows[1]["status"], rows[1]["stage"], rows[1]["reason"]) == (FAILED, "seeds", "upstream")
+    assert rows[1]["message"] == "pass seeds failed for this image; see its failures table"
+    assert rows[2]["reason"] == "bad_id"
+
+
+def test_fetching_does_not_import_torch() -> None:
+    program = "import sys, pfit_ray.tasks.fetch; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -1,0 +1,162 @@
+"""The chains of all passes, run by hand from image files to shards that plain readers understand."""
+
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from pfit_ray.config import Pass, RunConfig
+from pfit_ray.layout import LABEL_COLUMN, RunDirectory
+from pfit_ray.manifest import write_manifest
+from pfit_ray.sources import Item
+from pfit_ray.tasks.fetch import SeedMaps
+from pfit_ray.tasks.passes import plan_pass
+
+KEYS = {"photo": (1, 2), "plain": (), "pixel": (2,), "line": (1,), "pixel_plain": (), "predicted": None}
+
+
+@pytest.fixture
+def listed(tmp_path: Path, run: RunDirectory, photo: np.ndarray) -> RunDirectory:
+    """One shard: images of every shape, with and without classes; a broken file, one that is missing, a double."""
+    pictures = {
+        "photo": photo,
+        "plain": photo[:20, :24],
+        "pixel": photo[:1, :1],
+        "line": photo[:1, :9],
+        "pixel_plain": photo[1:2, 1:2],
+        "predicted": photo[4:24, 4:20],
+    }
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name, picture in pictures.items():
+        Image.fromarray(picture).save(folder / f"{name}.png")
+    (folder / "broken.png").write_bytes(b"\x89PNG nonsense")
+    items = [Item(name, str(folder / f"{name}.png"), keys) for name, keys in KEYS.items()]
+    items.insert(2, Item("broken", str(folder / "broken.png"), (1,)))
+    items += [Item("gone", str(folder / "gone.png"), (1,)), Item("photo", str(folder / "pixel.png"), (1,))]
+    for image_set in ("train", "predict"):
+        write_manifest(run, image_set, iter(items), shard_size=16)
+    return run
+
+
+def run_pass(name: Pass, config: RunConfig, run: RunDirectory) -> dict[str, int]:
+    fetch, network, finish = plan_pass(name, config, run).operators(config, run)
+    return finish(network(fetch({"shard": 0})))
+
+
+def files(run: RunDirectory, name: str) -> dict[str, bytes]:
+    folder = Path(run.url(name))
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.*"))}
+
+
+def labels(run: RunDirectory, name: str) -> dict[str, np.ndarray]:
+    with tarfile.open(run.labels(name, 0)) as archive:
+        return {
+            member.name.removesuffix(".png"): np.array(Image.open(io.BytesIO(archive.extractfile(member).read())))
+            for member in archive
+        }
+
+
+@pytest.mark.parametrize("fidelity", ["lossless", "reference"])
+def test_all_passes_by_hand(listed: RunDirectory, make_config, fidelity: str) -> None:
+    config = make_config(fidelity=fidelity, predicted_labels={"threshold": 0.0, "top_k": 1})
+    for name in ("seeds", "labels", "predict"):
+        assert run_pass(name, config, listed) == {"shard": 0, "ok": 6, "failed": 3}
+        rows = pd.read_parquet(listed.rows(name, 0)).set_index("image_id")
+        assert list(rows.index) == list(KEYS)
+        maps = labels(listed, name)
+        assert list(maps) == list(KEYS)
+        for image_id, row in rows.iterrows():
+            assert maps[image_id].shape == (row["height"], row["width"])
+            assert set(np.unique(maps[image_id])) <= {0, 255, *row["keys"]}
+            if name != "predict" and KEYS[image_id] is not None:
+                assert tuple(row["keys"]) == KEYS[image_id]
+        for image_id in ("plain", "pixel_plain"):
+            assert name == "predict" or not maps[image_id].any()
+    seeds = pd.read_parquet(listed.rows("seeds", 0)).set_index("image_id")
+    assert seeds["labels_predicted"].to_dict() == {name: keys is None for name, keys in KEYS.items()}
+    assert len(seeds.loc["predicted", "keys"]) == 1
+    assert np.load(io.BytesIO(seeds.loc["photo", "cam"])).shape == (2, 8, 10)
+    assert np.load(io.BytesIO(seeds.loc["plain", "cam"])).shape == (0, 5, 6)
+    assert np.load(io.BytesIO(seeds.loc["pixel", "cam"])).dtype == np.float16
+    assert seeds.loc["plain", "fit_mask_slic"] == b""
+    assert Image.open(io.BytesIO(seeds.loc["photo", "fit_mask_slic"])).size == (37, 2 * 30)
+    assert Image.open(io.BytesIO(seeds.loc["line", "regions_quickshift"])).size == (9, 1)
+
+
+def test_failures_of_every_pass_say_where_and_why(listed: RunDirectory, make_config) -> None:
+    config = make_config()
+    for name in ("seeds", "labels"):
+        run_pass(name, config, listed)
+    seeds = pd.read_parquet(listed.failures("seeds", 0))
+    assert seeds[["image_id", "pass", "stage", "reason"]].to_numpy().tolist() == [
+        ["broken", "seeds", "decode", "unreadable"],
+        ["gone", "seeds", "fetch", "missing"],
+        ["photo", "seeds", "source", "bad_id"],
+    ]
+    upstream = pd.read_parquet(listed.failures("labels", 0))
+    assert upstream[["image_id", "pass", "stage", "reason"]].to_numpy().tolist() == [
+        ["broken", "labels", "seeds", "upstream"],
+        ["gone", "labels", "seeds", "upstream"],
+        ["photo", "labels", "source", "bad_id"],
+    ]
+    assert upstream["message"][0] == "pass seeds failed for this image; see its failures table"
+    assert upstream["message"][2] == "image id 'photo' stands twice in the source; the first image keeps it"
+    marker = listed.finished_shards("seeds")[0]
+    assert marker["reasons"] == {"unreadable": 1, "missing": 1, "bad_id": 1}
+    assert list(marker["stages"]) == [
+        "decode", "cam", "hr_cam", "regions_slic", "regions_quickshift", "perimeter", "fit", "combine",
+        "affinity_label", "encode", "write",
+    ]  # fmt: skip
+
+
+def test_a_second_run_writes_the_same_bytes(listed: RunDirectory, make_config) -> None:
+    config = make_config()
+    for name in ("seeds", "labels", "predict"):
+        run_pass(name, config, listed)
+        first = files(listed, name)
+        run_pass(name, config, listed)
+        second = files(listed, name)
+        assert len(first) == 4
+        assert first.pop("done/00000.json") != second.pop("done/00000.json")
+        assert first == second
+
+
+def test_an_image_comes_out_the_same_beside_other_images(listed: RunDirectory, make_config) -> None:
+    def seeds_of_photo() -> dict:
+        run_pass("seeds", make_config(), listed)
+        table = pd.read_parquet(listed.rows("seeds", 0)).set_index("image_id")
+        record = table.drop(columns="label_offset").loc["photo"].to_dict()
+        return record | {name: list(record[name]) for name in ("keys", "key_scores")}
+
+    first, label = seeds_of_photo(), labels(listed, "seeds")["photo"]
+    items = [
+        Item(name, str(Path(listed.root).parent / "images" / f"{name}.png"), KEYS[name]) for name in ("line", "photo")
+    ]
+    write_manifest(listed, "train", iter(items), shard_size=16)
+    assert seeds_of_photo() == first
+    np.testing.assert_array_equal(labels(listed, "seeds")["photo"], label)
+
+
+def test_chains_follow_the_config(run: RunDirectory, make_config) -> None:
+    config = make_config(fidelity="reference", fit={"fidelity": "lossless"}, walk={"source": "combined_cam"})
+    seeds = plan_pass("seeds", config, run)
+    assert [stage.name for stage in seeds.network] == ["decode", "cam"]
+    by_name = {stage.name: stage for stage in seeds.finish}
+    assert by_name["hr_cam"].crop is True
+    assert by_name["regions_slic"].reference is True
+    assert (by_name["perimeter"].reference, by_name["fit"].reference) == (False, False)
+    labels_plan = plan_pass("labels", config, run)
+    assert labels_plan.upstream == SeedMaps(run, "combined_cam")
+    assert [stage.name for stage in labels_plan.network] == ["decode", "edge"]
+    assert [stage.name for stage in labels_plan.finish] == ["decode", "walk", "pseudo_label", "encode"]
+    predict = plan_pass("predict", config, run)
+    assert predict.upstream is None
+    assert [stage.name for stage in (*predict.network, *predict.finish)] == [
+        "decode", "predict", "decode", "prediction", "encode",
+    ]  # fmt: skip
+    assert LABEL_COLUMN == {"seeds": "affinity_label", "labels": "pseudo_label", "predict": "prediction"}

@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+
+from pfit_ray.config.stages import RegionsConfig
+from pfit_ray.ops.uss import Regions
+from pfit_ray.tasks import regions
+from pfit_ray.tasks.regions import REGION_SOURCES, RegionsStage
+
+HALVES = np.zeros((24, 30, 3), dtype=np.uint8)
+HALVES[:, :12] = (200, 30, 10)
+HALVES[:, 12:] = (10, 60, 220)
+
+
+@pytest.mark.parametrize("source", REGION_SOURCES)
+def test_two_colours_are_two_regions(source: regions.RegionSource) -> None:
+    config = RegionsConfig.model_validate({"slic": {"n_segments": 12}, "uss": {"min_labels": 3}})
+    stage = RegionsStage(source, config, reference=False)
+    assert stage.name == f"regions_{source}"
+    row = {"image": HALVES}
+    stage.process(row)
+    labels = row[f"regions_{source}"]
+    assert labels.dtype == np.uint8
+    assert labels.shape == (24, 30)
+    assert set(np.unique(labels)) == set(range(labels.max() + 1))
+    assert not set(np.unique(labels[:, :8])) & set(np.unique(labels[:, 16:]))
+
+
+@pytest.mark.parametrize("source", REGION_SOURCES)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (2, 2)])
+def test_tiny_images(source: regions.RegionSource, shape: tuple[int, int]) -> None:
+    row = {"image": np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)}
+    RegionsStage(source, RegionsConfig(), reference=False).process(row)
+    assert row[f"regions_{source}"].shape == shape
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
+    """What the CNN was given; its result is one region per column."""
+    noted: list[dict] = []
+
+    def segment(image: np.ndarray, superpixels: np.ndarray, **options: object) -> Regions:
+        noted.append({"image": image, "superpixels": superpixels, **options})
+        labels = np.tile(np.arange(image.shape[1], dtype=np.uint8), (image.shape[0], 1))
+        return Regions(labels, np.arange(image.shape[1]), (image.shape[1],))
+
+    monkeypatch.setattr(regions, "segment_unsupervised", segment)
+    return noted
+
+
+def test_reference_sees_bgr_and_takes_two_threads(calls: list[dict]) -> None:
+    for reference in (False, True):
+        RegionsStage("slic", RegionsConfig(), reference).process({"image": HALVES})
+    np.testing.assert_array_equal(calls[0]["image"], HALVES)
+    np.testing.assert_array_equal(calls[1]["image"], HALVES[:, :, ::-1])
+    assert [call["threads"] for call in calls] == [1, 2]
+    assert (calls[0]["seed"], calls[0]["min_labels"], calls[0]["learning_rate"]) == (43, 20, 0.05)
+
+
+def test_large_images_are_segmented_small_and_scaled_back(calls: list[dict]) -> None:
+    row = {"image": np.zeros((3, 80, 3), dtype=np.uint8)}
+    config = RegionsConfig.model_validate({"uss": {"max_side": 40}})
+    RegionsStage("quickshift", config, reference=False).process(row)
+    assert calls[0]["image"].shape == (2, 40, 3)
+    assert calls[0]["superpixels"].shape == (2, 40)
+    assert row["regions_quickshift"].dtype == np.uint8
+    np.testing.assert_array_equal(row["regions_quickshift"], np.tile(np.repeat(np.arange(40), 2), (3, 1)))

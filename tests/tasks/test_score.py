@@ -1,0 +1,126 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from pfit_ray import storage
+from pfit_ray.images import encode_label
+from pfit_ray.layout import LABEL_COLUMN, RunDirectory
+from pfit_ray.manifest import write_manifest
+from pfit_ray.shards import pack_shard
+from pfit_ray.sources import Item
+from pfit_ray.tasks.encode import array_bytes
+from pfit_ray.tasks.score import ShardScorer
+
+TRUTH = np.array([[0, 1, 2, 255]], dtype=np.uint8)
+LABEL = np.array([[0, 1, 1, 2]], dtype=np.uint8)
+# One row per true class, one column per label and one for no prediction; the ignored pixel counts nowhere.
+CONFUSION = [[1, 0, 0, 0], [0, 1, 0, 0], [0, 1, 0, 0]]
+AS_IT_IS = np.arange(256, dtype=np.uint8)
+
+
+def mask(folder: Path, name: str, values: np.ndarray) -> str:
+    path = folder / f"{name}-mask.png"
+    Image.fromarray(values).save(path)
+    return str(path)
+
+
+def listed(folder: Path, items: list[Item]) -> RunDirectory:
+    run = RunDirectory(str(folder / "run"))
+    for image_set in ("train", "predict"):
+        write_manifest(run, image_set, iter(items), shard_size=8)
+    return run
+
+
+def results(run: RunDirectory, pass_name: str, images: dict[str, dict]) -> None:
+    """What a pass left behind; every image has the same label map."""
+    tar, places = pack_shard((image_id, encode_label(LABEL)) for image_id in images)
+    rows = [
+        {"image_id": image_id, "height": 1, "width": 4, "label_offset": places[image_id][0],
+         "label_size": places[image_id][1], **columns}
+        for image_id, columns in images.items()
+    ]  # fmt: skip
+    storage.write_bytes(run.labels(pass_name, 0), tar)
+    storage.write_bytes(run.rows(pass_name, 0), pd.DataFrame(rows).to_parquet())
+
+
+@pytest.mark.parametrize("pass_name", ["labels", "predict"])
+def test_label_maps(tmp_path: Path, pass_name: str) -> None:
+    uri = mask(tmp_path, "a", TRUTH)
+    run = listed(tmp_path, [Item("a", "a.png", mask_uri=uri), Item("b", "b.png", mask_uri=uri), Item("c", "c.png")])
+    walk = array_bytes(np.zeros((1, 1, 1), dtype=np.float16))
+    results(run, pass_name, {image_id: {"keys": [1], "walk": walk} for image_id in "abc"})
+    totals, images, problems = ShardScorer(run, pass_name, 2, AS_IT_IS, [0.5])(0)
+    assert (images, problems) == (2, [])
+    assert totals[LABEL_COLUMN[pass_name]].tolist() == (2 * np.array(CONFUSION)).tolist()
+    assert set(totals) == {LABEL_COLUMN[pass_name], *(["walk"] if pass_name == "labels" else [])}
+
+
+def test_maps_are_scored_at_every_threshold(tmp_path: Path) -> None:
+    run = listed(tmp_path, [Item("a", "a.png", mask_uri=mask(tmp_path, "a", TRUTH))])
+    cam = array_bytes(np.full((1, 1, 1), 0.5, dtype=np.float16))
+    nothing = array_bytes(np.zeros((1, 1, 1), dtype=np.float16))
+    results(run, "seeds", {"a": {"keys": [2], "cam": cam, "combined_cam": nothing}})
+    totals, images, _ = ShardScorer(run, "seeds", 2, AS_IT_IS, [0.4, 0.6])(0)
+    assert images == 1
+    assert set(totals) == {"cam", "combined_cam"}  # affinity labels leave pixels open
+    all_background, all_two = [[1, 0, 0, 0]] * 3, [[0, 0, 1, 0]] * 3
+    assert totals["cam"].tolist() == [all_two, all_background]
+    assert totals["combined_cam"].tolist() == [all_background, all_background]
+
+
+def test_maps_without_classes(tmp_path: Path) -> None:
+    run = listed(tmp_path, [Item("a", "a.png", mask_uri=mask(tmp_path, "a", TRUTH))])
+    walk = array_bytes(np.zeros((0, 1, 1), dtype=np.float16))
+    results(run, "labels", {"a": {"keys": [], "walk": walk}})
+    totals, _, _ = ShardScorer(run, "labels", 2, AS_IT_IS, [0.4])(0)
+    assert totals["walk"].tolist() == [[[1, 0, 0, 0]] * 3]
+
+
+def test_mask_values_become_ids_of_the_run(tmp_path: Path) -> None:
+    lookup = AS_IT_IS.copy()
+    lookup[[15, 8, 3]] = 1, 2, 0
+    run = listed(tmp_path, [Item("a", "a.png", mask_uri=mask(tmp_path, "a", np.array([[3, 15, 8, 255]], np.uint8)))])
+    results(run, "predict", {"a": {"keys": [1]}})
+    totals, _, _ = ShardScorer(run, "predict", 2, lookup, [])(0)
+    assert totals["prediction"].tolist() == CONFUSION
+
+
+def test_masks_that_cannot_be_used_are_told_and_left_out(tmp_path: Path) -> None:
+    (tmp_path / "broken-mask.png").write_bytes(b"nonsense")
+    items = [
+        Item("good", "u", mask_uri=mask(tmp_path, "good", TRUTH)),
+        Item("large", "u", mask_uri=mask(tmp_path, "large", np.zeros((2, 4), np.uint8))),
+        Item("alien", "u", mask_uri=mask(tmp_path, "alien", np.array([[0, 3, 0, 0]], np.uint8))),
+        Item("broken", "u", mask_uri=str(tmp_path / "broken-mask.png")),
+        Item("gone", "u", mask_uri=str(tmp_path / "gone-mask.png")),
+    ]
+    run = listed(tmp_path, items)
+    results(run, "predict", {item.image_id: {"keys": [1]} for item in items})
+    totals, images, problems = ShardScorer(run, "predict", 2, AS_IT_IS, [])(0)
+    assert images == 1
+    assert totals["prediction"].tolist() == CONFUSION
+    assert problems == [
+        "large: the mask has 4 x 2 pixels, its image has 4 x 1",
+        f"alien: the mask {tmp_path}/alien-mask.png holds label 3 and there are 2 classes",
+        "broken: the mask is not a PNG file",
+        f"gone: {tmp_path}/gone-mask.png does not exist",
+    ]
+
+
+def test_images_that_failed_are_not_scored(tmp_path: Path) -> None:
+    """The double of an image has a mask too; the first image keeps its own."""
+    first, double = mask(tmp_path, "a", TRUTH), mask(tmp_path, "b", np.zeros((1, 4), np.uint8))
+    items = [Item("a", "a.png", mask_uri=first), Item("a", "b.png", mask_uri=double), Item("c", "c", mask_uri=first)]
+    run = listed(tmp_path, items)
+    results(run, "predict", {"a": {"keys": [1]}})
+    totals, images, _ = ShardScorer(run, "predict", 2, AS_IT_IS, [])(0)
+    assert images == 1
+    assert totals["prediction"].tolist() == CONFUSION
+
+
+def test_without_ground_truth_nothing_is_read(tmp_path: Path) -> None:
+    run = listed(tmp_path, [Item("a", "a.png")])
+    assert ShardScorer(run, "predict", 2, AS_IT_IS, [0.5])(0) == ({}, 0, [])

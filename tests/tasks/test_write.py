@@ -1,0 +1,118 @@
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from pfit_ray import storage
+from pfit_ray.images import encode_label
+from pfit_ray.layout import RunDirectory
+from pfit_ray.tasks import write
+from pfit_ray.tasks.write import ShardWriter
+
+LABELS = {"a": np.array([[0, 1], [2, 0]], np.uint8), "c": np.array([[7]], np.uint8)}
+
+
+def rows() -> list[dict]:
+    def good(image_id: str) -> dict:
+        height, width = LABELS[image_id].shape
+        return {
+            "image_id": image_id,
+            "uri": f"photos/{image_id}.jpg",
+            "height": height,
+            "width": width,
+            "keys": [1, 2],
+            "margin": 0.5,
+            "crf_change": 0.25,
+            "foreground_share": 0.125,
+            "label": encode_label(LABELS[image_id]),
+            "status": "ok",
+        }
+
+    bad = {"image_id": "b", "uri": "photos/b.jpg", "keys": None, "status": "failed", "stage": "decode"}
+    return [good("a"), {**bad, "reason": "unreadable", "message": "not an image"}, good("c")]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_plain_readers_understand_a_shard(tmp_path: Path) -> None:
+    marker = ShardWriter(RunDirectory(str(tmp_path)), "predict").write(3, rows(), {})
+    assert (marker["shard"], marker["ok"], marker["failed"], marker["reasons"]) == (3, 2, 1, {"unreadable": 1})
+    assert set(contents(tmp_path)) == {
+        "predict/rows/00003.parquet",
+        "predict/predictions/00003.tar",
+        "predict/failures/00003.parquet",
+        "predict/done/00003.json",
+    }
+    table = pd.read_parquet(tmp_path / "predict/rows/00003.parquet").set_index("image_id")
+    assert list(table.index) == ["a", "c"]
+    assert table.loc["a", "keys"].tolist() == [1, 2]
+    assert table.loc["a", ["height", "width", "margin"]].tolist() == [2, 2, 0.5]
+    failures = pd.read_parquet(tmp_path / "predict/failures/00003.parquet").to_dict("records")
+    assert failures == [
+        {
+            "image_id": "b",
+            "uri": "photos/b.jpg",
+            "pass": "predict",
+            "stage": "decode",
+            "reason": "unreadable",
+            "message": "not an image",
+        }
+    ]
+    with tarfile.open(tmp_path / "predict/predictions/00003.tar") as archive:
+        assert archive.getnames() == ["a.png", "c.png"]
+        for image_id, label in LABELS.items():
+            with Image.open(archive.extractfile(f"{image_id}.png")) as picture:
+                assert picture.mode == "P"
+                np.testing.assert_array_equal(np.array(picture), label)
+    shard = (tmp_path / "predict/predictions/00003.tar").read_bytes()
+    for image_id, place in table.iterrows():
+        png = shard[place["label_offset"] : place["label_offset"] + place["label_size"]]
+        np.testing.assert_array_equal(np.array(Image.open(io.BytesIO(png))), LABELS[image_id])
+
+
+def test_writing_again_gives_the_same_bytes(tmp_path: Path) -> None:
+    writer = ShardWriter(RunDirectory(str(tmp_path)), "predict")
+    writer.write(0, rows(), {})
+    first = contents(tmp_path)
+    writer.write(0, rows(), {})
+    second = contents(tmp_path)
+    marker = "predict/done/00000.json"
+    assert first.pop(marker) != second.pop(marker)  # it says when
+    assert first == second
+
+
+def test_writing_again_without_failures_removes_the_old_ones(tmp_path: Path) -> None:
+    writer = ShardWriter(RunDirectory(str(tmp_path)), "predict")
+    writer.write(0, rows(), {})
+    writer.write(0, [rows()[0]], {})
+    assert "predict/failures/00000.parquet" not in contents(tmp_path)
+
+
+@pytest.mark.parametrize("pass_name", ["seeds", "labels", "predict"])
+def test_a_shard_without_good_rows(tmp_path: Path, pass_name: str) -> None:
+    run = RunDirectory(str(tmp_path))
+    ShardWriter(run, pass_name).write(0, [rows()[1]], {})
+    assert len(pd.read_parquet(run.rows(pass_name, 0))) == 0
+    assert pd.read_parquet(run.failures(pass_name, 0))["pass"].tolist() == [pass_name]
+    with tarfile.open(run.labels(pass_name, 0)) as archive:
+        assert archive.getnames() == []
+
+
+def test_the_marker_comes_last_and_tells_the_timings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = []
+    real = storage.write_bytes
+    monkeypatch.setattr(write.storage, "write_bytes", lambda url, data: (written.append(url), real(url, data)))
+    run = RunDirectory(str(tmp_path))
+    cam = {"images": 3, "seconds": 1.5, "cpu_seconds": 1.0}
+    marker = ShardWriter(run, "predict").write(0, rows(), {"cam": cam})
+    assert written[-1] == run.marker("predict", 0)
+    assert run.finished_shards("predict") == {0: marker}
+    assert marker["stages"]["cam"] == cam
+    assert marker["stages"]["write"]["images"] == 3

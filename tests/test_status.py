@@ -1,0 +1,57 @@
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from pfit_ray import storage
+from pfit_ray.layout import RunDirectory
+from pfit_ray.status import describe_status
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    return RunDirectory(str(tmp_path))
+
+
+def mark(run: RunDirectory, shard: int, ok: int, reasons: dict[str, int], finished: float, seconds: float) -> None:
+    failed = sum(reasons.values())
+    stages = {"decode": {"images": ok + failed, "seconds": seconds, "cpu_seconds": 0.0}}
+    marker = {"ok": ok, "failed": failed, "reasons": reasons, "finished": finished, "stages": stages}
+    run.write_json(marker, "seeds", "done", f"{shard:05d}.json")
+
+
+def test_a_run_that_has_not_begun(run: RunDirectory) -> None:
+    assert list(describe_status(run)) == [
+        "classifier: not there yet",
+        "affinitynet: not there yet",
+        "deeplab: not there yet",
+        "pass seeds: not started",
+        "pass labels: not started",
+        "pass predict: not started",
+    ]
+
+
+def test_a_run_in_the_middle(run: RunDirectory) -> None:
+    storage.write_bytes(run.weights("classifier"), b"x")
+    run.write_json({"images": 10, "shards": 4, "shard_size": 3}, "manifest", "train.json")
+    mark(run, 0, 3, {}, finished=100.0, seconds=1.5)
+    mark(run, 2, 0, {"unreadable": 2, "missing": 1}, finished=106.0, seconds=1.5)
+    mark(run, 1, 2, {"missing": 2}, finished=103.5, seconds=2.0)
+    last = datetime.fromtimestamp(106.0).isoformat(" ", "seconds")
+    assert list(describe_status(run)) == [
+        "classifier: ready",
+        "affinitynet: not there yet",
+        "deeplab: not there yet",
+        f"pass seeds: 10 of 10 images (5 ok, 5 failed), 3 of 4 shards, 1.17 images/s, last at {last}",
+        "  failed, missing: 3",
+        "  failed, unreadable: 2",
+        "  decode                  0.500 s/image over 10 images",
+        "pass labels: 0 of 10 images (0 ok, 0 failed), 0 of 4 shards",
+        "pass predict: not started",
+    ]
+
+
+def test_one_marker_has_no_rate(run: RunDirectory) -> None:
+    run.write_json({"images": 10, "shards": 4}, "manifest", "train.json")
+    mark(run, 0, 3, {}, finished=100.0, seconds=0.0)
+    assert list(describe_status(run))[3] == "pass seeds: 3 of 10 images (3 ok, 0 failed), 1 of 4 shards"

@@ -1,0 +1,114 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pfit_ray import storage
+from pfit_ray.config import RunConfig
+from pfit_ray.config.load import validate
+from pfit_ray.errors import UserError
+from pfit_ray.images import decode_mask, encode_label
+from pfit_ray.layout import RunDirectory
+from pfit_ray.manifest import write_manifest
+from pfit_ray.shards import pack_shard, read_member
+from pfit_ray.sources import Item
+from pfit_ray.training_tables import write_examples
+
+COLUMNS = ["image_id", "uri", "keys", "label_url", "label_offset", "label_size"]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    return RunDirectory(str(tmp_path / "run"))
+
+
+def config(**fields: Any) -> RunConfig:
+    return validate({"output": "run", "data": {"source": "samples"}, **fields})
+
+
+def table(url: str) -> pd.DataFrame:
+    found = pd.read_parquet(url)
+    assert list(found.columns) == COLUMNS
+    return found
+
+
+def finish_shard(run: RunDirectory, pass_name: str, shard: int, agreement: dict[str, float]) -> None:
+    """A finished shard; the label of image "iN" is N everywhere."""
+    tar, places = pack_shard((name, encode_label(np.full((1, 1), int(name[1:]), np.uint8))) for name in agreement)
+    rows = [
+        {"image_id": name, "uri": f"u/{name}", "keys": [int(name[1:])], "mask_agreement": score,
+         "label_offset": places[name][0], "label_size": places[name][1]}
+        for name, score in agreement.items()
+    ]  # fmt: skip
+    storage.write_bytes(run.labels(pass_name, shard), tar)
+    storage.write_bytes(run.rows(pass_name, shard), pd.DataFrame(rows).to_parquet())
+    run.write_json({"ok": len(rows), "failed": 0}, pass_name, "done", f"{shard:05d}.json")
+
+
+ITEMS = [
+    Item("a", "u/a", keys=(1, 2)),
+    Item("b", "u/b", keys=()),
+    Item("c", "u/c"),
+    Item("d", "u/d", keys=(1,), reason="unknown_class", message="no class 'dog'"),
+    Item("e", "u/e", keys=(3,)),
+]
+
+
+def test_the_classifier_learns_from_images_with_a_label(run: RunDirectory) -> None:
+    write_manifest(run, "train", iter(ITEMS), shard_size=2)
+    url = write_examples(run, config(), "classifier")
+    assert url == run.url("train", "classifier", "examples.parquet")
+    found = table(url)
+    assert found["image_id"].tolist() == ["a", "e"]
+    assert found["keys"].map(list).tolist() == [[1, 2], [3]]
+    assert found["label_url"].isna().all()
+
+
+def test_the_classifier_can_have_its_own_images(run: RunDirectory) -> None:
+    write_manifest(run, "train", iter(ITEMS), shard_size=2)
+    write_manifest(run, "classifier", iter(ITEMS[4:]), shard_size=2)
+    own = config(data={"source": "samples", "classifier": {"limit": 1}})
+    assert table(write_examples(run, own, "classifier"))["image_id"].tolist() == ["e"]
+
+
+@pytest.mark.parametrize(("network", "pass_name"), [("affinitynet", "seeds"), ("deeplab", "labels")])
+def test_label_maps_of_finished_shards(run: RunDirectory, network: Any, pass_name: str) -> None:
+    finish_shard(run, pass_name, 0, {"i1": 0.2, "i2": 0.9})
+    finish_shard(run, pass_name, 2, {"i3": 0.5})
+    found = table(write_examples(run, config(), network))
+    assert found["image_id"].tolist() == ["i1", "i2", "i3"]
+    assert found["label_url"].tolist() == [run.labels(pass_name, shard) for shard in (0, 0, 2)]
+    for number, row in enumerate(found.to_dict("records"), start=1):
+        label = decode_mask(read_member(row["label_url"], row["label_offset"], row["label_size"]))
+        assert label.tolist() == [[number]]
+
+
+@pytest.mark.parametrize(("network", "pass_name"), [("affinitynet", "seeds"), ("deeplab", "labels")])
+def test_images_whose_masks_disagree_can_be_left_out(run: RunDirectory, network: Any, pass_name: str) -> None:
+    for name in {"seeds", pass_name}:
+        finish_shard(run, name, 0, {"i1": 0.25, "i2": 0.5})
+        finish_shard(run, name, 1, {"i3": 0.75})
+    strict = config(**{network: {"train": {"min_score": 0.5}}})
+    assert table(write_examples(run, strict, network))["image_id"].tolist() == ["i2", "i3"]
+    strictest = config(**{network: {"train": {"min_score": 0.9}}})
+    with pytest.raises(UserError, match=f"{network} cannot be trained: no image has a label from pass {pass_name}"):
+        write_examples(run, strictest, network)
+
+
+def test_nothing_to_learn_from(run: RunDirectory) -> None:
+    write_manifest(run, "train", iter(ITEMS[1:4]), shard_size=2)
+    with pytest.raises(UserError) as caught:
+        write_examples(run, config(), "classifier")
+    assert str(caught.value) == (
+        "classifier cannot be trained: no image has an image-level label; look at the failures tables"
+    )
+    with pytest.raises(UserError, match="deeplab cannot be trained: no image has a label from pass labels"):
+        write_examples(run, config(), "deeplab")
+
+
+def test_equal_runs_give_equal_bytes(run: RunDirectory) -> None:
+    finish_shard(run, "seeds", 0, {"i1": 0.2})
+    first = Path(write_examples(run, config(), "affinitynet")).read_bytes()
+    assert Path(write_examples(run, config(), "affinitynet")).read_bytes() == first
