@@ -49,7 +49,7 @@ def evaluate_run(config: RunConfig, run: RunDirectory) -> dict[str, Any]:
         for name, matrix in totals.items():
             result[name] = {"images": images, **_summary(matrix, names, thresholds(config))}
     if problems:
-        result["problems"] = sorted(problems)
+        result["problems"] = sorted(set(problems))
     return result
 
 

@@ -96,9 +96,7 @@ class SmallRun(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def small_run(
-    corpus_with_bad_inputs: Corpus, local_ray: None, tmp_path_factory: pytest.TempPathFactory
-) -> SmallRun:
+def small_run(corpus_with_bad_inputs: Corpus, local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
     """The quickstart config on the small corpus, through all passes and both trainings."""
     folder = tmp_path_factory.mktemp("small") / "run"
     words = ["run", QUICKSTART, *SMALL, *corpus_with_bad_inputs.overrides, "max_failed_fraction=0.6"]

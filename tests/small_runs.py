@@ -31,6 +31,9 @@ SMALL = [
     "regions.slic.n_segments=100",
     "regions.uss.max_iterations=16",
     "affinitynet.radius=4",
+    "walk.exp_times=4",
+    "pseudo_label.threshold=0.6",
+    "resources.train.cpus_per_worker=1",
     "predict.scales=[1]",
     *(
         f"{network}.train.{setting}"
@@ -115,15 +118,15 @@ def mtimes(run: Path) -> dict[str, int]:
     return {str(path.relative_to(run)): path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
 
 
-def assert_same_results(one: Path, other: Path, places: bool = True) -> None:
+def assert_same_results(one: Path, other: Path, same_places: bool = True) -> None:
     """Compare all values, PNGs and failures of two runs, bit by bit.
 
     Args:
         one: a run directory.
         other: another one.
-        places: whether their shards are the same, so that label maps lie at the same places in the tar files.
+        same_places: whether their shards are the same, so that label maps lie at the same places in the tar files.
     """
-    moved = [] if places else ["label_offset"]
+    moved = [] if same_places else ["label_offset"]
     for label, pass_name in LABELS.items():
         rows = [table(run, pass_name).drop(columns=moved) for run in (one, other)]
         pd.testing.assert_frame_equal(*rows, check_exact=True)

@@ -1,6 +1,6 @@
-"""A little corpus to train on, and one local Ray for all tests of this folder."""
+"""A little corpus to train on."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import ray
 from PIL import Image
 
 from pfit_ray import shards, storage
@@ -102,11 +101,3 @@ def make_trainer(corpus: Path) -> MakeTrainer:
         return Trainer(name, objective, examples, training, seed=config.seed, workers=Workers(), loader_threads=threads)
 
     return make
-
-
-@pytest.fixture(scope="session")
-def local_ray() -> Iterator[None]:
-    """Ray with two CPUs."""
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=150 << 20)
-    yield
-    ray.shutdown()
