@@ -23,8 +23,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+out = Console(highlight=False, markup=False, emoji=False)
+err = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 ConfigArgument = Annotated[str, typer.Argument(help="YAML file of the run, a path or a URL.", show_default=False)]
 OverridesArgument = Annotated[
@@ -76,9 +76,15 @@ def run(
         if redo not in REDO_FROM:
             raise UserError(f"--redo {redo}: no such step; choose from {', '.join(REDO_FROM)}")
         forget(runner.run_directory, redo)
-    outcome = runner.run(address, verbose)
+    try:
+        outcome = runner.run(address, verbose)
+    except KeyboardInterrupt:  # typer would leave without a word
+        text = "Interrupted. Finished shards and epochs are kept: the same command goes on from there."
+        err.print(text, soft_wrap=True)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
     if not outcome.worked:
-        out.print(f"Nothing to do: {outcome.run.root} is finished. Use --redo STEP to compute a step again.")
+        text = f"Nothing to do: {outcome.run.root} is finished. Use --redo STEP to compute a step again."
+        out.print(text, soft_wrap=True)
     _print_outcome(loaded, outcome.run, outcome.counts, outcome.metrics)
 
 
@@ -90,7 +96,7 @@ def plan(config: ConfigArgument, overrides: OverridesArgument = None) -> None:
     from pfit_ray.plan import describe_plan
 
     for line in describe_plan(loaded):
-        out.print(line, markup=False, soft_wrap=True)
+        out.print(line, soft_wrap=True)
 
 
 @app.command()
@@ -100,7 +106,7 @@ def status(run: RunArgument) -> None:
 
     directory, _ = _open_run(run)
     for line in describe_status(directory):
-        out.print(line, markup=False, soft_wrap=True)
+        out.print(line, soft_wrap=True)
 
 
 @app.command()
@@ -149,20 +155,17 @@ def _main(
 
 
 def main() -> NoReturn:
-    """Entry point: a user's mistake is one sentence and exit code 2, a failed run 1, an interruption 130."""
+    """Entry point: a user's mistake is one sentence and exit code 2, a failed run 1; an interruption is 130."""
     from pfit_ray.failures import RunFailedError
 
     try:
         app(standalone_mode=True)
     except UserError as error:
-        err.print(str(error), markup=False, soft_wrap=True)
+        err.print(str(error), soft_wrap=True)
         sys.exit(EXIT_MISTAKE)
     except RunFailedError as error:
-        err.print(str(error), markup=False, soft_wrap=True)
+        err.print(str(error), soft_wrap=True)
         sys.exit(EXIT_FAILED)
-    except KeyboardInterrupt:
-        err.print("Interrupted. Finished shards and epochs are kept: the same command goes on from there.")
-        sys.exit(EXIT_INTERRUPTED)
     sys.exit(0)
 
 
@@ -204,11 +207,12 @@ def _print_scores(config: RunConfig, metrics: dict[str, object]) -> None:
     out.print(
         f"mIoU over background and the classes that occur; fidelity {config.fidelity}; "
         f"walk from {config.walk.source}; label CRF t={config.pseudo_label.crf.iterations}, "
-        f"prediction CRF t={config.predict.crf.iterations}"
+        f"prediction CRF t={config.predict.crf.iterations}",
+        soft_wrap=True,
     )
     problems = metrics.get("problems")
     if isinstance(problems, list):
-        out.print(f"{len(problems)} masks could not be used; the first: {problems[0]}")
+        out.print(f"{len(problems)} masks could not be used; the first: {problems[0]}", soft_wrap=True)
 
 
 def _percent(value: object) -> str:

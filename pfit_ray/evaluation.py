@@ -7,6 +7,7 @@ import numpy as np
 import ray
 
 from pfit_ray.config import PASSES, RunConfig
+from pfit_ray.errors import UserError
 from pfit_ray.layout import RunDirectory
 from pfit_ray.ops.evaluation import Scores, scores
 from pfit_ray.sources import mask_lookup
@@ -58,12 +59,17 @@ def _score_all(scorer: ShardScorer, shards: Iterable[int]) -> Iterator[ShardScor
     task = ray.remote(num_cpus=1)(_score_shard)
     shared = ray.put(scorer)
     waiting = []
-    for shard in shards:
-        waiting.append(task.remote(shared, shard))
-        if len(waiting) >= 64:
-            ready, waiting = ray.wait(waiting)
-            yield from ray.get(ready)
-    yield from ray.get(waiting)
+    try:
+        for shard in shards:
+            waiting.append(task.remote(shared, shard))
+            if len(waiting) >= 64:
+                ready, waiting = ray.wait(waiting)
+                yield from ray.get(ready)
+        yield from ray.get(waiting)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, UserError):  # its text without the worker's traceback
+            raise error.cause from None
+        raise
 
 
 def _score_shard(scorer: ShardScorer, shard: int) -> ShardScore:

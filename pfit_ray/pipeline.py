@@ -16,6 +16,7 @@ from pfit_ray.config import RunConfig
 from pfit_ray.config.resources import StageResources
 from pfit_ray.errors import UserError
 from pfit_ray.layout import RunDirectory
+from pfit_ray.tasks.packing import MISTAKE
 from pfit_ray.tasks.passes import PassPlan
 
 
@@ -85,12 +86,15 @@ def run_pass(
 
     Yields:
         `shard`, `ok` and `failed` of each shard as soon as it is published.
+
+    Raises:
+        UserError: a mistake that a worker has found, such as a damaged weight file.
     """
     fetch, network, finish = plan.operators(config, run)
     workers = min(placement.network_workers, len(shards))
     dataset = (
         ray.data.from_items([{"shard": shard} for shard in shards], override_num_blocks=len(shards))
-        .map(fetch.__call__, num_cpus=placement.fetch_cpus, compute=_pool(config.resources.fetch))
+        .map(fetch.__call__, num_cpus=placement.fetch_cpus, compute=_pool(config.resources.fetch, len(shards)))
         .map(
             _NetworkActor,
             fn_constructor_args=(network,),
@@ -98,9 +102,11 @@ def run_pass(
             num_cpus=placement.network_cpus,
             num_gpus=placement.network_gpus,
         )
-        .map(finish.__call__, num_cpus=placement.cpu_cpus, compute=_pool(config.resources.cpu))
+        .map(finish.__call__, num_cpus=placement.cpu_cpus, compute=_pool(config.resources.cpu, len(shards)))
     )
     for row in dataset.iter_rows():
+        if MISTAKE in row:
+            raise UserError(row[MISTAKE])
         yield {name: int(value) for name, value in row.items()}
 
 
@@ -121,5 +127,5 @@ def _gpus(network: StageResources, total_gpus: float) -> float:
     return 1.0 if total_gpus else 0.0
 
 
-def _pool(resources: StageResources) -> TaskPoolStrategy:
-    return TaskPoolStrategy(size=resources.workers)
+def _pool(resources: StageResources, shards: int) -> TaskPoolStrategy:
+    return TaskPoolStrategy(size=min(resources.workers, shards) if resources.workers else None)

@@ -104,6 +104,8 @@ class Runner:
         run, config = self.run_directory, self.config
         freshness.check_fresh(run, config)
         outcome = Outcome(run)
+        for name in config.passes:
+            self._check_failures(name, self._counts(name)[1])
         steps = self.steps()
         todo = [step for step in steps if step.todo]
         if todo:
@@ -187,16 +189,22 @@ class Runner:
             for result in pipeline.run_pass(plan_pass(name, config, run), config, run, shards, placement):
                 progress.add(result["ok"], result["failed"])
                 failed += result["failed"]
-                if failed > config.max_failed_fraction * manifest["images"]:
-                    raise RunFailedError(
-                        f"pass {name} stopped: {failed} of {manifest['images']} images failed, more than "
-                        f"max_failed_fraction {config.max_failed_fraction:g} allows; {run.url(name, 'failures')} "
-                        "says why"
-                    )
+                self._check_failures(name, failed)
         ok, failed = self._counts(name)
         if ok + failed != manifest["images"]:
             raise RuntimeError(
                 f"pass {name}: {ok} ok + {failed} failed images are not the manifest's {manifest['images']}"
+            )
+
+    def _check_failures(self, name: Pass, failed: int) -> None:
+        if not failed:
+            return
+        images = self.run_directory.read_json("manifest", f"{IMAGE_SET[name]}.json")["images"]
+        if failed > self.config.max_failed_fraction * images:
+            raise RunFailedError(
+                f"pass {name} stopped: {failed} of {images} images failed, more than max_failed_fraction "
+                f"{self.config.max_failed_fraction:g} allows; {self.run_directory.url(name, 'failures')} says why; "
+                f"raise the fraction, or mend the images and add --redo {name}"
             )
 
     def _counts(self, name: Pass) -> tuple[int, int]:

@@ -130,7 +130,7 @@ def test_a_shard_without_good_images_has_its_files(small_run: SmallRun) -> None:
 
 def test_contact_sheets(small_run: SmallRun) -> None:
     sheets = sorted((small_run.folder / "sheets").iterdir())
-    assert [sheet.name for sheet in sheets] == [f"{image_id}.png" for image_id in GOOD]
+    assert {"chelsea.png", "coffee.png", "motorcycle_left.png"} <= {sheet.name for sheet in sheets}
     for sheet in sheets:
         with Image.open(sheet) as image:
             image.load()
@@ -142,8 +142,8 @@ def test_networks_say_what_they_are(small_run: SmallRun) -> None:
     for name, kind in (("classifier", ZeroShotClassifier), ("affinitynet", AffinityNet), ("deeplab", DeepLabV3Plus)):
         assert type(load_network(str(checkpoints / f"{name}.safetensors"))) is kind
     for name in ("affinitynet", "deeplab"):
-        steps = [json.loads(line) for line in (small_run.folder / "train" / name / "metrics.jsonl").open()]
-        assert [step["epoch"] for step in steps] == [1, 2]
+        lines = (small_run.folder / "train" / name / "metrics.jsonl").read_text().splitlines()
+        assert [json.loads(line)["epoch"] for line in lines] == [1, 2]
         assert list((small_run.folder / "train" / name / "tensorboard").iterdir())
 
 
@@ -200,6 +200,7 @@ def test_a_changed_config_is_refused_and_redo_does_only_what_follows(small_run: 
         "manifest/predict/00000.parquet",
         "steps/manifest-predict.json",
         "steps/predict.json",
+        "steps/report.json",
     }
     margins = [table(run, "predict")["margin"] for run in (small_run.folder, folder)]
     assert not margins[0].equals(margins[1])
@@ -228,7 +229,8 @@ def test_too_many_failed_images_stop_a_run(other_shards: tuple[Path, Finished, F
     (line,) = stopped.err.splitlines()
     assert line.startswith("pass seeds stopped: ")
     assert line.endswith(
-        f"of 9 images failed, more than max_failed_fraction 0.1 allows; {folder}/seeds/failures says why"
+        f"of 9 images failed, more than max_failed_fraction 0.1 allows; {folder}/seeds/failures says why; "
+        "raise the fraction, or mend the images and add --redo seeds"
     )
 
 
@@ -246,12 +248,13 @@ def test_shards_and_workers_do_not_change_results(
 def test_photographs_without_labels_get_predicted_ones(local_ray: None, tmp_path: Path) -> None:
     folder, images = tmp_path / "run", write_photographs(tmp_path / "images")
     words = [f"data.root={images}", "data.source=folder", "passes=[seeds]", "shard_size=4", "sheets=1"]
-    said = command("run", QUICKSTART, *SMALL, *words, f"output={folder}", "predicted_labels.threshold=0.05")
+    said = command("run", QUICKSTART, *SMALL, *words, f"output={folder}", "predicted_labels.threshold=0.1")
     assert said.code == 0, said
     seeds = table(folder, "seeds")
     assert seeds["labels_predicted"].all()
-    assert {image_id: list(keys) for image_id, keys in seeds["keys"].items()} == GOOD
-    assert all(0.05 <= score <= 1 for scores in seeds["key_scores"] for score in scores)
+    assert {image_id: list(keys) for image_id, keys in seeds["keys"].items()} == {**GOOD, "rocket": []}
+    assert set(np.unique(label_map(label_files(folder, "affinity_label")["rocket"]))) == {0}
+    assert all(0.1 <= score <= 1 for scores in seeds["key_scores"] for score in scores)
     assert not (folder / "seeds" / "failures").exists()
     assert [sheet.name for sheet in (folder / "sheets").iterdir()] == ["chelsea.png"]
     assert json.loads((folder / "evaluation.json").read_text()) == {}

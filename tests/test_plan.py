@@ -1,0 +1,128 @@
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import SmallRun
+
+from pfit_ray import plan
+from pfit_ray.config import RunConfig, load_config
+from pfit_ray.config.load import validate
+from pfit_ray.errors import UserError
+from pfit_ray.plan import describe_plan
+
+ZERO_SHOT = {"cat": [281], "cup": [504], "motorbike": [665], "rocket": [657]}
+LITE = {"name": "efficientnet_lite0", "weights": "package"}
+
+
+@pytest.fixture(autouse=True)
+def _four_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan.os, "cpu_count", lambda: 4)
+
+
+def config(folder: Path, **fields: Any) -> RunConfig:
+    """The sample photographs with small backbones."""
+    document: dict[str, Any] = {
+        "output": str(folder / "run"),
+        "shard_size": 3,
+        "data": {"source": "samples"},
+        "classifier": {"source": "zero_shot", "zero_shot": ZERO_SHOT, "backbone": LITE},
+        "affinitynet": {"backbone": LITE},
+        "deeplab": {"backbone": LITE},
+    }
+    return validate({**document, **fields})
+
+
+def test_a_new_run(tmp_path: Path) -> None:
+    assert list(describe_plan(config(tmp_path))) == [
+        f"output: {tmp_path}/run",
+        "classes: 4 (cat, cup, motorbike, rocket)",
+        "fidelity: lossless",
+        "manifest train: list the images, 5 images in 2 shards",
+        "network classifier: take it from ImageNet rows",
+        "pass seeds: all images",
+        "network affinitynet: train efficientnet_lite0 for 3 epochs",
+        "pass labels: all images",
+        "manifest predict: list the images, 5 images in 2 shards",
+        "network deeplab: train efficientnet_lite0 for 50 epochs",
+        "pass predict: all images",
+        "evaluation: score and draw contact sheets",
+        "on this machine: networks: up to 1 actors of 1 CPU; the rest: tasks of 1 CPU",
+    ]
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_pass_with_a_ready_network_and_many_classes(tmp_path: Path) -> None:
+    weights = tmp_path / "classifier.safetensors"
+    weights.touch()
+    names = [f"c{number}" for number in range(10)]
+    settings = config(
+        tmp_path,
+        passes=["seeds"],
+        data={"source": "samples", "classes": names, "train": {"limit": 4}},
+        classifier={"source": "weights", "weights": str(weights)},
+    )
+    lines = list(describe_plan(settings))
+    assert lines[1] == "classes: 10 (c0, c1, c2, c3, c4, c5, c6, c7, ...)"
+    assert lines[3:6] == [
+        "manifest train: list the images, 4 images in 2 shards",
+        f"network classifier: take it from {weights}",
+        "pass seeds: all images",
+    ]
+    assert len(lines) == 8
+
+
+@pytest.mark.timeout(900)
+def test_a_run_that_was_interrupted(small_run: SmallRun, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(small_run.folder, folder)
+    for name in ("labels/done/00001.json", "labels/done/00004.json", "checkpoints/deeplab.safetensors"):
+        (folder / name).unlink()
+    (folder / "evaluation.json").unlink()
+    lines = list(describe_plan(load_config(small_run.words[1], [*small_run.words[2:], f"output={folder}"])))
+    assert lines[3:-1] == [
+        "manifest train: finished, 9 images in 5 shards",
+        "network classifier: finished",
+        "pass seeds: finished",
+        "network affinitynet: finished",
+        "pass labels: 2 of 5 shards",
+        "manifest predict: finished, 9 images in 5 shards",
+        "network deeplab: train efficientnet_lite0 for 2 epochs",
+        "pass predict: finished",
+        "evaluation: score and draw contact sheets",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        (
+            {"deeplab": {"source": "weights", "weights": "nowhere.pth"}},
+            "config: deeplab.weights names 'nowhere.pth', and there is no such file",
+        ),
+        (
+            {"passes": ["labels"]},
+            "pass labels needs the results of pass seeds, which {folder} does not have (all images to do); "
+            "add seeds to passes",
+        ),
+        (
+            {"data": {"source": "voc", "root": "nowhere", "classes": ["cat", "cup", "motorbike", "rocket"]}},
+            "data.root: there is no folder {here}/nowhere; source voc needs the folder that holds JPEGImages, "
+            "such as VOCdevkit/VOC2012",
+        ),
+        (
+            {"resources": {"network": {"cpus": 4}}},
+            "resources.network.cpus 4 and resources.cpu.cpus 1 do not fit together into the cluster's 4 CPUs; "
+            "lower one of them",
+        ),
+        (
+            {"resources": {"train": {"workers": 5}}},
+            "config: affinitynet.train.batch_size 32 must be a multiple of resources.train.workers 5",
+        ),
+    ],
+)
+def test_mistakes_that_a_run_would_stop_at(tmp_path: Path, fields: dict, sentence: str) -> None:
+    with pytest.raises(UserError) as caught:
+        list(describe_plan(config(tmp_path, **fields)))
+    assert str(caught.value) == sentence.format(folder=tmp_path / "run", here=Path.cwd())
+    assert not (tmp_path / "run").exists()
