@@ -26,6 +26,9 @@ LABELS = {"affinity_label": "seeds", "pseudo_label": "labels", "prediction": "pr
 """Label maps and the passes that write them."""
 
 SMALL = [
+    "data.classes=[cat, cup, motorbike, rocket]",
+    "classifier.zero_shot.rocket=[657, 744]",
+    "regions.uss.max_side=null",
     "shard_size=2",
     "cam.scales=[1, 2]",
     "regions.slic.n_segments=100",

@@ -8,6 +8,7 @@ from PIL import Image
 from pfit_ray import storage
 from pfit_ray.config.load import validate
 from pfit_ray.config.run import RunConfig
+from pfit_ray.errors import UserError
 from pfit_ray.evaluation import evaluate_run, thresholds
 from pfit_ray.images import encode_label
 from pfit_ray.layout import RunDirectory
@@ -126,6 +127,16 @@ def test_nothing_to_compare_with(run: RunDirectory, local_ray: None) -> None:
     storage.remove(run.url("labels", "done", "00001.json"))
     storage.remove(run.url("predict", "done", "00001.json"))
     assert evaluate_run(config(Path(run.root)), run) == {}
+
+
+def test_a_mistake_that_a_worker_finds_arrives_as_one_sentence(run: RunDirectory, local_ray: None) -> None:
+    storage.remove(run.url("seeds", "rows"))
+    storage.write_bytes(run.url("seeds", "rows"), b"")
+    with pytest.raises(UserError) as caught:
+        evaluate_run(config(Path(run.root)), run)
+    assert str(caught.value) == (
+        f"{run.rows('seeds', 0)}: a part of this path is a file, not a folder; give another place"
+    )
 
 
 @pytest.mark.parametrize(

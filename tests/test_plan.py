@@ -55,17 +55,17 @@ def test_a_new_run(tmp_path: Path) -> None:
 def test_one_pass_with_a_ready_network_and_many_classes(tmp_path: Path) -> None:
     weights = tmp_path / "classifier.safetensors"
     weights.touch()
-    names = [f"c{number}" for number in range(10)]
+    names = ["cat", "motorbike", *(f"c{number}" for number in range(8))]
     settings = config(
         tmp_path,
         passes=["seeds"],
-        data={"source": "samples", "classes": names, "train": {"limit": 4}},
+        data={"source": "samples", "classes": names, "train": {"limit": 3}},
         classifier={"source": "weights", "weights": str(weights)},
     )
     lines = list(describe_plan(settings))
-    assert lines[1] == "classes: 10 (c0, c1, c2, c3, c4, c5, c6, c7, ...)"
+    assert lines[1] == "classes: 10 (cat, motorbike, c0, c1, c2, c3, c4, c5, ...)"
     assert lines[3:6] == [
-        "manifest train: list the images, 4 images in 2 shards",
+        "manifest train: list the images, 3 images in 1 shards",
         f"network classifier: take it from {weights}",
         "pass seeds: all images",
     ]

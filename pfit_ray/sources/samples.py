@@ -4,9 +4,7 @@ from collections.abc import Iterator
 from importlib import resources
 
 from pfit_ray.config.data import DataConfig
-from pfit_ray.errors import RowError
 from pfit_ray.sources.item import Item
-from pfit_ray.sources.labels import label_keys
 
 SAMPLES = {
     "chelsea.png": "cat",
@@ -19,12 +17,9 @@ SAMPLES = {
 
 
 def list_samples(data: DataConfig) -> Iterator[Item]:
-    """The photographs, sorted by name; there are no masks."""
+    """The photographs of the listed classes, sorted by name; there are no masks."""
     folder = resources.files("skimage") / "data"
     for name, class_name in sorted(SAMPLES.items()):
-        image_id, uri = name.partition(".")[0], str(folder / name)
-        try:
-            keys = label_keys([class_name], data.class_list, data.unknown_classes == "ignore")
-            yield Item(image_id, uri, keys)
-        except RowError as error:
-            yield Item(image_id, uri, reason=error.reason, message=error.message)
+        class_id = data.class_list.ids.get(class_name)
+        if class_id is not None:
+            yield Item(name.partition(".")[0], str(folder / name), (class_id,))

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load
 
-from pfit_ray.tasks.packing import pack_rows, unpack_rows
+from pfit_ray.errors import UserError
+from pfit_ray.tasks.packing import Packed, carry_mistakes, pack_rows, unpack_rows
 
 ARRAYS = {
     "bool": np.array([[True, False]]),
@@ -67,3 +68,22 @@ def test_nothing_is_pickled() -> None:
     assert json.loads(document) == {"meta": {"a": 1}, "rows": [{"x": {"$": "array"}, "b": {"$": "bytes"}}]}
     with pytest.raises(TypeError, match="not JSON serializable"):
         pack_rows([{"x": object()}], {})
+
+
+def test_a_mistake_travels_past_the_operators_that_follow() -> None:
+    class Operator:
+        calls = 0
+
+        @carry_mistakes
+        def __call__(self, packed: Packed) -> Packed:
+            self.calls += 1
+            if packed["shard"] == 2:
+                raise UserError("shard 2 is not for us")
+            return {"shard": packed["shard"], "rows": b""}
+
+    first, second = Operator(), Operator()
+    assert [second(first({"shard": shard})) for shard in (1, 2)] == [
+        {"shard": 1, "rows": b""},
+        {"mistake": "shard 2 is not for us"},
+    ]
+    assert (first.calls, second.calls) == (2, 1)
