@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 import fsspec.core
@@ -76,7 +77,7 @@ def train_network(
         work_url=work_url,
         threads=placement.threads,
     )
-    trainer = TorchTrainer(
+    trainer = _Trainer(
         run_worker,
         train_loop_config=job,
         scaling_config=ScalingConfig(
@@ -166,17 +167,37 @@ def check_batch(name: str, training: TrainingConfig, workers: int) -> None:
         )
 
 
-def _fit(trainer: TorchTrainer) -> dict[str, Any]:
+class _Trainer(TorchTrainer):
+    """Remembers a Ctrl-C: Ray Train swallows one that comes while a training ends."""
+
+    interrupted = False
+
+    def _register_sigint_handler(self, controller: Any) -> None:
+        super()._register_sigint_handler(controller)
+        abort = signal.getsignal(signal.SIGINT)
+
+        def remember(number: int, frame: FrameType | None) -> None:
+            self.interrupted = True
+            if callable(abort):
+                abort(number, frame)
+
+        signal.signal(signal.SIGINT, remember)
+
+
+def _fit(trainer: _Trainer) -> dict[str, Any]:
     # Each epoch's report waits until Ray Train's controller looks for it: by default every 2 s.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     handler = signal.getsignal(signal.SIGINT)
     try:
-        return dict(trainer.fit().return_value)
+        outcome = dict(trainer.fit().return_value)
     except SystemExit as error:  # how Ray Train leaves after Ctrl-C, and with exit code 0
         raise KeyboardInterrupt from error
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, handler)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    return outcome
 
 
 def _portable(config: RunConfig, name: Network) -> dict[str, Any]:
