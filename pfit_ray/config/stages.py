@@ -145,7 +145,8 @@ class WalkConfig(Section):
 
     fidelity: Fidelity | None = option(
         None,
-        "reference: the mirrored edge map is flipped after its crop; null follows the run's fidelity.",
+        "reference: pad to 512 x 512, flip the mirrored edge map after its crop, divide by one maximum over all "
+        "classes; null follows the run's fidelity.",
     )
     source: Literal["cam", "combined_cam"] = option(
         "cam", "The map that walks; the published commands take the plain CAM."

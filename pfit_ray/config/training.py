@@ -76,7 +76,9 @@ class ClassifierConfig(Section):
     )
     weights: str | None = option(None, "URL of a .safetensors file with a trained classifier, for source weights.")
     zero_shot: dict[str, tuple[int, ...]] | None = option(
-        None, "ImageNet class indices (0..999) of each class, for source zero_shot."
+        None,
+        "ImageNet class indices (0..999) of each class, for source zero_shot; the head comes with the weights: "
+        "package, or else timm's.",
     )
     fixed_bn: bool = option(False, "Keep BatchNorm's stored statistics while training.")
     backbone: BackboneConfig = option(BackboneConfig(), "The backbone.")
