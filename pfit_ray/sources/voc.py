@@ -1,14 +1,12 @@
 """Source: a PASCAL VOC folder, with JPEGImages, Annotations, SegmentationClass and ImageSets/Segmentation."""
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from functools import partial
-from itertools import islice
 
 from pfit_ray import storage
 from pfit_ray.config.data import DataConfig
 from pfit_ray.errors import RowError, UserError
+from pfit_ray.prefetch import prefetch
 from pfit_ray.sources.item import Item, hashed_id, is_plain
 from pfit_ray.sources.labels import label_keys
 from pfit_ray.sources.voc_xml import object_names
@@ -36,7 +34,7 @@ def list_voc(data: DataConfig, split: str | None) -> Iterator[Item]:
     names = list(read_names(data, split))
     masks = set(_stems(storage.join(root, "SegmentationClass"), ".png"))
     labeled = storage.exists(storage.join(root, "Annotations"))
-    return _in_order(partial(_item, data, root, masks, labeled), names)
+    return prefetch(partial(_item, data, root, masks, labeled), names, _READERS, _AHEAD)
 
 
 def read_names(data: DataConfig, split: str | None) -> Iterable[str]:
@@ -118,13 +116,3 @@ def _item(data: DataConfig, root: str, masks: set[str], labeled: bool, name: str
     except RowError as error:
         reason = "no_label" if error.reason in ("missing", "empty_file") else error.reason
         return Item(image_id, uri, None, mask_uri, reason, f"{annotation}: {error.message}")
-
-
-def _in_order(read: Callable[[str], Item], names: Iterable[str]) -> Iterator[Item]:
-    """Map in threads, results in the order of the names, a bounded number ahead of the reader."""
-    remaining = iter(names)
-    with ThreadPoolExecutor(_READERS) as pool:
-        pending: deque[Future[Item]] = deque(pool.submit(read, name) for name in islice(remaining, _AHEAD))
-        while pending:
-            yield pending.popleft().result()
-            pending.extend(pool.submit(read, name) for name in islice(remaining, 1))

@@ -1,22 +1,17 @@
 """The order of examples in an epoch, and a loader that keeps it."""
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pfit_ray.prefetch import prefetch
 from pfit_ray.train.examples import Example, Examples
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 Slot = tuple[int, int]
 """Index of an example, and how often a small table has been repeated before it."""
@@ -87,23 +82,6 @@ def load_batches(
         pieces = [_stack(loaded, part, pin_memory) for part in np.array_split(np.arange(len(batch)), accumulate)]
         skipped = [skip for example in loaded for skip in example.skipped]
         yield Batch(pieces, skipped, time.perf_counter() - began)
-
-
-def prefetch(function: Callable[[T], R], arguments: Iterable[T], threads: int, ahead: int) -> Iterator[R]:
-    """Results of `function` in the order of its arguments, computed by threads at most `ahead` in advance."""
-    if threads == 0:
-        yield from map(function, arguments)
-        return
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="loader")
-    try:
-        remaining = iter(arguments)
-        pending: deque[Future[R]] = deque(pool.submit(function, one) for one in islice(remaining, ahead))
-        while pending:
-            result = pending.popleft().result()
-            pending.extend(pool.submit(function, one) for one in islice(remaining, 1))
-            yield result
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _stack(examples: list[Example], part: NDArray[np.int64], pin_memory: bool) -> tuple[Tensor, Tensor]:

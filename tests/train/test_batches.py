@@ -1,5 +1,3 @@
-import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +5,7 @@ import pytest
 import torch
 
 from pfit_ray.config.training import TrainingConfig
-from pfit_ray.train.batches import epoch_order, load_batches, prefetch, rank_share, steps_per_epoch
+from pfit_ray.train.batches import epoch_order, load_batches, rank_share, steps_per_epoch
 from pfit_ray.train.examples import Examples, read_examples
 
 
@@ -43,37 +41,6 @@ def test_ranks_share_a_batch() -> None:
     batch = [(5, 0), (3, 0), (1, 0), (4, 0)]
     assert rank_share(batch, 0, 2) == [(5, 0), (3, 0)]
     assert rank_share(batch, 1, 2) == [(1, 0), (4, 0)]
-
-
-@pytest.mark.parametrize("threads", [0, 1, 4])
-def test_prefetch_keeps_the_order(threads: int) -> None:
-    def slow_square(x: int) -> int:
-        time.sleep(0.002 * (x % 3))
-        return x * x
-
-    assert list(prefetch(slow_square, range(20), threads, ahead=5)) == [x * x for x in range(20)]
-
-
-def test_prefetch_is_bounded() -> None:
-    started: list[int] = []
-    stream = prefetch(lambda x: started.append(x) or x, range(100), 2, ahead=4)
-    assert next(stream) == 0
-    time.sleep(0.05)
-    assert len(started) <= 5
-    stream.close()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("loader")]
-
-
-def test_prefetch_raises_in_order() -> None:
-    def fails(x: int) -> int:
-        if x == 2:
-            raise ValueError("two")
-        return x
-
-    stream = prefetch(fails, range(5), 2, ahead=5)
-    assert [next(stream), next(stream)] == [0, 1]
-    with pytest.raises(ValueError, match="two"):
-        next(stream)
 
 
 @pytest.mark.parametrize("threads", [0, 3])
