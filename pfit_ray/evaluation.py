@@ -1,5 +1,6 @@
 """Score a run against ground truth: every map and label map that its passes wrote."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -12,6 +13,9 @@ from pfit_ray.layout import RunDirectory
 from pfit_ray.ops.evaluation import Scores, scores
 from pfit_ray.sources import mask_lookup
 from pfit_ray.tasks.score import ShardScore, ShardScorer
+
+IN_FLIGHT = 64
+"""Shards that are scored at the same time."""
 
 
 def thresholds(config: RunConfig) -> list[float]:
@@ -55,17 +59,17 @@ def evaluate_run(config: RunConfig, run: RunDirectory) -> dict[str, Any]:
 
 
 def _score_all(scorer: ShardScorer, shards: Iterable[int]) -> Iterator[ShardScore]:
-    """Score shards in Ray tasks, at most a few results in flight."""
+    """Score shards in Ray tasks, a bounded number in flight, in their order."""
     task = ray.remote(num_cpus=1)(_score_shard)
     shared = ray.put(scorer)
-    waiting = []
+    waiting: deque[Any] = deque()
     try:
         for shard in shards:
             waiting.append(task.remote(shared, shard))
-            if len(waiting) >= 64:
-                ready, waiting = ray.wait(waiting)
-                yield from ray.get(ready)
-        yield from ray.get(waiting)
+            if len(waiting) >= IN_FLIGHT:
+                yield ray.get(waiting.popleft())
+        while waiting:
+            yield ray.get(waiting.popleft())
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, UserError):  # its text without the worker's traceback
             raise error.cause from None
