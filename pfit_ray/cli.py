@@ -11,6 +11,7 @@ from pfit_ray import __version__, storage
 from pfit_ray.config import RunConfig, load_config
 from pfit_ray.errors import UserError
 from pfit_ray.layout import RunDirectory
+from pfit_ray.provenance import describe, describe_versions
 
 EXIT_FAILED = 1
 EXIT_MISTAKE = 2
@@ -85,7 +86,7 @@ def run(
     if not outcome.worked:
         text = f"Nothing to do: {outcome.run.root} is finished. Use --redo STEP to compute a step again."
         out.print(text, soft_wrap=True)
-    _print_outcome(loaded, outcome.run, outcome.counts, outcome.metrics)
+    _print_outcome(outcome.run, outcome.counts, outcome.metrics)
 
 
 @app.command()
@@ -122,7 +123,7 @@ def evaluate(run: RunArgument, address: AddressOption = None, verbose: VerboseOp
     directory.write_json(metrics, "evaluation.json")
     if not metrics:
         raise UserError(f"evaluate: no image of {directory.root} has ground truth; set data.masks, or use source voc")
-    _print_scores(config, metrics)
+    _print_scores(directory, metrics)
 
 
 @app.command()
@@ -177,21 +178,21 @@ def _open_run(url: str) -> tuple[RunDirectory, RunConfig]:
     return directory, load_config(config)
 
 
-def _print_outcome(
-    config: RunConfig, run: RunDirectory, counts: dict[str, tuple[int, int]], metrics: dict[str, object]
-) -> None:
+def _print_outcome(run: RunDirectory, counts: dict[str, tuple[int, int]], metrics: dict[str, object]) -> None:
     for name, (ok, failed) in counts.items():
         out.print(f"pass {name}: {ok} ok + {failed} failed = {ok + failed} images")
         if failed:
             out.print(f"  reasons: {run.url(name, 'failures')}", soft_wrap=True)
     if metrics:
-        _print_scores(config, metrics)
+        _print_scores(run, metrics)
     out.print(f"Results: {run.root}", soft_wrap=True)
     out.print(f"Contact sheets: {run.url('sheets')}", soft_wrap=True)
 
 
-def _print_scores(config: RunConfig, metrics: dict[str, object]) -> None:
-    table = Table("map", "images", "threshold", "mIoU %", "FP", "FN", title="Scores against ground truth")
+def _print_scores(run: RunDirectory, metrics: dict[str, object]) -> None:
+    table = Table(
+        "map", "images", "threshold", "mIoU %", "published %", "FP", "FN", title="Scores against ground truth"
+    )
     for name, numbers in metrics.items():
         if isinstance(numbers, dict):
             level = numbers.get("threshold")
@@ -200,16 +201,16 @@ def _print_scores(config: RunConfig, metrics: dict[str, object]) -> None:
                 str(numbers["images"]),
                 "" if level is None else f"{level:g} (best)",
                 _percent(numbers["miou"]),
+                _percent(numbers["miou_published"]),
                 f"{numbers['fp']:.3f}",
                 f"{numbers['fn']:.3f}",
             )
     out.print(table)
-    out.print(
-        f"mIoU over background and the classes that occur; fidelity {config.fidelity}; "
-        f"walk from {config.walk.source}; label CRF t={config.pseudo_label.crf.iterations}, "
-        f"prediction CRF t={config.predict.crf.iterations}",
-        soft_wrap=True,
-    )
+    out.print("mIoU over background and the classes that occur; published: absent classes count as 0", soft_wrap=True)
+    for name, numbers in metrics.items():
+        if isinstance(numbers, dict):
+            out.print(describe(name, numbers["provenance"]), soft_wrap=True)
+    out.print(describe_versions(run.read_json("environment.json")), soft_wrap=True)
     problems = metrics.get("problems")
     if isinstance(problems, list):
         out.print(f"{len(problems)} masks could not be used; the first: {problems[0]}", soft_wrap=True)

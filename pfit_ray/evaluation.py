@@ -11,6 +11,7 @@ from pfit_ray.config import PASSES, RunConfig
 from pfit_ray.errors import UserError
 from pfit_ray.layout import RunDirectory
 from pfit_ray.ops.evaluation import Scores, scores
+from pfit_ray.provenance import provenance
 from pfit_ray.sources import mask_lookup
 from pfit_ray.tasks.score import ShardScore, ShardScorer
 
@@ -35,10 +36,11 @@ def evaluate_run(config: RunConfig, run: RunDirectory) -> dict[str, Any]:
     Returns:
         Per scored map (`cam`, `combined_cam`, `walk`, `pseudo_label`, `prediction`): `images`, `miou`,
         `miou_published`, `iou` by class name, `fp`, `fn`, `precision`, `recall`; for maps also the best
-        `threshold` and the whole `sweep`. Empty where there is no ground truth. `problems` lists masks that
-        could not be used.
+        `threshold` and the whole `sweep`; and what it was computed with, `provenance`. Empty where there is no
+        ground truth. `problems` lists masks that could not be used.
     """
     result: dict[str, Any] = {}
+    origins = provenance(config, run)
     problems: list[str] = []
     names = ["background", *config.data.class_list.names]
     for pass_name in PASSES:
@@ -52,7 +54,8 @@ def evaluate_run(config: RunConfig, run: RunDirectory) -> dict[str, Any]:
             for name, matrix in matrices.items():
                 totals[name] = totals.get(name, 0) + matrix
         for name, matrix in totals.items():
-            result[name] = {"images": images, **_summary(matrix, names, thresholds(config))}
+            numbers = _summary(matrix, names, thresholds(config))
+            result[name] = {"images": images, **numbers, "provenance": origins[name]}
     if problems:
         result["problems"] = sorted(set(problems))
     return result

@@ -34,11 +34,19 @@ STEP_FIELDS: dict[str, tuple[str, ...]] = {
 STEP_FILES: dict[str, tuple[tuple[str, ...], ...]] = {
     "manifest-train": (("manifest", "train"), ("manifest", "train.json")),
     "manifest-classifier": (("manifest", "classifier"), ("manifest", "classifier.json")),
-    "classifier": (("train", "classifier"), ("checkpoints", "classifier.safetensors")),
+    "classifier": (
+        ("train", "classifier"),
+        ("checkpoints", "classifier.safetensors"),
+        ("checkpoints", "classifier.json"),
+    ),
     "seeds": (("seeds",),),
-    "affinitynet": (("train", "affinitynet"), ("checkpoints", "affinitynet.safetensors")),
+    "affinitynet": (
+        ("train", "affinitynet"),
+        ("checkpoints", "affinitynet.safetensors"),
+        ("checkpoints", "affinitynet.json"),
+    ),
     "labels": (("labels",),),
-    "deeplab": (("train", "deeplab"), ("checkpoints", "deeplab.safetensors")),
+    "deeplab": (("train", "deeplab"), ("checkpoints", "deeplab.safetensors"), ("checkpoints", "deeplab.json")),
     "manifest-predict": (("manifest", "predict"), ("manifest", "predict.json")),
     "predict": (("predict",),),
 }

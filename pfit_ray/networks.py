@@ -8,16 +8,17 @@ import ray
 from pfit_ray import storage
 from pfit_ray.config import RunConfig
 from pfit_ray.errors import UserError
+from pfit_ray.given_network import given_network
 from pfit_ray.layout import Network, RunDirectory
-from pfit_ray.nets.weights import load_into, load_state, package_weights, save_network, timm_weights
-from pfit_ray.nets.zero_shot import zero_shot_classifier
+from pfit_ray.nets.weights import package_weights, save_network, timm_weights
+from pfit_ray.nets.zero_shot import ZeroShotClassifier, zero_shot_classifier
 from pfit_ray.train.fit import check_batch, place_training, train_network
-from pfit_ray.train.networks import SPECIAL_WEIGHTS, build_network
+from pfit_ray.train.networks import SPECIAL_WEIGHTS, check_first_weights
 from pfit_ray.training_tables import write_examples
 
 
 def check_networks(config: RunConfig, networks: list[Network]) -> None:
-    """Make sure before any work that the weight files exist and that batches can be divided among workers.
+    """Make sure before any work that the weight files fit and that batches can be divided among workers.
 
     Raises:
         UserError: names the field and the file or number.
@@ -28,9 +29,9 @@ def check_networks(config: RunConfig, networks: list[Network]) -> None:
         if section.source == "train":
             check_batch(name, section.train, config.resources.train.workers)
         if section.source == "weights":
-            _require(f"{name}.weights", section.weights)
+            given_network(config, name)
         elif backbone not in SPECIAL_WEIGHTS:
-            _require(f"{name}.backbone.weights", backbone)
+            check_first_weights(name, section.backbone)
         elif backbone == "package":
             try:
                 package_weights(section.backbone.name)
@@ -67,35 +68,18 @@ def provide_network(config: RunConfig, run: RunDirectory, name: Network) -> dict
         examples = write_examples(run, config, name)
         metrics = train_network(name, config, examples, run.weights(name), run.url("train", name))
         return {"source": "train", **metrics}
-    try:
-        data = _zero_shot(config) if section.source == "zero_shot" else _from_file(config, name)
-    except ValueError as error:
-        raise UserError(f"{name}: {error}") from error
-    storage.write_bytes(run.weights(name), data)
+    network = _zero_shot(config) if section.source == "zero_shot" else given_network(config, name)
+    metadata = {"classes": json.dumps(config.data.class_list.names)}
+    storage.write_bytes(run.weights(name), save_network(network, metadata))
     return {"source": section.source}
 
 
-def _from_file(config: RunConfig, name: Network) -> bytes:
-    section = getattr(config, name)
-    network = build_network(name, config)
-    state, _ = load_state(storage.read_bytes(section.weights))
-    load_into(network, state, f"{name}.weights {section.weights}")
-    return save_network(network, _metadata(config))
-
-
-def _zero_shot(config: RunConfig) -> bytes:
+def _zero_shot(config: RunConfig) -> ZeroShotClassifier:
     section = config.classifier
     source = package_weights if section.backbone.weights == "package" else timm_weights
     sets = section.zero_shot or {}
     index_sets = [sets[name] for name in config.data.class_list.names]
-    network = zero_shot_classifier(section.backbone.name, source(section.backbone.name), index_sets)
-    return save_network(network, _metadata(config))
-
-
-def _metadata(config: RunConfig) -> dict[str, str]:
-    return {"classes": json.dumps(config.data.class_list.names)}
-
-
-def _require(field: str, url: str) -> None:
-    if not storage.exists(url):
-        raise UserError(f"config: {field} names {url!r}, and there is no such file")
+    try:
+        return zero_shot_classifier(section.backbone.name, source(section.backbone.name), index_sets)
+    except ValueError as error:
+        raise UserError(f"classifier: {error}") from error

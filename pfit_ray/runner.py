@@ -15,6 +15,7 @@ from pfit_ray.layout import IMAGE_SET, Network, RunDirectory
 from pfit_ray.manifest import write_manifest
 from pfit_ray.networks import check_networks, check_training_resources, provide_network
 from pfit_ray.progress import Progress
+from pfit_ray.provenance import record_weights
 from pfit_ray.session import ray_session
 from pfit_ray.show import write_sheets
 from pfit_ray.sources import Item, list_images
@@ -164,6 +165,7 @@ class Runner:
         self._outdate_report()
         with self._begun(network):
             told = provide_network(self.config, self.run_directory, network)
+            record_weights(self.run_directory, self.config, network)
         numbers = ", ".join(f"{name} {_short(value)}" for name, value in told.items() if name != "source")
         how = {"train": "trained", "weights": "loaded", "zero_shot": "made from ImageNet rows"}
         self.progress.say(f"{network}: {how[told['source']]}{': ' + numbers if numbers else ''}")

@@ -1,10 +1,10 @@
 import json
-import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from oracles.published_keys import published_keys, random_state
 from safetensors import safe_open
 
 from pfit_ray.config import RunConfig
@@ -12,6 +12,7 @@ from pfit_ray.config.load import validate
 from pfit_ray.errors import UserError
 from pfit_ray.layout import RunDirectory
 from pfit_ray.manifest import write_manifest
+from pfit_ray.nets.affinitynet import AffinityNet
 from pfit_ray.nets.classifier import CamClassifier
 from pfit_ray.nets.deeplab import DeepLabV3Plus
 from pfit_ray.nets.weights import load_state, save_network
@@ -72,47 +73,30 @@ def test_weights_from_a_pytorch_file(run: RunDirectory, tmp_path: Path) -> None:
     )
 
 
-def test_weights_of_another_network_are_refused(run: RunDirectory, tmp_path: Path) -> None:
+def test_published_weights(run: RunDirectory, tmp_path: Path) -> None:
+    published = random_state(published_keys("classifier", "resnet50", n_classes=4))
+    torch.save(published, tmp_path / "ResNet50@Puzzle@optimal.pth")
+    section = {"backbone": {"name": "resnet50"}, "source": "weights"}
+    settings = config(classifier={**section, "weights": str(tmp_path / "ResNet50@Puzzle@optimal.pth")})
+    check_networks(settings, ["classifier"])
+    provide_network(settings, run, "classifier")
+    loaded = load_network(run.weights("classifier"))
+    assert torch.equal(loaded.state_dict()["classifier.weight"], published["classifier.weight"])
+
+
+def test_weights_that_do_not_fit_are_refused(run: RunDirectory, tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
     path.write_bytes(save_network(CamClassifier("efficientnet_lite0", 3), {}))
-    assert refusal(from_file("classifier", path), run, "classifier") == (
-        f"classifier: classifier.weights {path}: the weights are for 3 classes, but CamClassifier on "
-        "tf_efficientnet_lite0 has 4"
-    )
-    assert refusal(from_file("deeplab", path), run, "deeplab").startswith(
-        f"deeplab: deeplab.weights {path}: the weights belong to another network than DeepLabV3Plus"
-    )
+    sentence = f"config: classifier.weights {path}: the file is for 3 classes, but the run has 4 (data.classes)"
+    assert refusal(from_file("classifier", path), run, "classifier") == sentence
 
 
-@pytest.mark.parametrize("content", [b"", b"Dear weights", pickle.dumps({"weight": 1}, protocol=0)])
-def test_a_file_without_weights_is_refused(run: RunDirectory, tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "file.safetensors"
-    path.write_bytes(content)
-    assert "neither a safetensors file nor a PyTorch state dict" in refusal(
-        from_file("classifier", path), run, "classifier"
-    )
-
-
-class Trap:
-    """A pickle that would run code."""
-
-    def __reduce__(self) -> tuple[Any, tuple[str]]:
-        return Path.touch, (Path("trap"),)
-
-
-def test_a_pickle_with_more_than_tensors_is_refused_and_runs_nothing(
-    run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    torch.save({"weight": torch.zeros(1), "trap": Trap()}, tmp_path / "trap.pth")
-    assert refusal(from_file("classifier", tmp_path / "trap.pth"), run, "classifier").endswith(
-        "the PyTorch file is damaged or holds Python objects besides tensors, which is refused"
-    )
-    torch.save({"state": {"weight": torch.zeros(1)}, "epoch": 3}, tmp_path / "nested.pth")
-    assert "must hold one flat mapping of names to tensors" in refusal(
-        from_file("classifier", tmp_path / "nested.pth"), run, "classifier"
-    )
-    assert not (tmp_path / "trap").exists()
+def test_zero_shot_classifier_of_another_run(run: RunDirectory, tmp_path: Path) -> None:
+    settings = config(classifier={"source": "zero_shot", "zero_shot": ZERO_SHOT})
+    provide_network(settings, run, "classifier")
+    other = RunDirectory(str(tmp_path / "other"))
+    provide_network(from_file("classifier", Path(run.weights("classifier"))), other, "classifier")
+    assert Path(other.weights("classifier")).read_bytes() == Path(run.weights("classifier")).read_bytes()
 
 
 def test_zero_shot_classifier(run: RunDirectory) -> None:
@@ -144,7 +128,7 @@ def test_training_without_examples(run: RunDirectory) -> None:
         ),
         (
             {"affinitynet": {"backbone": {**LITE, "weights": "nowhere.safetensors"}}},
-            "config: affinitynet.backbone.weights names 'nowhere.safetensors', and there is no such file",
+            "config: affinitynet.backbone.weights: there is no file 'nowhere.safetensors'",
         ),
         (
             {"classifier": {"backbone": {"name": "resnet50", "weights": "package"}}},
@@ -167,8 +151,18 @@ def test_only_networks_that_are_to_be_provided_are_checked(tmp_path: Path) -> No
     settings = config(deeplab={"source": "weights", "weights": "nowhere.safetensors"})
     check_networks(settings, ["classifier", "affinitynet"])
     path = tmp_path / "here.safetensors"
-    path.write_bytes(b"")
+    path.write_bytes(save_network(DeepLabV3Plus("efficientnet_lite0", 5), {}))
     check_networks(from_file("deeplab", path), ["deeplab"])
+
+
+def test_misfits_of_files_are_told_before_any_work(tmp_path: Path) -> None:
+    path = tmp_path / "other.safetensors"
+    path.write_bytes(save_network(AffinityNet("resnet18"), {}))
+    with pytest.raises(UserError, match=r"^config: affinitynet\.weights .* on resnet18, but affinitynet\.backbone"):
+        check_networks(from_file("affinitynet", path), ["classifier", "affinitynet"])
+    settings = config(deeplab={"backbone": {**LITE, "weights": str(path)}})
+    with pytest.raises(UserError, match=r"^config: deeplab\.backbone\.weights: .*other\.safetensors: .* belong to an"):
+        check_networks(settings, ["deeplab"])
 
 
 @pytest.mark.parametrize(

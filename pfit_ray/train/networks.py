@@ -1,6 +1,7 @@
 """The networks by name: built from a run's config, with their first weights and their losses."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import cast
 
 import torch
@@ -11,7 +12,9 @@ from pfit_ray.config import RunConfig
 from pfit_ray.config.training import BackboneConfig
 from pfit_ray.errors import UserError
 from pfit_ray.layout import Network
-from pfit_ray.nets.weights import load_into, load_state, package_weights, timm_weights
+from pfit_ray.nets.backbones import create_backbone
+from pfit_ray.nets.published import is_published, rename_published
+from pfit_ray.nets.weights import fit_state, load_into, load_state, package_weights, timm_weights
 from pfit_ray.train.affinitynet import affinity_objective
 from pfit_ray.train.classifier import classifier_objective
 from pfit_ray.train.deeplab import deeplab_objective
@@ -55,7 +58,7 @@ def load_first_weights(network: nn.Module, name: Network, backbone: BackboneConf
     """
     if backbone.weights == "none":
         return
-    try:
+    with _explained(name, backbone):
         match backbone.weights:
             case "imagenet":
                 state = timm_weights(backbone.name).backbone
@@ -64,14 +67,39 @@ def load_first_weights(network: nn.Module, name: Network, backbone: BackboneConf
             case url:
                 state = _backbone_of(url)
         load_into(cast(nn.Module, network.backbone), state, backbone.weights)
+
+
+def check_first_weights(name: Network, backbone: BackboneConfig) -> None:
+    """Make sure that the file of a backbone's first weights, `weights` as a URL, is there and fits.
+
+    Raises:
+        UserError: when it does not.
+    """
+    try:
+        trunk = create_backbone(backbone.name)
+    except ValueError as error:
+        raise UserError(f"config: {name}.backbone.name: {error}") from error
+    with _explained(name, backbone):
+        fit_state(trunk, _backbone_of(backbone.weights), backbone.weights)
+
+
+@contextmanager
+def _explained(name: Network, backbone: BackboneConfig) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError as error:
         raise UserError(f"config: {name}.backbone.weights: there is no file {backbone.weights!r}") from error
+    except OSError as error:
+        text = f"{backbone.weights} cannot be read: {error.strerror or error}"
+        raise UserError(f"config: {name}.backbone.weights: {text}") from error
     except ValueError as error:
         raise UserError(f"config: {name}.backbone.weights: {error}") from error
 
 
 def _backbone_of(url: str) -> dict[str, Tensor]:
     state, _ = load_state(storage.read_bytes(url))
+    if is_published(state):
+        state = rename_published(state)
     prefix = "backbone."
     inside = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
     return inside or state

@@ -17,7 +17,7 @@ def test_a_training_given_in_part_keeps_the_numbers_of_its_network() -> None:
 
 @pytest.mark.parametrize("section", [ClassifierConfig, AffinityNetConfig, DeepLabConfig])
 def test_source_weights_needs_a_file(section: type) -> None:
-    with pytest.raises(ValidationError, match=r"needs \w+.weights, the URL of a .safetensors file"):
+    with pytest.raises(ValidationError, match=r"needs \w+.weights, the URL of a .safetensors or .pth file"):
         section.model_validate({"source": "weights"})
     assert section.model_validate({"source": "weights", "weights": "a.safetensors"}).weights == "a.safetensors"
 
@@ -37,7 +37,8 @@ def test_sides() -> None:
 @pytest.mark.parametrize(
     "given",
     [{"epochs": 0}, {"batch_size": 0}, {"crop": 100}, {"crop": 0}, {"learning_rate": 0}, {"momentum": 1.0},
-     {"accumulate": 0}, {"optimiser": "adam"}, {"precision": "int8"}, {"min_score": 1.5}],
+     {"accumulate": 0}, {"optimiser": "adam"}, {"precision": "int8"}, {"min_score": 1.5}, {"score": "beauty"},
+     {"drop_worst": 1.0}, {"drop_worst": -0.1}],
 )  # fmt: skip
 def test_out_of_range(given: dict) -> None:
     with pytest.raises(ValidationError) as caught:
@@ -56,3 +57,16 @@ def test_affinitynet_needs_room_for_its_pairs() -> None:
     with pytest.raises(ValidationError, match=r"train.crop 64 is too small for radius 10.*take at least 76"):
         AffinityNetConfig.model_validate({"train": {"crop": 64}})
     assert AffinityNetConfig.model_validate({"train": {"crop": 80}}).train.crop == 80
+
+
+@pytest.mark.parametrize("given", [{"min_score": 0.5}, {"drop_worst": 0.1}])
+def test_no_image_has_a_score_before_pass_1(given: dict) -> None:
+    with pytest.raises(ValidationError, match="go by scores that no image has before pass 1"):
+        ClassifierConfig.model_validate({"train": given})
+    assert AffinityNetConfig.model_validate({"train": given}).train.score == "mask_agreement"
+
+
+def test_a_score_must_exist_before_the_training() -> None:
+    with pytest.raises(ValidationError, match="'walk_margin' is a score of pass labels, which comes after"):
+        AffinityNetConfig.model_validate({"train": {"score": "walk_margin"}})
+    assert DeepLabConfig.model_validate({"train": {"score": "walk_margin"}}).train.score == "walk_margin"

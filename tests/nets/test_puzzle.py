@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from golden import cases, item, load
 
 from pfit_ray.nets.puzzle import merge, puzzle_alpha, puzzle_loss, tile
 
@@ -53,10 +54,10 @@ def test_distance_counts_present_classes_but_averages_over_all():
     torch.testing.assert_close(loss.total, parts)
 
 
-@pytest.mark.parametrize("name", ["puzzle_train", "puzzle_eval"])
-def test_published_losses(golden, name):
-    data = np.load(golden / "11_training_units" / f"{name}.npz")
-    expected = json.loads((golden / "11_training_units" / "values.json").read_text())[name]
+@pytest.mark.parametrize("file", cases("11_training_units/puzzle_*.npz"))
+def test_losses_as_published(file):
+    data = load(file)
+    expected = json.loads(item("11_training_units/values.json").read_text())[file.stem]
     maps, merged, targets = (torch.from_numpy(data[key]) for key in ("features", "re_features", "y"))
     torch.testing.assert_close(maps.mean((2, 3)), torch.from_numpy(data["logits"]))
     loss = puzzle_loss(maps, merged, targets, alpha=4.0)

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from oracles.published_keys import published_keys, random_state
 
 from pfit_ray.config.training import BackboneConfig
 from pfit_ray.errors import UserError
@@ -9,7 +10,7 @@ from pfit_ray.nets.affinitynet import AffinityNet
 from pfit_ray.nets.classifier import CamClassifier
 from pfit_ray.nets.deeplab import DeepLabV3Plus
 from pfit_ray.nets.weights import package_weights, save_network
-from pfit_ray.train.networks import build_network, build_objective, load_first_weights
+from pfit_ray.train.networks import build_network, build_objective, check_first_weights, load_first_weights
 
 
 @pytest.mark.parametrize(
@@ -56,10 +57,34 @@ def test_backbone_of_another_network(tmp_path: Path) -> None:
     assert torch.equal(network.backbone.conv_stem.weight, trained.backbone.conv_stem.weight)
 
 
+@pytest.mark.parametrize("names", ["published", "torchvision"])
+def test_backbone_of_a_published_checkpoint(names: str, tmp_path: Path) -> None:
+    state = random_state(published_keys("classifier", "resnet50"))
+    if names == "torchvision":
+        prefix = "model."
+        state = {name.removeprefix(prefix): x for name, x in state.items() if name.startswith(prefix)}
+        state |= {"fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)}
+    torch.save(state, tmp_path / "weights.pth")
+    network = AffinityNet("resnet50")
+    backbone = BackboneConfig(name="resnet50", weights=str(tmp_path / "weights.pth"))
+    check_first_weights("affinitynet", backbone)
+    load_first_weights(network, "affinitynet", backbone)
+    bias = state["layer4.2.bn3.bias" if names == "torchvision" else "stage5.0.2.bn3.bias"]
+    assert torch.equal(network.state_dict()["backbone.layer4.2.bn3.bias"], bias)
+
+
 def test_missing_weight_file(tmp_path: Path) -> None:
     backbone = BackboneConfig(name="efficientnet_lite0", weights=str(tmp_path / "none.safetensors"))
     with pytest.raises(UserError, match=r"config: deeplab.backbone.weights: there is no file '.*none.safetensors'"):
         load_first_weights(DeepLabV3Plus("efficientnet_lite0", 3), "deeplab", backbone)
+    with pytest.raises(UserError, match=r"config: deeplab.backbone.weights: there is no file '.*none.safetensors'"):
+        check_first_weights("deeplab", backbone)
+    backbone = BackboneConfig(name="efficientnet_lite0", weights=str(tmp_path))
+    with pytest.raises(UserError, match=r"config: deeplab.backbone.weights: .* cannot be read: Is a directory"):
+        check_first_weights("deeplab", backbone)
+    backbone = BackboneConfig(name="lite", weights=str(tmp_path / "none.safetensors"))
+    with pytest.raises(UserError, match=r"config: deeplab.backbone.name: unknown backbone 'lite'"):
+        check_first_weights("deeplab", backbone)
 
 
 def test_weights_of_another_backbone(tmp_path: Path) -> None:
@@ -67,3 +92,5 @@ def test_weights_of_another_backbone(tmp_path: Path) -> None:
     backbone = BackboneConfig(name="efficientnet_lite0", weights=str(tmp_path / "other.safetensors"))
     with pytest.raises(UserError, match=r"config: affinitynet.backbone.weights: .*other.safetensors"):
         load_first_weights(AffinityNet("efficientnet_lite0"), "affinitynet", backbone)
+    with pytest.raises(UserError, match=r"config: affinitynet.backbone.weights: .*other.safetensors"):
+        check_first_weights("affinitynet", backbone)

@@ -1,0 +1,45 @@
+"""Networks of the size that their tensors tell."""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from pfit_ray.nets.affinitynet import AffinityNet
+from pfit_ray.nets.classifier import CamClassifier
+from pfit_ray.nets.deeplab import DeepLabV3Plus
+from pfit_ray.nets.zero_shot import ZeroShotClassifier
+
+
+def rebuild_network(kind: str, backbone: str, state: Mapping[str, Tensor]) -> nn.Module:
+    """A network whose numbers of classes, and whether its head has GroupNorm, follow from tensors.
+
+    Args:
+        kind: its class as `save_network` writes it: `CamClassifier`, `ZeroShotClassifier`, `AffinityNet` or
+            `DeepLabV3Plus`.
+        backbone: a timm model or alias, see `create_backbone`.
+        state: tensors by our names; only their shapes are looked at.
+
+    Returns:
+        The network with random weights.
+
+    Raises:
+        ValueError: for another kind, a backbone that does not fit, or when the tensor that tells a number is missing.
+    """
+    match kind:
+        case "CamClassifier":
+            return CamClassifier(backbone, _rows(state, CamClassifier.class_tensor))
+        case "ZeroShotClassifier":
+            n_classes = _rows(state, ZeroShotClassifier.class_tensor)
+            return ZeroShotClassifier(backbone, n_classes, n_rows=_rows(state, "head_weight"))
+        case "AffinityNet":
+            return AffinityNet(backbone)
+        case "DeepLabV3Plus":
+            group_norm = "aspp.projection.norm.running_mean" not in state
+            return DeepLabV3Plus(backbone, _rows(state, DeepLabV3Plus.class_tensor), group_norm=group_norm)
+    raise ValueError("the file does not say which network it holds; name it in the config's weights field instead")
+
+
+def _rows(state: Mapping[str, Tensor], name: str) -> int:
+    if name not in state or not state[name].ndim:
+        raise ValueError(f"the tensor {name!r} is missing or has no rows")
+    return len(state[name])

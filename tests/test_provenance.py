@@ -1,0 +1,91 @@
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pfit_ray.config.load import validate
+from pfit_ray.config.run import RunConfig
+from pfit_ray.layout import RunDirectory
+from pfit_ray.provenance import describe, describe_versions, provenance, record_weights, weights_digests
+
+WEIGHTS = b"weights of a classifier"
+PUBLISHED = b"the file that they were made from"
+
+
+def config(folder: Path, **fields: Any) -> RunConfig:
+    data = {"source": "voc", "root": "VOC2012", "train": {"split": "train_aug"}, "predict": {"split": "val"}}
+    return validate({"output": str(folder / "run"), "data": data | fields.pop("data", {}), **fields})
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    run = RunDirectory(str(tmp_path / "run"))
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoints" / "classifier.safetensors").write_bytes(WEIGHTS)
+    (tmp_path / "given.pth").write_bytes(PUBLISHED)
+    return run
+
+
+def test_weights_are_recorded_with_the_file_that_they_came_from(tmp_path, run):
+    given = str(tmp_path / "given.pth")
+    record_weights(run, config(tmp_path, classifier={"source": "weights", "weights": given}), "classifier")
+    assert run.read_json("checkpoints", "classifier.json") == {
+        "sha256": hashlib.sha256(WEIGHTS).hexdigest(),
+        "source": "weights",
+        "from": given,
+        "from_sha256": hashlib.sha256(PUBLISHED).hexdigest(),
+    }
+    assert weights_digests(run) == {"classifier": hashlib.sha256(WEIGHTS).hexdigest()}
+
+
+def test_trained_weights_come_from_no_file(tmp_path, run):
+    record_weights(run, config(tmp_path), "classifier")
+    assert set(run.read_json("checkpoints", "classifier.json")) == {"sha256", "source"}
+
+
+def test_every_scored_map_says_what_it_was_computed_with(tmp_path, run):
+    chosen = config(
+        tmp_path,
+        data={"score": "train", "predict": {"split": "val", "limit": 12}},
+        fidelity="reference",
+        fit={"fidelity": "lossless"},
+        walk={"beta": 8.0},
+        pseudo_label={"threshold": 0.3, "crf": {"iterations": 2}},
+    )
+    record_weights(run, chosen, "classifier")
+    found = provenance(chosen, run)
+    digest = hashlib.sha256(WEIGHTS).hexdigest()
+    assert found["cam"] == {
+        "split": "train (of train_aug)",
+        "fidelity": {"cam": "reference"},
+        "weights": {"classifier": digest},
+        "scales": [0.5, 1.0, 1.5, 2.0],
+    }
+    pseudo = found["pseudo_label"]
+    assert pseudo["fidelity"] == {"cam": "reference", "regions": "reference", "fit": "lossless", "walk": "reference"}
+    assert (pseudo["threshold"], pseudo["crf"]["iterations"], pseudo["beta"]) == (0.3, 2, 8.0)
+    assert pseudo["affinity_label"]["fg_threshold"] == 0.6
+    assert found["prediction"]["split"] == "val, first 12"
+    assert found["prediction"]["weights"] == {}
+    assert describe("pseudo_label", pseudo) == (
+        "pseudo_label: split train (of train_aug); fidelity cam reference, regions reference, fit lossless, walk "
+        "reference; walk from cam, beta 8, exp_times 8, radius 5; threshold 0.3; CRF t=2; "
+        f"weights classifier {digest[:12]}"
+    )
+    assert "threshold: best on these images" in describe("cam", found["cam"])
+    assert describe("prediction", found["prediction"]) == (
+        "prediction: split val, first 12; fidelity reference; CRF t=10; weights not recorded"
+    )
+
+
+def test_images_without_lists(tmp_path, run):
+    folder = config(tmp_path, data={"source": "folder", "classes": ["cat"], "train": {}, "predict": None})
+    found = provenance(folder, run)
+    assert (found["cam"]["split"], found["prediction"]["split"]) == ("all images", "all images")
+
+
+def test_versions():
+    environment = {"packages": {"torch": "2.6.0", "pillow": "11.0", "zarr": "3"}, "jpeg_library": "3.0.1", "seed": 4}
+    assert describe_versions(environment) == "versions: torch 2.6.0, pillow 11.0, JPEG library 3.0.1; seed 4"
+    assert describe_versions(None) == "versions: not recorded"
