@@ -14,7 +14,7 @@ from pfit_ray.drawing import Tile, compose_sheet, heat_overlay, label_overlay, m
 from pfit_ray.errors import RowError, UserError
 from pfit_ray.images import decode_grey, decode_image, decode_mask
 from pfit_ray.layout import IMAGE_SET, RunDirectory
-from pfit_ray.manifest import read_manifest_shard
+from pfit_ray.manifest import fetch_image, iterate_shards
 from pfit_ray.ops.perimeter import perimeter_map
 from pfit_ray.ops.reference_perimeter import canny_edges, jpeg_round_trip
 from pfit_ray.ops.reference_perimeter import region_picture as published_picture
@@ -50,7 +50,7 @@ def contact_sheet(config: RunConfig, run: RunDirectory, image_id: str) -> bytes:
     if manifest_row["status"] != OK:
         raise UserError(f"show: {image_id!r} failed when the images were listed: {manifest_row['message']}")
     try:
-        photo = decode_image(storage.fetch(manifest_row["uri"]), config.images.max_pixels)
+        photo = decode_image(fetch_image(manifest_row), config.images.max_pixels)
     except RowError as error:
         raise UserError(f"show: the photograph of {image_id!r} cannot be read: {error.message}") from error
     tiles = [Tile("photograph", photo)]
@@ -101,8 +101,8 @@ def _good_ids(run: RunDirectory, pass_name: str) -> Iterator[str]:
 def _find(run: RunDirectory, image_set: str, image_id: str) -> tuple[int, Row] | None:
     """Shard and manifest row of an image."""
     summary = run.read_json("manifest", f"{image_set}.json")
-    for shard in range(summary["shards"] if summary else 0):
-        for row in read_manifest_shard(run, image_set, shard):
+    for shard, rows in iterate_shards(run, image_set, range(summary["shards"] if summary else 0)):
+        for row in rows:
             if row["image_id"] == image_id:
                 return shard, row
     return None
@@ -128,7 +128,10 @@ def _seed_tiles(config: RunConfig, photo: np.ndarray, row: Row) -> list[Tile]:
     tiles += [Tile(f"regions, {source}", region_picture(regions[source])) for source in REGION_SOURCES]
     for source in REGION_SOURCES:
         if config.fidelity_of("fit") == "reference":
-            perimeter = canny_edges(jpeg_round_trip(published_picture(regions[source]))) > 0
+            numbers = config.fit.published
+            published = jpeg_round_trip(published_picture(regions[source], seed=numbers.colour_seed))
+            low, high = numbers.canny_low, numbers.canny_high
+            perimeter = canny_edges(published, low=low, high=high, blur=numbers.blur) > 0
         else:
             perimeter = perimeter_map(regions[source])
         picture = np.repeat(np.where(perimeter, 0, 255).astype(np.uint8)[:, :, None], 3, axis=2)

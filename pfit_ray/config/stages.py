@@ -9,6 +9,7 @@ from pfit_ray.config.base import Section, option
 Scale = Annotated[float, Field(gt=0.0, le=8.0)]
 Fidelity = Literal["lossless", "reference"]
 Precision = Literal["float32", "bfloat16", "float16"]
+StoredAs = Literal["float16", "float32"]
 
 
 class CamConfig(Section):
@@ -19,13 +20,21 @@ class CamConfig(Section):
     )
     flip: bool = option(True, "Add the map of the mirrored image.")
     max_side: int | None = option(
-        None, "Scaled images with a longer side are shrunk to it; null never shrinks.", unit="pixels", ge=32
+        2048,
+        "The classifier sees scaled images with a longer side shrunk to it; null never shrinks, nor does fidelity "
+        "reference, whatever stands here.",
+        unit="pixels",
+        ge=32,
     )
     fidelity: Fidelity | None = option(
         None, "reference crops hr_cam instead of resizing it; null follows the run's fidelity."
     )
     precision: Precision = option("float32", "Type of the forward pass.")
-    stored_as: Literal["float16", "float32"] = option("float16", "Type of the CAMs in the result tables.")
+    stored_as: StoredAs | None = option(
+        None,
+        "Type of the CAMs in the result tables, from which the walk starts; null is float16, or float32 with "
+        "fidelity reference.",
+    )
 
 
 class SlicConfig(Section):
@@ -56,7 +65,7 @@ class UssConfig(Section):
     max_side: int | None = option(
         1024,
         "Larger images are segmented at this longer side and scaled back, because the CNN takes 3.2 kB per pixel; "
-        "null never shrinks.",
+        "null never shrinks, nor does fidelity reference, whatever stands here.",
         unit="pixels",
         ge=32,
     )
@@ -78,6 +87,7 @@ class RegionsConfig(Section):
 class PublishedFitConfig(Section):
     """Numbers of the published PerimeterFit programs, used with fidelity reference only."""
 
+    colour_seed: int = option(43, "Seed of the table of the region picture's colours.", ge=0, lt=2**32)
     canny_low: float = option(1.0, "Lower hysteresis threshold of Canny.", unit="grey levels", ge=0.0)
     canny_high: float = option(50.0, "Upper hysteresis threshold of Canny.", unit="grey levels", ge=0.0)
     blur: int = option(3, "Side of the Gaussian blur before Canny; odd.", unit="pixels", ge=1, le=31)
@@ -154,6 +164,13 @@ class WalkConfig(Section):
     beta: float = option(10.0, "Exponent of the affinities.", gt=0.0, le=100.0)
     exp_times: int = option(8, "The walk takes 2 to this power steps.", ge=0, le=12)
     radius: int = option(5, "Pixels nearer than this are neighbours.", unit="grid cells of 4 pixels", ge=2, le=20)
+    max_side: int | None = option(
+        2048,
+        "AffinityNet sees images with a longer side shrunk to it, and the walk takes place at full size; null never "
+        "shrinks, nor does fidelity reference, whatever stands here.",
+        unit="pixels",
+        ge=32,
+    )
     precision: Precision = option("float32", "Type of AffinityNet's forward pass.")
 
 
@@ -171,6 +188,13 @@ class PredictConfig(Section):
         (0.5, 1.0, 1.5, 2.0), "Factors of the image size at which the network looks.", min_length=1
     )
     flip: bool = option(True, "Add the logits of the mirrored image.")
+    max_side: int | None = option(
+        1024,
+        "Images with a longer side are segmented at it, before any scale, and their labels enlarged; null never "
+        "shrinks, nor does fidelity reference, whatever stands here.",
+        unit="pixels",
+        ge=32,
+    )
     label_floor: float = option(
         0.0,
         "Labels whose probability stays below it everywhere are left out of the CRF; 0 keeps all.",

@@ -116,5 +116,6 @@ def reference_fit_masks(
     for mask, inside in zip(masks, rough, strict=True):
         canvas = stretched.copy()
         _kill_outside(canvas, inside, tolerance)
-        mask[:] = canvas.any(axis=2) | edges
+        mask[:] = (canvas[..., 0] | canvas[..., 1] | canvas[..., 2]) > 0  # any(axis=2) takes ten times as long
+        mask |= edges
     return masks & rough if clip_to_cam else masks

@@ -28,22 +28,41 @@ def region_picture(labels: NDArray[np.uint8], *, seed: int = 43) -> NDArray[np.u
     return colour_table(seed)[labels]
 
 
-def jpeg_round_trip(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Encode and decode an image as OpenCV writes JPEG by default: quality 95, colour at half resolution.
+def encode_jpeg(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Encode an image as OpenCV writes JPEG by default: quality 95, colour at half resolution.
 
     Args:
         image: uint8 (H, W, 3) BGR or (H, W) grey.
 
     Returns:
-        uint8, same shape.
+        uint8 (N,), the bytes of the file.
 
     Raises:
         ValueError: when a side exceeds 65,500 pixels.
     """
     if max(image.shape[:2]) > MAX_JPEG_SIDE:
         raise ValueError(f"an image of shape {image.shape} cannot be stored as JPEG")
-    encoded = cv2.imencode(".jpg", image)[1]
-    return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED), dtype=np.uint8)
+    encoded: NDArray[np.uint8] = cv2.imencode(".jpg", image)[1]
+    return encoded
+
+
+def jpeg_round_trip(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """What is read again after an image was written by `encode_jpeg`: uint8, same shape."""
+    return np.asarray(cv2.imdecode(encode_jpeg(image), cv2.IMREAD_UNCHANGED), dtype=np.uint8)
+
+
+def smooth_grey(picture: NDArray[np.uint8], *, blur: int = 3) -> NDArray[np.uint8]:
+    """Grey values of a region picture, smoothed: what Canny looks at.
+
+    Args:
+        picture: uint8 (H, W, 3) BGR.
+        blur: side of the Gaussian kernel, in pixels, odd; 1 does not smooth.
+
+    Returns:
+        uint8 (H, W).
+    """
+    grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
+    return np.asarray(cv2.GaussianBlur(grey, (blur, blur), 0), dtype=np.uint8)
 
 
 def canny_edges(picture: NDArray[np.uint8], *, low: float = 1, high: float = 50, blur: int = 3) -> NDArray[np.uint8]:
@@ -53,13 +72,12 @@ def canny_edges(picture: NDArray[np.uint8], *, low: float = 1, high: float = 50,
         picture: uint8 (H, W, 3) BGR, after its JPEG round trip.
         low: an edge goes on while the L1 gradient of the grey values is above it.
         high: an edge starts where the gradient is above it.
-        blur: side of the Gaussian kernel, in pixels, odd.
+        blur: see `smooth_grey`.
 
     Returns:
         uint8 (H, W), 0 or 255.
     """
-    grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
-    edges: NDArray[np.uint8] = cv2.Canny(cv2.GaussianBlur(grey, (blur, blur), 0), low, high)
+    edges: NDArray[np.uint8] = cv2.Canny(smooth_grey(picture, blur=blur), low, high)
     return edges
 
 

@@ -55,10 +55,21 @@ def majority_vote(
     return counts.argmax(axis=1)[ids].reshape(labels.shape)
 
 
-def _initial_layers(seed: int, hidden: int, n_channels: int, device: torch.device) -> list[Layer]:
+def initial_layers(
+    seed: int, *, hidden: int = 64, n_channels: int = 32, device: str | torch.device = "cpu"
+) -> list[Layer]:
     """First weights: what torch's layers draw when they are made in this order after `manual_seed(seed)`.
 
     The generator is our own, so the global random state stays as it is.
+
+    Args:
+        seed: seed of the generator.
+        hidden: see `segment_unsupervised`.
+        n_channels: see `segment_unsupervised`.
+        device: where the layers lie.
+
+    Returns:
+        Four layers of float32 tensors that take gradients.
     """
     generator = torch.Generator().manual_seed(seed)
     shapes = [(hidden, 3, 3, 3), (n_channels, hidden, 1, 1)]
@@ -147,7 +158,7 @@ def segment_unsupervised(
     device = torch.device(device)
     pixels = torch.from_numpy(image.astype(np.float32) / np.float32(255)).to(device)
     pixels = pixels.permute(2, 0, 1)[None].contiguous()
-    layers = _initial_layers(seed, hidden, n_channels, device)
+    layers = initial_layers(seed, hidden=hidden, n_channels=n_channels, device=device)
     optimiser = torch.optim.SGD([p for layer in layers for p in layer], lr=learning_rate, momentum=momentum)
     labels_per_iteration = []
     with _exact_arithmetic(threads):

@@ -27,7 +27,7 @@ class PerimeterStage(Stage):
         for source in REGION_SOURCES:
             labels = row[f"regions_{source}"]
             if self.reference:
-                picture = jpeg_round_trip(region_picture(labels))
+                picture = jpeg_round_trip(region_picture(labels, seed=numbers.colour_seed))
                 row[f"picture_{source}"] = picture[:, :, ::-1]
                 row[f"perimeter_{source}"] = canny_perimeter(
                     picture, low=numbers.canny_low, high=numbers.canny_high, blur=numbers.blur

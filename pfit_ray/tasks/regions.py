@@ -21,8 +21,9 @@ class RegionsStage(Stage):
     Args:
         source: which superpixels the CNN works on.
         config: superpixels and CNN.
-        reference: as the published programs, hand the image over with red and blue exchanged, and let the
-            CNN run on two threads, because its rounding, and so at times its labels, depend on their number.
+        reference: as the published programs, hand the image over with red and blue exchanged and never
+            shrunk, and let the CNN run on two threads, because its rounding, and so at times its labels,
+            depend on their number.
     """
 
     def __init__(self, source: RegionSource, config: RegionsConfig, reference: bool) -> None:
@@ -35,7 +36,7 @@ class RegionsStage(Stage):
         """Segment one image."""
         image = row["image"]
         height, width = image.shape[:2]
-        longest = self.config.uss.max_side
+        longest = None if self.reference else self.config.uss.max_side
         if longest is not None and max(height, width) > longest:
             factor = longest / max(height, width)
             size = (max(1, round(width * factor)), max(1, round(height * factor)))

@@ -4,9 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from golden import cases, item, load
 from oracles.affinity import gathered_affinity, slow_loss
 
 from pfit_ray.ops.affinity import affinity_loss, affinity_loss_parts, affinity_pairs, edge_to_affinity
+from pfit_ray.ops.path_index import destination_offsets
 
 
 def test_affinity_by_hand() -> None:
@@ -88,11 +90,14 @@ def test_nothing_but_ignored_cells_has_no_loss() -> None:
     assert affinity_loss(torch.randn(1, 6, 9), torch.full((1, 6, 9), 255), 3).item() == 0.0
 
 
-def test_golden_pair_counts(golden: Path) -> None:
-    unit = np.load(golden / "11_training_units" / "affinity_train.npz")
-    totals = json.loads((golden / "11_training_units" / "values.json").read_text())["affinity_train"]
-    pairs = affinity_pairs(torch.from_numpy(unit["label128"])[None], 10)
-    assert pairs.bg_pos.shape[2] == unit["label_shape"][-1]
+@pytest.mark.parametrize("file", cases("11_training_units/affinity_*.npz"))
+def test_pair_counts_as_published(file: Path) -> None:
+    unit = load(file)
+    totals = json.loads(item("11_training_units/values.json").read_text())[file.stem]
+    _, n_destinations, n_sources = unit["label_shape"]
+    radius = next(radius for radius in range(2, 30) if len(destination_offsets(radius)) == n_destinations)
+    pairs = affinity_pairs(torch.from_numpy(unit["label128"])[None], radius)
     for mask, name in zip(pairs, ("bg", "fg", "neg"), strict=True):
+        assert mask.shape[2] == n_sources
         np.testing.assert_array_equal(mask.sum(dim=2).numpy(), unit[f"{name}_sum_per_dst"])
         assert mask.sum().item() == totals[f"n_{name}"]

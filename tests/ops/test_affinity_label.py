@@ -2,9 +2,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from golden import array, cases, item, load, photograph
+from PIL import Image
 
 from pfit_ray.ops.affinity_label import affinity_label
-from pfit_ray.ops.crf import LabelCrf
+from pfit_ray.ops.crf import LabelCrf, label_crf
+from pfit_ray.ops.thresholding import threshold_classes
 
 NO_CRF = LabelCrf(iterations=0)
 
@@ -79,18 +82,20 @@ def test_another_image_size_is_refused() -> None:
         )
 
 
-def test_golden(golden: Path) -> None:
-    files = sorted((golden / "06_affinity_labels").glob("*.npz"))
-    assert files
-    for file in files:
-        image = np.load(golden / "00_inputs" / f"{file.stem}_rgb.npy")
-        combined = np.load(golden / "05_combined" / file.name)
-        label = affinity_label(
-            image,
-            combined["hr_cam"],
-            combined["keys"][1:],
-            fg_threshold=0.6,
-            bg_threshold=0.4,
-            crf=LabelCrf(),
-        )
-        np.testing.assert_array_equal(label, np.load(file)["label"])
+@pytest.mark.parametrize("file", cases("06_affinity_labels/*.npz"))
+def test_as_published(file: Path) -> None:
+    published, combined = load(file), array(f"05_combined/{file.name}")
+    image, keys = photograph(file.stem), combined["keys"][1:]
+    label = affinity_label(image, combined["hr_cam"], keys, fg_threshold=0.6, bg_threshold=0.4, crf=LabelCrf())
+    np.testing.assert_array_equal(label, published["label"])
+    np.testing.assert_array_equal(label, np.array(Image.open(item(f"06_affinity_labels/{file.stem}.png"))))
+
+
+@pytest.mark.parametrize("file", cases("06_affinity_labels/*.npz"))
+@pytest.mark.parametrize(("name", "threshold"), [("fg", 0.6), ("bg", 0.4)])
+def test_each_labelling_as_published(file: Path, name: str, threshold: float) -> None:
+    published, combined = load(file), array(f"05_combined/{file.name}")
+    winners = threshold_classes(combined["hr_cam"], threshold)
+    np.testing.assert_array_equal(winners, published[f"{name}_argmax"])
+    refined = label_crf(photograph(file.stem), winners, len(combined["keys"]), LabelCrf()).argmax(axis=0)
+    np.testing.assert_array_equal(combined["keys"][refined], published[f"{name}_conf"])

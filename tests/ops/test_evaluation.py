@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from golden import cases, load
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles.evaluation import slow_confusion, slow_labels
@@ -101,16 +102,22 @@ def test_sweep_equals_the_slow_one(seed: int, n_keys: int, thresholds: list[floa
         np.testing.assert_array_equal(matrix, slow_confusion(prediction, truth, n_classes))
 
 
-def test_golden(golden: Path) -> None:
-    folder = golden / "09_evaluate"
-    files = sorted(folder.glob("evalpair_e*.npz"), key=lambda file: int(file.stem.rsplit("_e", 1)[1]))
-    matrices = [confusion(unit["pred"], unit["gt"], 20) for unit in map(np.load, files)]
-    published = (folder / "evalpair_result.txt").read_text()
-    reports = re.findall(r"mIoU=([\d.]+)%, FP=([\d.]+), FN=([\d.]+)", published)
+@pytest.mark.parametrize("file", cases("09_evaluate/*_result.txt"))
+def test_as_published(file: Path) -> None:
+    name = file.stem.removesuffix("_result")
+    pairs = sorted(file.parent.glob(f"{name}_*.npz"), key=lambda pair: int(pair.stem.rsplit("_e", 1)[1]))
+    assert pairs
+    matrices = [confusion(unit["pred"], unit["gt"], 20) for unit in map(load, pairs)]
+    published = file.read_text()
+    reports = re.findall(r"evaluate.py.*: mIoU=([\d.]+)%, FP=([\d.]+), FN=([\d.]+)", published)
     assert len(reports) == 2
     for report, some in zip(reports, (matrices, matrices[::8]), strict=True):
         result = scores(np.sum(some, axis=0))
         got = f"{result.miou_published * 100:.3f}", f"{result.fp:.4f}", f"{result.fn:.4f}"
         assert got == report
     per_class = [float(number) for number in re.findall(r'": ([\d.]+)', published)]
-    np.testing.assert_allclose(scores(np.sum(matrices, axis=0)).iou * 100, per_class, rtol=1e-9)
+    # A class that is absent from truth and prediction has no IoU here and 0 there.
+    iou = np.nan_to_num(scores(np.sum(matrices, axis=0)).iou * 100)
+    np.testing.assert_allclose(iou, per_class, rtol=1e-9)
+    ((mean, foreground),) = re.findall(r"meter.*mIoU=np.float64\(([\d.]+)\) fg=np.float64\(([\d.]+)\)", published)
+    np.testing.assert_allclose([iou.mean(), iou[1:].mean()], [float(mean), float(foreground)], rtol=1e-9)

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from golden import cases, load
 from oracles.affinity import source_cells
 from oracles.path_index import slow_paths
 
@@ -38,26 +39,24 @@ def test_a_radius_without_neighbours_is_refused() -> None:
         path_offsets(1)
 
 
-def test_golden(golden: Path) -> None:
-    files = sorted((golden / "path_index").glob("pathindex_r*_*x*.npz"))
-    assert files
-    for file in files:
-        unit = np.load(file)
-        _, radius_text, size = file.stem.split("_")
-        radius = int(radius_text[1:])
-        height, width = map(int, size.split("x"))
-        np.testing.assert_array_equal(destination_offsets(radius), unit["search_dst"])
-        sources = np.array([y * width + x for y, x in source_cells(height, width, radius)])
-        np.testing.assert_array_equal(sources, unit["src"])
-        shifts = [[dy * width + dx for dy, dx in path] for path in path_offsets(radius)]
-        np.testing.assert_array_equal([sources + path[0] for path in shifts], unit["dst"])
-        start = 0
-        for group in count():
-            if f"path_{group}" not in unit:
-                break
-            cells = unit[f"path_{group}"]
-            end = start + len(cells)
-            np.testing.assert_array_equal(path_offsets(radius)[start:end], unit[f"search_{group}"])
-            np.testing.assert_array_equal(np.array(shifts[start:end])[:, :, None] + sources, cells)
-            start = end
-        assert start == len(shifts)
+@pytest.mark.parametrize("file", cases("path_index/pathindex_r*_*x*.npz"))
+def test_as_published(file: Path) -> None:
+    unit = load(file)
+    _, radius_text, size = file.stem.split("_")
+    radius = int(radius_text[1:])
+    height, width = map(int, size.split("x"))
+    np.testing.assert_array_equal(destination_offsets(radius), unit["search_dst"])
+    sources = np.array([y * width + x for y, x in source_cells(height, width, radius)])
+    np.testing.assert_array_equal(sources, unit["src"])
+    shifts = [[dy * width + dx for dy, dx in path] for path in path_offsets(radius)]
+    np.testing.assert_array_equal([sources + path[0] for path in shifts], unit["dst"])
+    start = 0
+    for group in count():
+        if f"path_{group}" not in unit:
+            break
+        cells = unit[f"path_{group}"]
+        end = start + len(cells)
+        np.testing.assert_array_equal(path_offsets(radius)[start:end], unit[f"search_{group}"])
+        np.testing.assert_array_equal(np.array(shifts[start:end])[:, :, None] + sources, cells)
+        start = end
+    assert start == len(shifts)

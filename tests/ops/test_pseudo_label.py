@@ -1,6 +1,8 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
+from golden import array, cases, photograph
 from PIL import Image
 
 from pfit_ray.ops.crf import LabelCrf
@@ -37,13 +39,10 @@ def test_no_classes_are_background_everywhere() -> None:
     assert label.tolist() == raw.tolist() == [[0, 0]]
 
 
-def test_golden(golden: Path) -> None:
-    files = sorted((golden / "08_pseudo_labels").glob("*_crf*.png"))
-    assert files
-    for file in files:
-        image_id, iterations = file.stem.rsplit("_crf", 1)
-        image = np.load(golden / "00_inputs" / f"{image_id}_rgb.npy")
-        walk = np.load(golden / "07_random_walk" / f"{image_id}.npz")
-        crf = LabelCrf(iterations=int(iterations))
-        label, _ = pseudo_label(image, walk["rw_up"], walk["keys"][1:], threshold=0.35, crf=crf)
-        np.testing.assert_array_equal(label, np.array(Image.open(file)))
+@pytest.mark.parametrize("file", cases("08_pseudo_labels/*_crf*.png"))
+def test_as_published(file: Path) -> None:
+    image_id, iterations = file.stem.rsplit("_crf", 1)
+    walk = array(f"07_random_walk/{image_id}.npz")
+    crf = LabelCrf(iterations=int(iterations))
+    label, _ = pseudo_label(photograph(image_id), walk["rw_up"], walk["keys"][1:], threshold=0.35, crf=crf)
+    np.testing.assert_array_equal(label, np.array(Image.open(file)))

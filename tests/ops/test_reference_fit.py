@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from golden import array, cases, load, member_cases
+from hypothesis import example, given
 from hypothesis import strategies as st
 from oracles.reference_fit import pillow_fit_masks, pillow_flood_fill
 
@@ -70,10 +71,25 @@ def test_sizes_must_agree():
         reference_fit_masks(np.zeros((2, 2, 3), np.uint8), np.zeros((2, 3), np.uint8), np.zeros((1, 2, 2)), **SLIC)
 
 
-@given(st.integers(0, 10**6), st.integers(1, 12), st.integers(1, 12), st.sampled_from([4, 20, 90, 256]))
-def test_equals_pillow(seed, height, width, n_greys):
+@given(
+    st.integers(0, 10**6),
+    st.integers(1, 12),
+    st.integers(1, 12),
+    st.sampled_from([4, 20, 90, 256]),
+    st.sampled_from([0.0, 0.5]),
+)
+@example(seed=0, height=1, width=12, n_greys=20, dark=0.5)
+@example(seed=0, height=12, width=1, n_greys=20, dark=0.5)
+@example(seed=0, height=2, width=12, n_greys=20, dark=0.5)
+@example(seed=0, height=12, width=2, n_greys=20, dark=0.5)
+@example(seed=0, height=1, width=1, n_greys=4, dark=0.0)
+def test_equals_pillow(seed, height, width, n_greys, dark):
     rng = np.random.default_rng(seed)
     picture = rng.integers(0, n_greys, (height, width, 3), dtype=np.uint8)
+    nearly_black = rng.random((height, width)) < dark
+    picture[nearly_black] = rng.integers(0, 7, (nearly_black.sum(), 3))
+    if dark:
+        picture[rng.integers(height), rng.integers(width), 0] = 255  # so that nothing is stretched
     edges = rng.integers(180, 256, (height, width), dtype=np.uint8)
     cam = rng.choice([0.0, 0.03, 0.5], (2, height, width)).astype(np.float32)
     row, column = rng.integers(height), rng.integers(width)
@@ -84,23 +100,21 @@ def test_equals_pillow(seed, height, width, n_greys):
         )
 
 
-def test_flood_fill_as_published(golden):
-    units = np.load(golden / "04_floodfill_unit" / "floodfill_unit.npz")
-    for name in units.files:
-        if not name.startswith("in_"):
-            continue
-        picture, index = units[name], name.removeprefix("in_")
-        for (x, y), expected in zip(units[f"seeds_xy_{index}"], units[f"after_{index}"], strict=True):
-            picture = flood_fill(picture, y, x)
-            np.testing.assert_array_equal(picture, expected)
+@pytest.mark.parametrize(("file", "unit"), member_cases("04_floodfill_unit/*.npz", "in_"))
+def test_flood_fill_as_published(file, unit):
+    units = load(file)
+    picture = units[f"in_{unit}"]
+    for (x, y), expected in zip(units[f"seeds_xy_{unit}"], units[f"after_{unit}"], strict=True):
+        picture = flood_fill(picture, y, x)
+        np.testing.assert_array_equal(picture, expected)
 
 
-@pytest.mark.parametrize(("source", "rules"), [("slic", SLIC), ("quick", QUICKSHIFT)])
-def test_as_published(golden, source, rules):
-    for path in sorted((golden / f"04_perimeterfit_{source}").glob("*.npz")):
-        picture = np.load(golden / f"01_uss_{source}" / f"{path.stem}_decoded_rgb.npy")
-        edges = np.load(golden / f"02_edges_{source}" / path.name)["decoded_jpeg"]
-        hr_cam = np.load(golden / "03_cam_synth" / path.name)["hr_cam"]
-        with_background = np.concatenate([np.zeros_like(hr_cam[:1]), hr_cam])
-        masks = reference_fit_masks(picture, edges, with_background, **rules)
-        np.testing.assert_array_equal(masks, np.load(path)["mask"] > 0, err_msg=path.stem)
+@pytest.mark.parametrize("file", cases("04_perimeterfit_slic/*.npz", "04_perimeterfit_quick/*.npz"))
+def test_as_published(file):
+    source = file.parent.name.removeprefix("04_perimeterfit_")
+    picture = array(f"01_uss_{source}/{file.stem}_decoded_rgb.npy")
+    edges = array(f"02_edges_{source}/{file.name}")["decoded_jpeg"]
+    hr_cam = array(f"03_cam_synth/{file.name}")["hr_cam"]
+    with_background = np.concatenate([np.zeros_like(hr_cam[:1]), hr_cam])
+    masks = reference_fit_masks(picture, edges, with_background, **(SLIC if source == "slic" else QUICKSHIFT))
+    np.testing.assert_array_equal(masks, load(file)["mask"] > 0)

@@ -1,13 +1,16 @@
 import cv2
 import numpy as np
 import pytest
+from golden import array, cases, item, load
 
 from pfit_ray.ops.reference_perimeter import (
     canny_edges,
     canny_perimeter,
     colour_table,
+    encode_jpeg,
     jpeg_round_trip,
     region_picture,
+    smooth_grey,
 )
 
 
@@ -56,19 +59,29 @@ def test_canny_perimeter_of_one_pixel():
     np.testing.assert_array_equal(canny_perimeter(np.full((1, 1, 3), 9, dtype=np.uint8)), [[0]])
 
 
-def test_colour_table_as_published(golden):
-    np.testing.assert_array_equal(colour_table(), np.load(golden / "uss_color_table_bgr_256x3.npy"))
+@pytest.mark.parametrize("file", cases("uss_color_table_bgr_256x3.npy"))
+def test_colour_table_as_published(file):
+    np.testing.assert_array_equal(colour_table(), load(file))
 
 
-@pytest.mark.parametrize("source", ["slic", "quick"])
-def test_as_published(golden, source):
-    for path in sorted((golden / f"01_uss_{source}").glob("*.npz")):
-        regions = np.load(path)
-        published = np.load(golden / f"02_edges_{source}" / path.name)
-        picture = region_picture(regions["label_rank"].astype(np.uint8))
-        np.testing.assert_array_equal(picture, regions["final_bgr"])
-        decoded = jpeg_round_trip(picture)
-        rgb = np.load(golden / f"01_uss_{source}" / f"{path.stem}_decoded_rgb.npy")
-        np.testing.assert_array_equal(decoded[..., ::-1], rgb)
-        np.testing.assert_array_equal(canny_edges(decoded), published["canny"])
-        np.testing.assert_array_equal(canny_perimeter(decoded), published["decoded_jpeg"])
+@pytest.mark.parametrize("file", cases("01_uss_slic/*.npz", "01_uss_quick/*.npz"))
+def test_region_picture_and_its_file_as_published(file):
+    regions = load(file)
+    picture = region_picture(regions["label_rank"].astype(np.uint8))
+    np.testing.assert_array_equal(picture, regions["final_bgr"])
+    folder = file.parent.name
+    np.testing.assert_array_equal(picture, cv2.imread(str(item(f"{folder}/{file.stem}_prejpeg.png"))))
+    assert encode_jpeg(picture).tobytes() == item(f"{folder}/{file.stem}.jpg").read_bytes()
+    decoded = array(f"{folder}/{file.stem}_decoded_rgb.npy")
+    np.testing.assert_array_equal(jpeg_round_trip(picture)[..., ::-1], decoded)
+
+
+@pytest.mark.parametrize("file", cases("02_edges_slic/*.npz", "02_edges_quick/*.npz"))
+def test_perimeter_as_published(file):
+    published = load(file)
+    source = file.parent.name.removeprefix("02_edges_")
+    picture = jpeg_round_trip(array(f"01_uss_{source}/{file.name}")["final_bgr"])
+    np.testing.assert_array_equal(smooth_grey(picture, blur=1), published["gray"])
+    np.testing.assert_array_equal(smooth_grey(picture), published["blurred"])
+    np.testing.assert_array_equal(canny_edges(picture), published["canny"])
+    np.testing.assert_array_equal(canny_perimeter(picture), published["decoded_jpeg"])

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from golden import cases, load, photograph
 
 from pfit_ray.ops.superpixels import quickshift_superpixels, slic_superpixels
 
@@ -39,8 +40,8 @@ def test_options_reach_scikit_image():
         quickshift_superpixels(HALVES, kernel_size=0.5)
 
 
-@pytest.mark.parametrize(("source", "superpixels"), [("slic", slic_superpixels), ("quick", quickshift_superpixels)])
-def test_as_published(golden, source, superpixels):
-    for path in sorted((golden / f"01_uss_{source}").glob("*.npz")):
-        bgr = np.load(golden / "00_inputs" / f"{path.stem}_rgb.npy")[..., ::-1]
-        np.testing.assert_array_equal(superpixels(bgr), np.load(path)["superpixels"], err_msg=path.stem)
+@pytest.mark.parametrize("file", cases("01_uss_slic/*.npz", "01_uss_quick/*.npz"))
+def test_as_published(file):
+    superpixels = slic_superpixels if file.parent.name == "01_uss_slic" else quickshift_superpixels
+    bgr = photograph(file.stem)[..., ::-1]
+    np.testing.assert_array_equal(superpixels(bgr), load(file)["superpixels"])

@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 import torch
+from golden import cases, is_large, load, photograph
 from hypothesis import given
 from hypothesis import strategies as st
 from oracles.uss import slow_majority_vote
 
-from pfit_ray.ops.uss import majority_vote, segment_unsupervised
+from pfit_ray.ops.uss import initial_layers, majority_vote, segment_unsupervised
 
 RNG = np.random.default_rng(0)
 PHOTO = RNG.integers(0, 256, (12, 16, 3), dtype=np.uint8)
@@ -106,12 +107,24 @@ def test_bad_input(options, message):
         segment_unsupervised(**({"image": PHOTO, "superpixels": BLOCKS} | options))
 
 
-@pytest.mark.parametrize("source", ["slic", "quick"])
-def test_as_published(golden, source):
-    for path in sorted((golden / f"01_uss_{source}").glob("*.npz")):
-        published = np.load(path)
-        bgr = np.load(golden / "00_inputs" / f"{path.stem}_rgb.npy")[..., ::-1]
-        regions = segment_unsupervised(bgr, published["superpixels"], threads=2)
-        assert regions.labels_per_iteration == tuple(published["nlab_per_iter"]), path.stem
-        np.testing.assert_array_equal(regions.channel_ids, published["channel_ids"])
-        assert (regions.labels == published["label_rank"]).mean() >= 0.999, path.stem
+USS = ("01_uss_slic/*.npz", "01_uss_quick/*.npz")
+
+
+@pytest.mark.parametrize("file", cases(*USS))
+def test_first_weights_as_published(file):
+    published = load(file)
+    tensors = [tensor.detach().numpy() for layer in initial_layers(43) for tensor in layer]
+    assert len(tensors) == 16
+    for index, tensor in enumerate(tensors):
+        np.testing.assert_array_equal(tensor, published[f"w0_{index:02}"])
+
+
+@pytest.mark.parametrize("file", cases(*USS, slow=is_large))
+def test_as_published(file):
+    published = load(file)
+    bgr = photograph(file.stem)[..., ::-1]
+    regions = segment_unsupervised(bgr, published["superpixels"], threads=2)
+    assert regions.labels_per_iteration == tuple(published["nlab_per_iter"])
+    np.testing.assert_array_equal(regions.channel_ids, published["channel_ids"])
+    assert (regions.labels == published["label_rank"]).mean() >= 0.999
+    assert (regions.channel_ids[regions.labels] == published["channel_label"]).mean() >= 0.999

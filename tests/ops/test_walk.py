@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from golden import assert_close_to_maximum, cases, load
 from oracles.walk import dense_transition, dense_walk
 
 from pfit_ray.ops.walk import merge_edge_logits, random_walk, transition_matrix, upsample_walk
@@ -125,16 +126,19 @@ def test_logits_that_do_not_cover_the_image_are_refused(shape: tuple[int, ...]) 
         merge_edge_logits(np.zeros(shape), 8, 8, flip_after_crop=False)
 
 
-def test_golden(golden: Path) -> None:
-    files = sorted((golden / "07_random_walk").glob("*.npz"))
-    assert files
-    for file in files:
-        unit = np.load(file)
-        edge = unit["edge"][0]
-        matrix = np.linalg.matrix_power(transition_matrix(edge, radius=5, beta=10.0).toarray(), 2**8)
-        np.testing.assert_allclose(matrix, unit["T"], atol=1e-4 * unit["T"].max())
-        walk = random_walk(unit["cam"], edge, radius=5, beta=10.0, exp_times=8)
-        np.testing.assert_allclose(walk, unit["rw"][:, 0], atol=1e-4 * unit["rw"].max())
-        height, width = unit["rw_up"].shape[1:]
-        large = upsample_walk(walk, height, width, per_class=False)
-        np.testing.assert_allclose(large, unit["rw_up"], atol=1e-4)
+@pytest.mark.parametrize("file", cases("07_random_walk/*.npz"))
+def test_walk_as_published(file: Path) -> None:
+    unit = load(file)
+    walk = random_walk(unit["cam"], unit["edge"][0], radius=5, beta=10.0, exp_times=8)
+    assert_close_to_maximum(walk, unit["rw"][:, 0])
+    large = upsample_walk(walk, *unit["rw_up"].shape[1:], per_class=False)
+    assert_close_to_maximum(large, unit["rw_up"])
+
+
+@pytest.mark.parametrize("file", cases("07_random_walk/*.npz"))
+def test_transitions_as_published(file: Path) -> None:
+    unit = load(file)
+    if "T" not in unit:
+        pytest.skip(f"{file} holds no transition matrix T")
+    step = transition_matrix(unit["edge"][0], radius=5, beta=10.0).toarray()
+    assert_close_to_maximum(np.linalg.matrix_power(step, 2**8), unit["T"])

@@ -56,6 +56,14 @@ def test_reference_sees_bgr_and_takes_two_threads(calls: list[dict]) -> None:
     assert (calls[0]["seed"], calls[0]["min_labels"], calls[0]["learning_rate"]) == (43, 20, 0.05)
 
 
+def test_reference_never_shrinks(calls: list[dict]) -> None:
+    config = RegionsConfig.model_validate({"uss": {"max_side": 32}})
+    row = {"image": np.zeros((3, 80, 3), dtype=np.uint8)}
+    RegionsStage("slic", config, reference=True).process(row)
+    assert calls[0]["image"].shape == (3, 80, 3)
+    assert row["regions_slic"].shape == (3, 80)
+
+
 def test_large_images_are_segmented_small_and_scaled_back(calls: list[dict]) -> None:
     row = {"image": np.zeros((3, 80, 3), dtype=np.uint8)}
     config = RegionsConfig.model_validate({"uss": {"max_side": 40}})
