@@ -1,5 +1,6 @@
-"""The command line: run, plan, status, evaluate, show."""
+"""The command line: run, plan, status, evaluate, show, import-checkpoint."""
 
+import os
 import sys
 from typing import Annotated, NoReturn
 
@@ -9,6 +10,7 @@ from rich.table import Table
 
 from pfit_ray import __version__, storage
 from pfit_ray.config import RunConfig, load_config
+from pfit_ray.credentials import OPTIONS_VARIABLE
 from pfit_ray.errors import UserError
 from pfit_ray.layout import RunDirectory
 from pfit_ray.provenance import describe, describe_versions
@@ -16,6 +18,7 @@ from pfit_ray.provenance import describe, describe_versions
 EXIT_FAILED = 1
 EXIT_MISTAKE = 2
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
 
 app = typer.Typer(
     name="pfit-ray",
@@ -59,6 +62,9 @@ def run(
             "deeplab or predict.",
         ),
     ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Take up the images that have failed, and those alone.")
+    ] = False,
     verbose: VerboseOption = False,
 ) -> None:
     """Run a config from photographs to labels, networks and scores.
@@ -66,23 +72,29 @@ def run(
     What is finished is not done again: after a crash or a Ctrl-C, the same command goes on where it stopped.
     Results go to the config's output: per pass a folder of Parquet tables and of PNG shards.
     """
-    loaded = load_config(config, overrides or [])  # before the slow imports: a mistake is told at once
+    loaded = load_config(
+        config, overrides or [], storage.read_bytes
+    )  # before the slow imports: a mistake is told at once
+    storage.configure(loaded.storage)
 
     from pfit_ray.freshness import REDO_FROM, forget
+    from pfit_ray.interrupts import Terminated
     from pfit_ray.progress import Progress
     from pfit_ray.runner import Runner
 
-    runner = Runner(loaded, Progress(out))
+    runner = Runner(loaded, Progress(out), retry_failed)
     if redo is not None:
         if redo not in REDO_FROM:
             raise UserError(f"--redo {redo}: no such step; choose from {', '.join(REDO_FROM)}")
         forget(runner.run_directory, redo)
     try:
         outcome = runner.run(address, verbose)
-    except KeyboardInterrupt:  # typer would leave without a word
-        text = "Interrupted. Finished shards and epochs are kept: the same command goes on from there."
+    except KeyboardInterrupt as stop:  # typer would leave without a word
+        terminated = isinstance(stop, Terminated)
+        word = "Terminated" if terminated else "Interrupted"
+        text = f"{word}. Finished shards and epochs are kept: the same command goes on from there."
         err.print(text, soft_wrap=True)
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+        raise typer.Exit(EXIT_TERMINATED if terminated else EXIT_INTERRUPTED) from None
     if not outcome.worked:
         text = f"Nothing to do: {outcome.run.root} is finished. Use --redo STEP to compute a step again."
         out.print(text, soft_wrap=True)
@@ -92,7 +104,7 @@ def run(
 @app.command()
 def plan(config: ConfigArgument, overrides: OverridesArgument = None) -> None:
     """Show what a run would do and how far it is, without doing anything."""
-    loaded = load_config(config, overrides or [])
+    loaded = _load(config, overrides)
 
     from pfit_ray.plan import describe_plan
 
@@ -146,6 +158,27 @@ def show(
     out.print(url, soft_wrap=True)
 
 
+@app.command("import-checkpoint")
+def import_published(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The checkpoint, a path or a URL.")],
+    network: Annotated[str, typer.Option(help="What it is: classifier, affinitynet or deeplab.", show_default=False)],
+    backbone: Annotated[str, typer.Option(help="Its backbone, such as resnest101.", show_default=False)],
+    output: Annotated[
+        str,
+        typer.Option("--output", "-o", help="The .safetensors file to write, a path or a URL.", show_default=False),
+    ],
+    classes: Annotated[
+        str | None,
+        typer.Option(help="Names of its classes, such as cat,dog; by default those of VOC where there are 20."),
+    ] = None,
+) -> None:
+    """Turn a checkpoint of the published PuzzleCAM or PerimeterFit programs into a weight file of pfit-ray."""
+    from pfit_ray.import_checkpoint import import_checkpoint
+
+    names = None if classes is None else [name.strip() for name in classes.split(",")]
+    out.print(import_checkpoint(file, network, backbone, output, names).describe(), soft_wrap=True)
+
+
 @app.callback(invoke_without_command=True)
 def _main(
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
@@ -156,7 +189,7 @@ def _main(
 
 
 def main() -> NoReturn:
-    """Entry point: a user's mistake is one sentence and exit code 2, a failed run 1; an interruption is 130."""
+    """Entry point: a user's mistake is one sentence and exit code 2, a failed run 1; Ctrl-C is 130, SIGTERM 143."""
     from pfit_ray.failures import RunFailedError
 
     try:
@@ -170,12 +203,21 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
+def _load(url: str, overrides: list[str] | None) -> RunConfig:
+    config = load_config(url, overrides or [], storage.read_bytes)
+    storage.configure(config.storage)
+    return config
+
+
 def _open_run(url: str) -> tuple[RunDirectory, RunConfig]:
     directory = RunDirectory(storage.absolute(url))
     config = directory.url("config.yaml")
     if not storage.exists(config):
         raise UserError(f"{url} is not a run directory: it has no config.yaml; give the output of a run")
-    return directory, load_config(config)
+    loaded = load_config(config, read=storage.read_bytes)
+    if OPTIONS_VARIABLE not in os.environ:
+        storage.configure(loaded.storage)
+    return directory, loaded
 
 
 def _print_outcome(run: RunDirectory, counts: dict[str, tuple[int, int]], metrics: dict[str, object]) -> None:

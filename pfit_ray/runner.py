@@ -11,11 +11,13 @@ from pfit_ray.config.data import ImageSetConfig
 from pfit_ray.environment import describe_environment
 from pfit_ray.errors import UserError
 from pfit_ray.failures import RunFailedError
+from pfit_ray.interrupts import terminate_as_interrupt
 from pfit_ray.layout import IMAGE_SET, Network, RunDirectory
 from pfit_ray.manifest import write_manifest
 from pfit_ray.networks import check_networks, check_training_resources, provide_network
 from pfit_ray.progress import Progress
 from pfit_ray.provenance import record_weights
+from pfit_ray.schema import SKIPPED
 from pfit_ray.session import ray_session
 from pfit_ray.show import write_sheets
 from pfit_ray.sources import Item, list_images
@@ -53,10 +55,12 @@ class Runner:
     Args:
         config: the run's config.
         progress: where it tells what it does.
+        retry_failed: take up the images that have failed, and those alone, in passes that are finished.
     """
 
-    def __init__(self, config: RunConfig, progress: Progress) -> None:
+    def __init__(self, config: RunConfig, progress: Progress, retry_failed: bool = False) -> None:
         self.config = config
+        self.retry_failed = retry_failed
         self.progress = progress
         self.run_directory = RunDirectory(storage.absolute(config.output))
 
@@ -83,7 +87,7 @@ class Runner:
             ready = storage.exists(run.weights(network))
             result.append(Step("network", network, "" if ready else self._network_todo(network)))
             listed = run.read_json("manifest", f"{IMAGE_SET[name]}.json")
-            result.append(Step("pass", name, self._pass_todo(name, listed)))
+            result.append(Step("pass", name, self._pass_todo(name, listed) or self._retry_todo(name)))
         finished = self._report_is_fresh() and not any(step.todo for step in result)
         result.append(Step("report", "evaluation", "" if finished else "score and draw contact sheets"))
         return result
@@ -105,8 +109,10 @@ class Runner:
         run, config = self.run_directory, self.config
         freshness.check_fresh(run, config)
         outcome = Outcome(run)
-        for name in config.passes:
-            self._check_failures(name, self._counts(name)[1])
+        terminate_as_interrupt()
+        if not self.retry_failed:
+            for name in config.passes:
+                self._check_failures(name, self._faulty(name))
         steps = self.steps()
         todo = [step for step in steps if step.todo]
         if todo:
@@ -120,8 +126,11 @@ class Runner:
                 elif self._is_given(step):
                     self._provide(cast(Network, step.name))
             with ray_session(address, config.resources, verbose) as size:
+                terminate_as_interrupt()
                 self.progress.say(f"Ray: {size}")
-                placement = pipeline.place(config, size.cpus, size.gpus)
+                placement = pipeline.place(config, size.cpus, size.gpus, size.memory, size.node_memory)
+                if placement.warning:
+                    self.progress.say(placement.warning)
                 check_training_resources(config, networks_of(todo))
                 for step in todo:
                     self._do(step, placement)
@@ -187,11 +196,21 @@ class Runner:
         finished = run.finished_shards(name)
         shards = [shard for shard in range(manifest["shards"]) if shard not in finished]
         done, failed = self._counts(name)
-        with self.progress.images(name, manifest["images"], done + failed) as progress:
-            for result in pipeline.run_pass(plan_pass(name, config, run), config, run, shards, placement):
-                progress.add(result["ok"], result["failed"])
-                failed += result["failed"]
-                self._check_failures(name, failed)
+        faulty = self._faulty(name)
+        plan = plan_pass(name, config, run)
+        again, again_plan = self._retry_shards(finished), replace(plan, retry=True)
+        if shards:
+            with self.progress.images(name, manifest["images"], done + failed) as progress:
+                for result in pipeline.run_pass(plan, config, run, shards, placement, self.progress.say):
+                    progress.add(result["ok"], result["failed"])
+                    faulty += result["failed"] - result["skipped"]
+                    self._check_failures(name, faulty)
+        if again:
+            before = sum(finished[shard]["failed"] for shard in again)
+            with self.progress.images(f"{name}, failed images again", before, 0) as progress:
+                for result in pipeline.run_pass(again_plan, config, run, again, placement, self.progress.say):
+                    known = finished[result["shard"]]
+                    progress.add(known["failed"] - result["failed"], result["failed"])
         ok, failed = self._counts(name)
         if ok + failed != manifest["images"]:
             raise RuntimeError(
@@ -208,6 +227,11 @@ class Runner:
                 f"{self.config.max_failed_fraction:g} allows; {self.run_directory.url(name, 'failures')} says why; "
                 f"raise the fraction, or mend the images and add --redo {name}"
             )
+
+    def _faulty(self, name: Pass) -> int:
+        """Failed images without those that the config skips."""
+        markers = self.run_directory.finished_shards(name).values()
+        return sum(marker["failed"] - marker["reasons"].get(SKIPPED, 0) for marker in markers)
 
     def _counts(self, name: Pass) -> tuple[int, int]:
         markers = self.run_directory.finished_shards(name).values()
@@ -231,6 +255,14 @@ class Runner:
             return "all images"
         left = manifest["shards"] - len(self.run_directory.finished_shards(name))
         return f"{left} of {manifest['shards']} shards" if left else ""
+
+    def _retry_shards(self, finished: dict[int, dict[str, Any]]) -> list[int]:
+        return [shard for shard, marker in finished.items() if marker["failed"]] if self.retry_failed else []
+
+    def _retry_todo(self, name: Pass) -> str:
+        finished = self.run_directory.finished_shards(name)
+        failed = sum(finished[shard]["failed"] for shard in self._retry_shards(finished))
+        return f"{failed} failed images again" if failed else ""
 
     def _network_todo(self, network: Network) -> str:
         section = getattr(self.config, network)

@@ -14,8 +14,13 @@ MAX_CLASSES = 254
 """Label maps are uint8: 0 is background and 255 is ignored, which leaves 254 class ids."""
 CAM_STRIDE = 4
 
+SKIPPED = "skipped"
+"""Reason of a row that has no result because the config wants none for it."""
+
 OK = "ok"
 FAILED = "failed"
+DONE = "done"
+"""Status of a row whose results an earlier run has stored, on its way into its shard once more."""
 
 Row = dict[str, Any]
 """One image: `image_id`, `uri`, what the stages added, then `status` and `reason`."""
@@ -26,16 +31,25 @@ REASONS = {
     "too_large": "the image has more pixels than images.max_pixels allows",
     "missing": "the file or object does not exist",
     "denied": "the storage refused access",
-    "io_error": "the storage failed or timed out",
+    "timeout": "the storage did not answer in time, each time it was asked",
+    "io_error": "the storage failed, each time it was asked",
     "unknown_class": "a label names a class that data.classes does not list",
     "no_label": "no image-level label is known for the image",
+    "skipped": "no class was predicted for the image, and predicted_labels.empty says skip",
     "bad_id": "the image id is unsafe as a file name or stands twice",
+    "bad_file": "a tar or Parquet file that holds images is damaged",
     "bad_mask": "the ground truth mask is unreadable or has another size than the image",
     "non_finite": "a network put out NaN or infinity",
     "upstream": "the image failed in an earlier pass",
+    "crashed": "the image killed its worker each time it was tried, alone",
+    "stuck": "a stage did not end within faults.stage_seconds, each time the image was tried, alone",
+    "out_of_memory": "the image takes more memory than its worker has",
     "error": "an unexpected error; the message has its text",
 }
 """Reason codes of failed rows and what each means."""
+
+LABEL_REASONS = ("unknown_class", "no_label")
+"""Reasons that are about an image's label alone."""
 
 VOC_CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",

@@ -101,13 +101,17 @@ def test_killed_and_run_again(small_run: SmallRun, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pattern", ["seeds/done/*.json", "train/affinitynet/checkpoints/*/state.pt"])
-def test_interrupted(small_run: SmallRun, tmp_path: Path, pattern: str) -> None:
+@pytest.mark.parametrize(("sent", "code", "word"), [("SIGINT", 130, "Interrupted"), ("SIGTERM", 143, "Terminated")])
+def test_interrupted(small_run: SmallRun, tmp_path: Path, pattern: str, sent: str, code: int, word: str) -> None:
     run, log = tmp_path / "run", tmp_path / "log"
     words = [*small_run.words, f"output={run}", "resources.train.checkpoint_seconds=0", "passes=[seeds, labels]"]
     with driver(words, log) as process:
         assert wait_for(lambda: any(run.glob(pattern)) or process.poll() is not None, 300)
-        os.killpg(process.pid, signal.SIGINT)
-        assert process.wait(60) == 130, log.read_text()
+        if sent == "SIGINT":
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        else:
+            process.terminate()  # as a scheduler does
+        assert process.wait(60) == code, log.read_text()
     lines = log.read_text().splitlines()
-    assert "Interrupted. Finished shards and epochs are kept: the same command goes on from there." in lines
+    assert f"{word}. Finished shards and epochs are kept: the same command goes on from there." in lines
     assert "Traceback" not in log.read_text()

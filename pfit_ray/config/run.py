@@ -1,12 +1,14 @@
 """One validated model is one run."""
 
 import os
-from typing import Literal
+from collections.abc import Iterator
+from typing import Any, Literal
 
 from pydantic import model_validator
 
 from pfit_ray.config.base import Section, option
 from pfit_ray.config.data import DataConfig, ImagesConfig, PredictedLabelsConfig
+from pfit_ray.config.faults import FaultsConfig
 from pfit_ray.config.resources import ResourcesConfig
 from pfit_ray.config.stages import (
     AffinityLabelConfig,
@@ -17,9 +19,12 @@ from pfit_ray.config.stages import (
     PredictConfig,
     PseudoLabelConfig,
     RegionsConfig,
+    StoredAs,
     WalkConfig,
 )
+from pfit_ray.config.storage import StorageConfig
 from pfit_ray.config.training import AffinityNetConfig, ClassifierConfig, DeepLabConfig
+from pfit_ray.credentials import carries_credentials
 
 Pass = Literal["seeds", "labels", "predict"]
 PASSES: tuple[Pass, ...] = ("seeds", "labels", "predict")
@@ -44,6 +49,7 @@ class RunConfig(Section):
     max_failed_fraction: float = option(
         0.5, "A pass stops when a larger share of its images has failed.", ge=0.0, le=1.0
     )
+    faults: FaultsConfig = option(FaultsConfig(), "Crashes, stuck calls and lost workers.")
     sheets: int = option(8, "Contact sheets drawn at the end of the run.", unit="images", ge=0)
     data: DataConfig = option(..., "Images, labels and classes.")
     images: ImagesConfig = option(ImagesConfig(), "Limits on what is decoded.")
@@ -60,15 +66,32 @@ class RunConfig(Section):
     predict: PredictConfig = option(PredictConfig(), "Segmentation inference.")
     evaluate: EvaluateConfig = option(EvaluateConfig(), "Scoring against ground truth.")
     resources: ResourcesConfig = option(ResourcesConfig(), "Where the stages run.")
+    storage: StorageConfig = option(StorageConfig(), "How buckets are reached; no secrets.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_credentials(cls, given: Any) -> Any:
+        for field, text in _texts(given, ""):
+            if carries_credentials(text):
+                raise ValueError(
+                    f"the URL of {field!r} carries credentials, and the config is stored with the results; give them "
+                    "by environment variables, a role of the machine, or the name of a profile in storage.profile"
+                )
+        return given
 
     @model_validator(mode="after")
     def _check(self) -> "RunConfig":
-        root = self.data.root
-        if self.data.source == "folder" and root and _place(self.output).startswith(_place(root)):
+        listed = self.data.listed_place
+        if listed and _place(self.output).startswith(_place(listed)):
             raise ValueError(
-                f"output {self.output!r} lies inside data.root {root!r}, where its pictures would count as images; "
-                "choose a place outside"
+                f"output {self.output!r} lies inside data.root {self.data.root!r}, where its files would count as "
+                "images; choose a place outside"
             )
+        for name in self.predicted_labels.class_thresholds:
+            if name not in self.data.class_list.names:
+                raise ValueError(
+                    f"predicted_labels.class_thresholds names class {name!r}, which data.classes does not list"
+                )
         sets = self.classifier.zero_shot
         if self.classifier.source == "zero_shot" and sets is not None:
             names = self.data.class_list.names
@@ -84,6 +107,23 @@ class RunConfig(Section):
         """The fidelity of one stage: its own, or the run's."""
         own: Fidelity | None = getattr(self, stage).fidelity
         return own or self.fidelity
+
+    @property
+    def cam_stored_as(self) -> StoredAs:
+        """Type of the stored CAMs: `cam.stored_as`, or what the fidelity of the CAMs asks for."""
+        return self.cam.stored_as or ("float32" if self.fidelity_of("cam") == "reference" else "float16")
+
+
+def _texts(value: Any, field: str) -> Iterator[tuple[str, str]]:
+    """Every text in a document, and its field."""
+    if isinstance(value, str):
+        yield field, value
+    elif isinstance(value, dict):
+        for name, child in value.items():
+            yield from _texts(child, f"{field}.{name}" if field else str(name))
+    elif isinstance(value, list | tuple):
+        for child in value:
+            yield from _texts(child, field)
 
 
 def _place(url: str) -> str:

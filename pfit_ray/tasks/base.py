@@ -3,23 +3,30 @@
 import time
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
+from pfit_ray import storage
 from pfit_ray.errors import RowError
 from pfit_ray.schema import FAILED, OK, Row
+from pfit_ray.tasks.watchdog import watchdog
 
 OUTPUT_STRIDE = 16
 """Inputs of AffinityNet and DeepLabv3+ are padded to a multiple of it."""
 
 Timings = dict[str, dict[str, float]]
-"""Per stage: `images`, `seconds` (wall) and `cpu_seconds` (of the process's main thread and its helpers)."""
+"""Per stage: `images`, `seconds` (wall), `cpu_seconds` (of the process's main thread and its helpers), and for those
+that read or write storage `retries` (requests that had to be repeated)."""
+
+
+Outcome = Exception | None
+"""What became of one row of a batch: the exception that it raised, if it raised one."""
 
 
 class Stage(ABC):
-    """One step of a pass. It declares its name, loads what it needs once, and works on one row at a time."""
+    """One step of a pass. It declares its name, loads what it needs once, and adds its columns to rows."""
 
     name: ClassVar[str]
 
@@ -34,37 +41,61 @@ class Stage(ABC):
             RowError: when this row cannot be processed; the row fails, the others go on.
         """
 
+    def process_batch(self, rows: Sequence[Row]) -> list[Outcome]:
+        """Process several rows, one after the other unless the stage knows better; none stops the others."""
+        return [attempted(self.process, row) for row in rows]
 
-def run_stages(stages: Sequence[Stage], rows: Sequence[Row]) -> Timings:
+
+def attempted(action: Callable[..., None], *arguments: Any) -> Outcome:
+    """Call something for a row; the exception that it raises is the result."""
+    try:
+        action(*arguments)
+    except Exception as error:
+        return error
+    return None
+
+
+def run_stages(stages: Sequence[Stage], rows: Sequence[Row], seconds: float | None = None) -> Timings:
     """Run a chain of stages over rows, in place.
 
-    A row whose stage raises gets `status` "failed", the `stage`, a `reason` code and a `message`, and
-    passes through the rest untouched.
+    All rows go through one stage before the next, so they lie in memory together. A row whose stage raises
+    gets `status` "failed", the `stage`, a `reason` code and a `message`, and passes through the rest untouched.
 
     Args:
         stages: the chain; each has been set up.
         rows: rows with a `status`.
+        seconds: a stage that takes longer ends this process; None lets it take its time.
 
     Returns:
         What each stage took.
     """
     timings: Timings = defaultdict(lambda: {"images": 0, "seconds": 0.0, "cpu_seconds": 0.0})
-    for row in rows:
-        for stage in stages:
-            if row["status"] != OK:
-                break
-            wall, cpu = time.perf_counter(), time.process_time()
-            try:
-                stage.process(row)
-            except RowError as error:
-                fail(row, stage.name, error.reason, error.message)
-            except Exception as error:
-                fail(row, stage.name, "error", f"{type(error).__name__}: {error}")
-            timing = timings[stage.name]
-            timing["images"] += 1
-            timing["seconds"] += time.perf_counter() - wall
-            timing["cpu_seconds"] += time.process_time() - cpu
+    for stage in stages:
+        waiting = [row for row in rows if row["status"] == OK]
+        if not waiting:
+            break
+        wall, cpu = time.perf_counter(), time.process_time()
+        with watchdog(seconds):
+            problems = stage.process_batch(waiting)
+        for row, problem in zip(waiting, problems, strict=True):
+            if problem is not None:
+                fail(row, stage.name, *explained(problem))
+        timing = timings[stage.name]
+        timing["images"] += len(waiting)
+        timing["seconds"] += time.perf_counter() - wall
+        timing["cpu_seconds"] += time.process_time() - cpu
     return dict(timings)
+
+
+def explained(problem: Exception) -> tuple[str, str]:
+    """Reason code and message of what a stage raised."""
+    if isinstance(problem, RowError):
+        return problem.reason, problem.message
+    text = f"{type(problem).__name__}: {problem}"
+    # torch has no class of its own for what its CPU allocator refuses.
+    if isinstance(problem, MemoryError) or "DefaultCPUAllocator" in text:
+        return "out_of_memory", text
+    return "error", text
 
 
 def fail(row: Row, stage: str, reason: str, message: str) -> None:
@@ -81,8 +112,25 @@ def add_timings(total: Timings, more: Timings) -> Timings:
     for name, timing in more.items():
         mine = result.setdefault(name, {"images": 0, "seconds": 0.0, "cpu_seconds": 0.0})
         for key, value in timing.items():
-            mine[key] += value
+            mine[key] = mine.get(key, 0) + value
     return result
+
+
+class StorageWatch:
+    """Measures a step that reads or writes: its time, and the requests that storage made it repeat."""
+
+    def __init__(self) -> None:
+        self.began = time.perf_counter(), time.process_time(), storage.retries()
+
+    def timing(self, images: int) -> dict[str, float]:
+        """What the step has taken so far for a number of images; see `Timings`."""
+        wall, cpu, repeated = self.began
+        return {
+            "images": images,
+            "seconds": time.perf_counter() - wall,
+            "cpu_seconds": time.process_time() - cpu,
+            "retries": storage.retries() - repeated,
+        }
 
 
 def require_finite(array: np.ndarray, what: str) -> None:

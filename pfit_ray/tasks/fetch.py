@@ -13,8 +13,9 @@ from pyarrow import BufferReader
 from pfit_ray import storage
 from pfit_ray.layout import RunDirectory
 from pfit_ray.manifest import fetch_images, read_manifest_shard
-from pfit_ray.schema import OK, Row
-from pfit_ray.tasks.base import fail
+from pfit_ray.schema import DONE, OK, SKIPPED, Row
+from pfit_ray.shards import read_member
+from pfit_ray.tasks.base import StorageWatch, fail
 from pfit_ray.tasks.encode import array_from_bytes
 from pfit_ray.tasks.packing import Packed, carry_mistakes, pack_rows
 
@@ -27,22 +28,61 @@ class Upstream(Protocol):
 
 
 class FetchOperator:
-    """Reads a shard's manifest rows, what earlier passes know of them, and the images' encoded bytes."""
+    """Reads a shard's manifest rows, what earlier passes know of them, and the images' encoded bytes.
 
-    def __init__(self, run: RunDirectory, image_set: str, upstream: Upstream | None) -> None:
+    Args:
+        run: the run directory.
+        image_set: the manifest.
+        upstream: adds what an earlier pass computed.
+        finished: for a shard that is tried again: gives it the good rows that it has already.
+    """
+
+    def __init__(
+        self, run: RunDirectory, image_set: str, upstream: Upstream | None, finished: Upstream | None = None
+    ) -> None:
         self.run = run
         self.image_set = image_set
         self.upstream = upstream
+        self.finished = finished
 
     @carry_mistakes
     def __call__(self, packed: Packed) -> Packed:
         """Fetch one shard."""
-        shard = int(packed["shard"])
+        shard, watch = int(packed["shard"]), StorageWatch()
+        rows = self.rows(shard)
+        fetch_images(rows)
+        return {"shard": shard, "rows": pack_rows(rows, {"fetch": watch.timing(len(rows))})}
+
+    def rows(self, shard: int) -> list[Row]:
+        """A shard's rows without the images."""
         rows = read_manifest_shard(self.run, self.image_set, shard)
         if self.upstream is not None:
             self.upstream(shard, rows)
-        fetch_images(rows)
-        return {"shard": shard, "rows": pack_rows(rows, {})}
+        if self.finished is not None:
+            self.finished(shard, rows)
+        return rows
+
+
+@dataclass(frozen=True)
+class FinishedRows:
+    """Replaces the rows that a pass has finished by their stored results, and counts the tries of the others."""
+
+    run: RunDirectory
+    pass_name: str
+
+    def __call__(self, shard: int, rows: Sequence[Row]) -> None:
+        """Mark one shard's finished rows as done."""
+        stored = {row["image_id"]: row for row in _stored_rows(self.run.rows(self.pass_name, shard))}
+        failed = {row["image_id"]: row for row in _stored_rows(self.run.failures(self.pass_name, shard))}
+        labels = self.run.labels(self.pass_name, shard)
+        for row in rows:
+            image_id = row["image_id"]
+            if image_id in failed:
+                row["attempt"] = failed[image_id]["attempt"] + 1
+            elif image_id in stored:
+                place = [stored[image_id].pop(name) for name in ("label_offset", "label_size")]
+                row.clear()
+                row.update(stored[image_id], status=DONE, label=read_member(labels, *place))
 
 
 @dataclass(frozen=True)
@@ -57,12 +97,24 @@ class SeedMaps:
         data = storage.read_bytes(self.run.rows("seeds", shard))
         table = pq.read_table(BufferReader(data), columns=["image_id", "keys", self.column])
         seeds = {seed["image_id"]: seed for seed in table.to_pylist()}
+        skipped = self._skipped(shard) if len(seeds) < len(rows) else {}
         for row in rows:
             if row["status"] != OK:
                 continue
             seed = seeds.get(row["image_id"])
-            if seed is None:
+            if row["image_id"] in skipped:
+                fail(row, "seeds", SKIPPED, skipped[row["image_id"]])
+            elif seed is None:
                 fail(row, "seeds", "upstream", "pass seeds failed for this image; see its failures table")
             else:
                 row["keys"] = seed["keys"]
                 row["seed_cam"] = array_from_bytes(seed[self.column])
+
+    def _skipped(self, shard: int) -> dict[str, str]:
+        """Messages of the images that pass 1 was told to skip."""
+        rows = _stored_rows(self.run.failures("seeds", shard))
+        return {row["image_id"]: row["message"] for row in rows if row["reason"] == SKIPPED}
+
+
+def _stored_rows(url: str) -> list[Row]:
+    return pq.read_table(BufferReader(storage.read_bytes(url))).to_pylist() if storage.exists(url) else []

@@ -12,7 +12,7 @@ from pfit_ray.tasks.combine import CombineStage
 from pfit_ray.tasks.decode import DecodeStage
 from pfit_ray.tasks.edge import EdgeStage
 from pfit_ray.tasks.encode import EncodeStage
-from pfit_ray.tasks.fetch import FetchOperator, SeedMaps, Upstream
+from pfit_ray.tasks.fetch import FetchOperator, FinishedRows, SeedMaps, Upstream
 from pfit_ray.tasks.fit import FitStage
 from pfit_ray.tasks.hr_cam import HrCamStage
 from pfit_ray.tasks.operators import FinishOperator, StageOperator
@@ -27,33 +27,39 @@ from pfit_ray.tasks.write import ShardWriter
 
 @dataclass(frozen=True)
 class PassPlan:
-    """What one pass runs: its chain on network workers and its chain on CPU workers."""
+    """What one pass runs: its chain on network workers and its chain on CPU workers.
+
+    `retry` takes up the failed rows of shards that are finished, and those alone.
+    """
 
     name: Pass
     network: Sequence[Stage]
     finish: Sequence[Stage]
     upstream: Upstream | None = None
+    retry: bool = False
 
     def operators(self, config: RunConfig, run: RunDirectory) -> tuple[FetchOperator, StageOperator, FinishOperator]:
         """The pass's three operators."""
-        threads = config.resources
+        threads, seconds = config.resources, config.faults.stage_seconds
         return (
-            FetchOperator(run, IMAGE_SET[self.name], self.upstream),
-            StageOperator(self.network, threads.network.threads),
-            FinishOperator(self.finish, threads.cpu.threads, ShardWriter(run, self.name)),
+            FetchOperator(
+                run, IMAGE_SET[self.name], self.upstream, FinishedRows(run, self.name) if self.retry else None
+            ),
+            StageOperator(self.network, threads.network.threads, threads.network.batch_size, seconds),
+            FinishOperator(self.finish, threads.cpu.threads, ShardWriter(run, self.name), seconds),
         )
 
 
 def plan_pass(name: Pass, config: RunConfig, run: RunDirectory) -> PassPlan:
     """The chains of one pass as its config says."""
     decode = DecodeStage(config.images.max_pixels)
-    encode = EncodeStage(name, config.cam.stored_as)
+    encode = EncodeStage(name, config.cam_stored_as)
     if name == "seeds":
         reference_fit = config.fidelity_of("fit") == "reference"
         reference_regions = config.fidelity_of("regions") == "reference"
         return PassPlan(
             name,
-            network=[decode, CamStage(run.weights("classifier"), config.cam, config.predicted_labels)],
+            network=[decode, _cam_stage(config, run)],
             finish=[
                 decode,
                 HrCamStage(crop=config.fidelity_of("cam") == "reference"),
@@ -78,9 +84,16 @@ def plan_pass(name: Pass, config: RunConfig, run: RunDirectory) -> PassPlan:
                 encode,
             ],
         )
-    pad = config.fidelity_of("predict") != "reference"
+    reference = config.fidelity_of("predict") == "reference"
     return PassPlan(
         name,
-        network=[decode, PredictStage(run.weights("deeplab"), config.predict, pad)],
+        network=[decode, PredictStage(run.weights("deeplab"), config.predict, reference)],
         finish=[decode, PredictionStage(config.predict), encode],
     )
+
+
+def _cam_stage(config: RunConfig, run: RunDirectory) -> CamStage:
+    cam = config.cam
+    if config.fidelity_of("cam") == "reference":
+        cam = cam.model_copy(update={"max_side": None})
+    return CamStage(run.weights("classifier"), cam, config.predicted_labels, config.data.class_list.names)

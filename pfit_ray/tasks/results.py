@@ -16,6 +16,7 @@ RESULT_FIELDS: dict[str, list[tuple[str, pa.DataType]]] = {
         _KEYS,
         ("key_scores", pa.list_(pa.float32())),
         ("labels_predicted", pa.bool_()),
+        ("label_scores", pa.list_(pa.float32())),
         ("cam", pa.binary()),
         ("combined_cam", pa.binary()),
         ("regions_slic", pa.binary()),
@@ -52,9 +53,10 @@ FAILURE_SCHEMA = pa.schema(
         ("stage", pa.string()),
         ("reason", pa.string()),
         ("message", pa.string()),
+        ("attempt", pa.int32()),
     ]
 )
-"""The failures table: a row for each image that a pass could not finish."""
+"""The failures table: a row for each image that a pass could not finish; `attempt` counts the runs that tried."""
 
 
 def result_schema(pass_name: str) -> pa.Schema:

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 
 from pfit_ray import storage
 from pfit_ray.layout import RunDirectory
-from pfit_ray.schema import OK, Row
+from pfit_ray.schema import DONE, OK, SKIPPED, Row
 from pfit_ray.shards import pack_shard
-from pfit_ray.tasks.base import Timings
+from pfit_ray.tasks.base import StorageWatch, Timings
 from pfit_ray.tasks.results import FAILURE_SCHEMA, result_schema
 
 
@@ -30,10 +30,12 @@ class ShardWriter:
         self.pass_name = pass_name
 
     def write(self, shard: int, rows: Sequence[Row], timings: Timings) -> dict[str, Any]:
-        """Write one shard of encoded rows, each file atomically, and return its marker."""
-        wall, cpu = time.perf_counter(), time.process_time()
-        good = [row for row in rows if row["status"] == OK]
-        failed = [{**row, "pass": self.pass_name} for row in rows if row["status"] != OK]
+        """Write one shard of encoded rows, each file atomically, the marker last, and return the marker."""
+        watch = StorageWatch()
+        good = [row for row in rows if row["status"] in (OK, DONE)]
+        failed = [{"attempt": 1, **row, "pass": self.pass_name} for row in rows if row["status"] not in (OK, DONE)]
+        if any(row["status"] == DONE for row in good):  # its files do not change all at once: unfinished until then
+            storage.remove(self.run.marker(self.pass_name, shard))
         tar, places = pack_shard((row["image_id"], row["label"]) for row in good)
         for row in good:
             row["label_offset"], row["label_size"] = places[row["image_id"]]
@@ -47,11 +49,7 @@ class ShardWriter:
             storage.write_bytes(self.run.failures(self.pass_name, shard), _parquet(table))
         else:
             storage.remove(self.run.failures(self.pass_name, shard))
-        timings["write"] = {
-            "images": len(rows),
-            "seconds": time.perf_counter() - wall,
-            "cpu_seconds": time.process_time() - cpu,
-        }
+        timings["write"] = watch.timing(len(rows))
         marker = {
             "shard": shard,
             "ok": len(good),
@@ -62,6 +60,12 @@ class ShardWriter:
         }
         self.run.write_json(marker, self.pass_name, "done", f"{shard:05d}.json")
         return marker
+
+
+def summary(marker: dict[str, Any]) -> dict[str, int]:
+    """What the driver is told of a shard; `skipped` images are among the failed ones."""
+    numbers = {name: int(marker[name]) for name in ("shard", "ok", "failed")}
+    return {**numbers, "skipped": int(marker["reasons"].get(SKIPPED, 0))}
 
 
 def _parquet(table: pa.Table) -> bytes:

@@ -1,0 +1,70 @@
+"""One row at a time, one stage per call: how images are tried whose shard lost its workers."""
+
+import copy
+from collections.abc import Sequence
+
+import cv2
+import torch
+
+from pfit_ray.manifest import fetch_images
+from pfit_ray.schema import OK, Row
+from pfit_ray.tasks.base import Stage, Timings, add_timings, run_stages
+from pfit_ray.tasks.fetch import FetchOperator
+from pfit_ray.tasks.operators import TRANSIENT
+from pfit_ray.tasks.packing import pack_rows
+from pfit_ray.tasks.watchdog import watchdog
+
+
+class RowWorker:
+    """Takes single rows of shards through all stages of a pass; the caller says which stage is next.
+
+    Whoever calls it knows, when this process dies, which stage of which row it was at.
+
+    Args:
+        fetch: the pass's first operator.
+        stages: the stages of all its chains, in order.
+        threads: for each stage, threads that torch and OpenCV may use.
+        stage_seconds: a stage that takes longer ends the process.
+    """
+
+    def __init__(
+        self, fetch: FetchOperator, stages: Sequence[Stage], threads: Sequence[int], stage_seconds: float
+    ) -> None:
+        self.fetch = fetch
+        self.stages = stages
+        self.threads = threads
+        self.stage_seconds = stage_seconds
+        self.ready: set[int] = set()
+        self.shard: int | None = None
+        self.rows: list[Row] = []
+        self.row: Row = {}
+        self.timings: Timings = {}
+
+    def begin(self, shard: int, index: int) -> bool:
+        """Turn to a row of a shard and read its image; False when it has failed already."""
+        with watchdog(self.stage_seconds):
+            if self.shard != shard:
+                self.rows = self.fetch.rows(shard)
+                self.shard = shard
+            self.row = copy.deepcopy(self.rows[index])
+            self.timings = {}
+            fetch_images([self.row])
+        return bool(self.row["status"] == OK)
+
+    def step(self, number: int) -> bool:
+        """Run a stage over the row; False when the row fails in it."""
+        stage = self.stages[number]
+        torch.set_num_threads(self.threads[number])
+        cv2.setNumThreads(self.threads[number])
+        with watchdog(self.stage_seconds):
+            if number not in self.ready:
+                stage.setup()
+                self.ready.add(number)
+            self.timings = add_timings(self.timings, run_stages([stage], [self.row]))
+        return bool(self.row["status"] == OK)
+
+    def take(self) -> bytes:
+        """The row as the stages left it, packed, with what they took."""
+        for name in TRANSIENT:
+            self.row.pop(name, None)
+        return pack_rows([self.row], self.timings)

@@ -1,0 +1,113 @@
+"""Workers, disks and nodes that are lost at random points: nothing is lost, nothing is doubled."""
+
+import logging
+import random
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray
+from conftest import start_local_ray
+from faults import Bomb, FullDisk, Slow, expected_labels, go, paint_plan, write_pictures
+from ray.cluster_utils import Cluster
+from small_runs import label_files, table
+
+from pfit_ray.errors import UserError
+from pfit_ray.layout import RunDirectory
+
+pytestmark = pytest.mark.timeout(900)
+
+IMAGES = tuple(f"image_{number:02d}" for number in range(24))
+SHARDS = list(range(8))
+
+
+@pytest.fixture(autouse=True)
+def _forget_errors(caplog: pytest.LogCaptureFixture) -> None:
+    """Records that pytest keeps hold the errors of the lost shards, these the actors, and these their CPUs."""
+    caplog.set_level(logging.CRITICAL, "ray.data")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    """24 pictures in 8 shards."""
+    return write_pictures(tmp_path, IMAGES, shard_size=3)
+
+
+def assert_whole(run: RunDirectory) -> None:
+    """Every image is there once, with the label that it gets in an undisturbed run."""
+    assert label_files(Path(run.root), "prediction") == expected_labels(run, IMAGES)
+    assert list(table(Path(run.root), "predict").index) == list(IMAGES)
+    assert not (Path(run.root) / "predict" / "failures").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_actors_and_tasks_that_die_at_random_points(
+    local_ray: None, run: RunDirectory, tmp_path: Path, seed: int
+) -> None:
+    draw = random.Random(seed)
+    actors, tasks, late = (tuple(draw.sample(IMAGES, 2)) for _ in range(3))
+    marks = [tmp_path / name for name in ("actors", "tasks", "late")]
+    for folder in marks:
+        folder.mkdir()
+    plan = paint_plan(
+        network=(Bomb(actors, "actor_bomb", str(marks[0])),),
+        finish=(Bomb(tasks, "task_bomb", str(marks[1])),),
+        last=(Bomb(late, "late_bomb", str(marks[2])),),
+    )
+    assert dict(go(run, plan, SHARDS)) == dict.fromkeys(SHARDS, (3, 0))
+    assert [len(list(folder.iterdir())) for folder in marks] == [2, 2, 2]
+    assert_whole(run)
+
+
+def test_a_disk_that_fills(local_ray: None, run: RunDirectory, tmp_path: Path) -> None:
+    full = tmp_path / "full"
+    full.touch()
+    plan = paint_plan(finish=(FullDisk(str(full)),))
+    with pytest.raises(UserError, match=r"the storage is full .*; make room, and the same command goes on"):
+        dict(go(run, plan, SHARDS))
+    assert run.finished_shards("predict") == {}
+    full.unlink()
+    dict(go(run, plan, SHARDS))
+    assert_whole(run)
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """A head and two more nodes, each with two CPUs."""
+    joined = ray.is_initialized()
+    if joined:
+        ray.shutdown()
+    small = {"include_dashboard": False, "object_store_memory": 150 << 20}
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, **small})
+    ray.init(address=nodes.address, log_to_driver=False)
+    yield nodes
+    ray.shutdown()
+    nodes.shutdown()
+    if joined:
+        start_local_ray()
+
+
+@pytest.mark.multinode
+@pytest.mark.slow
+def test_nodes_that_are_lost_in_the_middle(cluster: Cluster, run: RunDirectory) -> None:
+    lost = [cluster.add_node(num_cpus=2, object_store_memory=150 << 20) for _ in range(2)]
+    begun = threading.Event()
+
+    def lose_nodes() -> None:
+        for node in lost:
+            begun.wait(120)
+            begun.clear()
+            cluster.remove_node(node, allow_graceful=False)
+
+    loser = threading.Thread(target=lose_nodes)
+    loser.start()
+    plan = paint_plan(network=(Slow(0.3),), finish=(Slow(0.3),))
+    results = {}
+    for shard, counts in go(run, plan, SHARDS, cpus=6):
+        results[shard] = counts
+        begun.set()
+    loser.join()
+    assert results == dict.fromkeys(SHARDS, (3, 0))
+    assert_whole(run)
