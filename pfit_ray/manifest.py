@@ -1,38 +1,64 @@
 """The manifest: every image of a run in a fixed order, cut into shards."""
 
+import hashlib
 import io
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from functools import lru_cache
+from itertools import groupby, islice
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pfit_ray import storage
+from pfit_ray import shards, storage
 from pfit_ray.errors import RowError
+from pfit_ray.image_rows import read_image_rows
 from pfit_ray.layout import RunDirectory
-from pfit_ray.schema import FAILED, OK, Row
+from pfit_ray.schema import FAILED, LABEL_REASONS, OK, Row
+from pfit_ray.seekable import open_for_rows, open_seekable
 from pfit_ray.sources import Item
+from pfit_ray.sources.spill import SeenTexts
 
 SHARDS_PER_PART = 256
+UNLABELLED_SET = "predict"
+"""The set of images whose labels nobody reads."""
+_BLOCK = 1 << 16
+
+PLACE_FIELDS = [
+    ("uri", pa.string()),
+    ("offset", pa.int64()),
+    ("length", pa.int64()),
+    ("row", pa.int64()),
+    ("column", pa.string()),
+]
+"""Where the bytes of an image are: the file at `uri`; of a tar file the bytes [offset, offset + length); of a Parquet
+file the cell of row `row`, from 0, in column `column`."""
 
 MANIFEST_SCHEMA = pa.schema(
     [
         ("image_id", pa.string()),
-        ("uri", pa.string()),
+        *PLACE_FIELDS,
+        ("size", pa.int64()),
+        ("version", pa.string()),
         ("keys", pa.list_(pa.int32())),
         ("mask_uri", pa.string()),
         ("reason", pa.string()),
         ("message", pa.string()),
     ]
 )
+"""`size` is the image's bytes and `version` its file's etag or time of change when it was listed, null where the
+listing does not tell. An image that has changed since is read as it is now."""
 
 
 def write_manifest(run: RunDirectory, name: str, items: Iterator[Item], shard_size: int) -> dict[str, Any]:
     """Write the manifest of one set of images.
 
     Each Parquet part holds 256 shards, each shard is one row group. An image id that stands twice becomes
-    a failed row the second time, because its outputs would overwrite the first one's.
+    a failed row the second time, because its outputs would overwrite the first one's. In the set `predict`, which
+    needs no labels, an unusable label fails no row. Memory holds one part, compressed; the ids that have been seen
+    are in a temporary file (see `pfit_ray.sources.spill`).
 
     Args:
         run: the run directory.
@@ -41,77 +67,189 @@ def write_manifest(run: RunDirectory, name: str, items: Iterator[Item], shard_si
         shard_size: images per shard.
 
     Returns:
-        Its summary: `images`, `shards`, `shard_size`.
+        Its summary: `images`, `shards`, `shard_size`, `bytes` of the images whose size is known, `unknown_sizes`,
+        how many sizes are not, and `digest`, the SHA-256 of all lines "image_id<TAB>uri<LF>".
     """
-    seen: set[str] = set()
-    images = shards = 0
-    part: list[pa.Table] = []
-    while chunk := list(islice(items, shard_size)):
-        part.append(pa.Table.from_pylist([_record(item, seen) for item in chunk], schema=MANIFEST_SCHEMA))
-        images += len(chunk)
-        shards += 1
-        if len(part) == SHARDS_PER_PART:
-            _write_part(run, name, shards // SHARDS_PER_PART - 1, part)
-            part = []
-    if part:
-        _write_part(run, name, shards // SHARDS_PER_PART, part)
-    summary = {"images": images, "shards": shards, "shard_size": shard_size}
+    listing = _Listing(shard_size)
+    wanted = map(_without_label, items) if name == UNLABELLED_SET else items
+    chunks = iter(lambda: list(islice(wanted, shard_size)), [])
+    while _write_part(run, name, listing, chunks):
+        pass
+    summary = {**listing.counts, "digest": listing.digest.hexdigest()}
     run.write_json(summary, "manifest", f"{name}.json")
     return summary
 
 
 def read_manifest_shard(run: RunDirectory, name: str, shard: int) -> list[Row]:
-    """Rows of one shard of a manifest: the manifest's columns, `status` and, where it failed, the `stage`."""
-    part, group = divmod(shard, SHARDS_PER_PART)
-    data = storage.read_bytes(_part_url(run, name, part))
-    table = pq.ParquetFile(io.BytesIO(data)).read_row_group(group)
-    rows = table.to_pylist()
-    for row in rows:
-        row["status"] = FAILED if row["reason"] else OK
-        row["stage"] = "source" if row["reason"] else None
-    return rows
+    """Rows of one shard of a manifest: the manifest's columns, `status` and, where it failed, the `stage`.
+
+    Of the part that holds the shard only the footer and the shard's row group are read.
+    """
+    with closing(iterate_shards(run, name, [shard])) as found:
+        return next(found)[1]
+
+
+def iterate_shards(run: RunDirectory, name: str, shards: Iterable[int]) -> Generator[tuple[int, list[Row]], None, None]:
+    """Numbers and rows of some shards of a manifest; see `read_manifest_shard`.
+
+    A part is opened once for all shards in it that follow one another.
+    """
+    for part, group in groupby(shards, key=lambda shard: shard // SHARDS_PER_PART):
+        with _open_part(run, name, part) as table:
+            for shard in group:
+                yield shard, _as_rows(table.read_row_group(shard % SHARDS_PER_PART))
 
 
 def iterate_manifest(run: RunDirectory, name: str) -> Iterator[Row]:
     """All rows of a manifest in order."""
-    for shard in range(run.read_json("manifest", f"{name}.json")["shards"]):
-        yield from read_manifest_shard(run, name, shard)
+    for _, rows in iterate_shards(run, name, range(run.read_json("manifest", f"{name}.json")["shards"])):
+        yield from rows
 
 
 def fetch_images(rows: Sequence[Row]) -> None:
-    """Read the encoded bytes of each good row's image into its column `encoded`, or fail the row."""
+    """Read the encoded bytes of each good row's image into its column `encoded`, or fail the row.
+
+    A Parquet file is opened once for all its rows, and each of its row groups read once. An image that has
+    changed since it was listed is read as it is now.
+    """
+    waiting: dict[tuple[str, str], dict[int, Row]] = {}
     for row in rows:
         if row["status"] != OK:
             continue
+        if row.get("row") is not None:
+            waiting.setdefault((row["uri"], row["column"]), {})[row["row"]] = row
+            continue
         try:
-            row["encoded"] = storage.fetch(row["uri"])
+            row["encoded"] = fetch_image(row)
         except RowError as error:
-            row.update(status=FAILED, stage="fetch", reason=error.reason, message=error.message)
+            _fail(row, error)
+    for (uri, column), by_number in waiting.items():
+        try:
+            for number, found in _parquet_images(uri, column, sorted(by_number)):
+                row = by_number.pop(number)
+                if isinstance(found, RowError):
+                    _fail(row, found)
+                else:
+                    row["encoded"] = found
+        except RowError as error:
+            for row in by_number.values():
+                _fail(row, error)
 
 
-def _record(item: Item, seen: set[str]) -> Row:
-    record: Row = {
-        "image_id": item.image_id,
-        "uri": item.uri,
-        "keys": None if item.keys is None else list(item.keys),
-        "mask_uri": item.mask_uri,
-        "reason": item.reason,
-        "message": item.message,
-    }
-    if item.image_id in seen:
-        record["reason"] = "bad_id"
-        record["message"] = f"image id {item.image_id!r} stands twice in the source; the first image keeps it"
-    seen.add(item.image_id)
-    return record
+def fetch_image(row: Mapping[str, Any]) -> bytes:
+    """The encoded bytes of one image.
+
+    Args:
+        row: has the columns `PLACE_FIELDS`; all but `uri` may be absent.
+
+    Raises:
+        RowError: as `storage.fetch` does; `bad_file` for a damaged Parquet file.
+    """
+    if row.get("row") is not None:
+        with closing(_parquet_images(row["uri"], row["column"], [row["row"]])) as images:
+            _, found = next(images)
+        if isinstance(found, RowError):
+            raise found
+        return found
+    if row.get("offset") is None:
+        return storage.fetch(row["uri"])
+    if not row["length"]:
+        raise RowError("empty_file", f"the image at byte {row['offset']} of {row['uri']} has no bytes")
+    return shards.read_member(row["uri"], row["offset"], row["length"])
+
+
+class _Listing:
+    """Turns images into tables, and counts them.
+
+    Args:
+        shard_size: images per shard.
+    """
+
+    def __init__(self, shard_size: int) -> None:
+        self.seen = SeenTexts()
+        self.digest = hashlib.sha256()
+        self.counts = {"images": 0, "shards": 0, "shard_size": shard_size, "bytes": 0, "unknown_sizes": 0}
+
+    def table(self, items: Sequence[Item]) -> pa.Table:
+        """The table of one shard."""
+        items = [item if self.seen.add(item.image_id) else _twice(item) for item in items]
+        self.digest.update("".join(f"{item.image_id}\t{item.uri}\n" for item in items).encode())
+        sizes = [item.size for item in items if item.size is not None]
+        self.counts["images"] += len(items)
+        self.counts["shards"] += 1
+        self.counts["bytes"] += sum(sizes)
+        self.counts["unknown_sizes"] += len(items) - len(sizes)
+        columns = [pa.array([getattr(item, field.name) for item in items], field.type) for field in MANIFEST_SCHEMA]
+        return pa.table(columns, schema=MANIFEST_SCHEMA)
+
+
+def _twice(item: Item) -> Item:
+    message = f"image id {item.image_id!r} stands twice in the source; the first image keeps it"
+    return replace(item, reason="bad_id", message=message)
+
+
+def _without_label(item: Item) -> Item:
+    """An image whose label may be unusable, because nobody asks for it."""
+    return replace(item, keys=None, reason=None, message=None) if item.reason in LABEL_REASONS else item
+
+
+def _write_part(run: RunDirectory, name: str, listing: _Listing, chunks: Iterator[list[Item]]) -> bool:
+    """Write the next part, and say whether there was anything to write."""
+    part = listing.counts["shards"] // SHARDS_PER_PART
+    buffer = io.BytesIO()
+    # Without statistics the footer, which every reader of a shard needs, is half as large.
+    with pq.ParquetWriter(buffer, MANIFEST_SCHEMA, compression="zstd", write_statistics=False) as writer:
+        images = 0
+        for chunk in islice(chunks, SHARDS_PER_PART):
+            writer.write_table(listing.table(chunk), row_group_size=len(chunk))
+            images += len(chunk)
+    if images:
+        storage.write_bytes(_part_url(run, name, part), buffer.getvalue())
+    return images > 0
 
 
 def _part_url(run: RunDirectory, name: str, part: int) -> str:
     return run.url("manifest", name, f"{part:05d}.parquet")
 
 
-def _write_part(run: RunDirectory, name: str, part: int, tables: list[pa.Table]) -> None:
-    buffer = io.BytesIO()
-    with pq.ParquetWriter(buffer, MANIFEST_SCHEMA, compression="zstd") as writer:
-        for table in tables:
-            writer.write_table(table, row_group_size=max(1, len(table)))
-    storage.write_bytes(_part_url(run, name, part), buffer.getvalue())
+@contextmanager
+def _open_part(run: RunDirectory, name: str, part: int) -> Iterator[pq.ParquetFile]:
+    url = _part_url(run, name, part)
+    entry = next(storage.list_entries(url, threads=0), None)
+    if entry is None:
+        raise FileNotFoundError(url)
+    with open_seekable(url, entry.size, block=_BLOCK) as file:
+        yield pq.ParquetFile(file, metadata=_footer(entry))
+
+
+@lru_cache(maxsize=4)
+def _footer(entry: storage.Entry) -> pq.FileMetaData:
+    """Footer of a part as it was written at one time; a worker reads many shards of the same part."""
+    with open_seekable(entry.url, entry.size, block=_BLOCK) as file:
+        return pq.read_metadata(file)
+
+
+def _as_rows(table: pa.Table) -> list[Row]:
+    rows: list[Row] = table.to_pylist()
+    for row in rows:
+        row["status"] = FAILED if row["reason"] else OK
+        row["stage"] = "source" if row["reason"] else None
+    return rows
+
+
+def _parquet_images(
+    uri: str, column: str, numbers: Sequence[int]
+) -> Generator[tuple[int, bytes | RowError], None, None]:
+    """Images of a Parquet file by row number, ascending, or what is wrong with one of them."""
+    with open_for_rows(uri) as file:
+        found = read_image_rows(file, column, numbers)
+        for number in numbers:
+            row, data = next(found, (None, None))
+            if row != number:
+                yield number, RowError("missing", f"{uri} has no row {number} any more")
+            else:
+                yield number, data or RowError("empty_file", f"row {number} of {uri} has no bytes")
+
+
+def _fail(row: Row, error: RowError) -> None:
+    row.update(status=FAILED, stage="fetch", reason=error.reason, message=error.message)

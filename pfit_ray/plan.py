@@ -1,18 +1,44 @@
 """What a run would do, without doing it."""
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 
 from pfit_ray import freshness
 from pfit_ray.config import RunConfig
+from pfit_ray.config.data import ImageSetConfig
 from pfit_ray.networks import check_networks
 from pfit_ray.pipeline import place
 from pfit_ray.progress import Progress
 from pfit_ray.runner import Runner, networks_of
 
+NOTE_SECONDS = 10.0
+"""Seconds of counting between two lines that say how far it is."""
+
+
+@dataclass
+class Count:
+    """How much a set of images is."""
+
+    images: int = 0
+    bytes: int = 0
+    unknown_sizes: int = 0
+
+    def describe(self, shard_size: int) -> str:
+        """In one phrase, with the shards that they make."""
+        size = ""
+        if self.unknown_sizes < self.images:
+            at_least = "at least " if self.unknown_sizes else ""
+            size = f" ({at_least}{_readable(self.bytes)})"
+        return f"{self.images} images{size} in {-(-self.images // shard_size)} shards"
+
 
 def describe_plan(config: RunConfig) -> Iterator[str]:
     """Lines for people: images, classes, resources, and each step with what it still has to do.
+
+    Sets of images that have no manifest yet are counted by listing them, as a stream; lines in between say how far
+    the counting is, where it takes long.
 
     Raises:
         UserError: for every mistake that `run` would stop at before its work.
@@ -25,12 +51,38 @@ def describe_plan(config: RunConfig) -> Iterator[str]:
     yield f"output: {runner.run_directory.root}"
     yield f"classes: {len(names)} ({', '.join(names[:8])}{', ...' if len(names) > 8 else ''})"
     yield f"fidelity: {config.fidelity}"
+    counted: dict[ImageSetConfig, Count] = {}
     for step in steps:
         label = step.name if step.kind == "report" else f"{step.kind} {step.name}"
         count = ""
         if step.kind == "manifest":
-            images = sum(1 for _ in runner.images(step.name))
-            count = f", {images} images in {-(-images // config.shard_size)} shards"
+            images: ImageSetConfig = getattr(config.data, step.name) or config.data.train
+            if images not in counted:
+                counted[images] = yield from _count(runner, step.name)
+            count = f", {counted[images].describe(config.shard_size)}"
         yield f"{label}: {step.todo or 'finished'}{count}"
     cpus = max(2, os.cpu_count() or 1)
     yield f"on this machine: {place(config, cpus, 0).describe()}"
+
+
+def _count(runner: Runner, image_set: str) -> Generator[str, None, Count]:
+    """Count a set of images: from its manifest, if there is one, else by listing it."""
+    listed = runner.run_directory.read_json("manifest", f"{image_set}.json")
+    if listed is not None:
+        return Count(*(listed[name] for name in ("images", "bytes", "unknown_sizes")))
+    count, noted = Count(), time.monotonic()
+    for item in runner.images(image_set):
+        count.images += 1
+        count.bytes += item.size or 0
+        count.unknown_sizes += item.size is None
+        if time.monotonic() - noted >= NOTE_SECONDS:
+            noted = time.monotonic()
+            yield f"manifest {image_set}: counting the images, {count.images} so far"
+    return count
+
+
+def _readable(count: int) -> str:
+    """A number of bytes in the largest unit that it has one of."""
+    units = ("bytes", "kB", "MB", "GB", "TB", "PB")
+    power = min((len(str(count)) - 1) // 3, len(units) - 1)
+    return f"{count / 1000**power:.{min(power, 1)}f} {units[power]}"

@@ -1,3 +1,6 @@
+import io
+from collections import defaultdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -5,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pfit_ray import storage
+from pfit_ray import storage, training_tables
 from pfit_ray.config import RunConfig
 from pfit_ray.config.load import validate
 from pfit_ray.errors import UserError
@@ -16,7 +19,7 @@ from pfit_ray.shards import pack_shard, read_member
 from pfit_ray.sources import Item
 from pfit_ray.training_tables import write_examples
 
-COLUMNS = ["image_id", "uri", "keys", "label_url", "label_offset", "label_size"]
+COLUMNS = ["image_id", "uri", "offset", "length", "row", "column", "keys", "label_url", "label_offset", "label_size"]
 
 
 @pytest.fixture
@@ -45,6 +48,20 @@ def finish_shard(run: RunDirectory, pass_name: str, shard: int, agreement: dict[
     storage.write_bytes(run.labels(pass_name, shard), tar)
     storage.write_bytes(run.rows(pass_name, shard), pd.DataFrame(rows).to_parquet())
     run.write_json({"ok": len(rows), "failed": 0}, pass_name, "done", f"{shard:05d}.json")
+    list_finished(run)
+
+
+def list_finished(run: RunDirectory) -> None:
+    """The manifest of what is finished: shards of 12 images, "iN" of which is a member of a tar file, at byte N."""
+    ids: defaultdict[int, dict[str, None]] = defaultdict(dict)
+    for pass_name in ("seeds", "labels"):
+        for shard in run.finished_shards(pass_name):
+            ids[shard].update(dict.fromkeys(pd.read_parquet(run.rows(pass_name, shard))["image_id"]))
+    items = []
+    for shard in range(max(ids) + 1):
+        items += [Item(name, "u/x.tar", offset=int(name[1:]), length=9) for name in ids[shard]]
+        items += [Item(f"other{shard}-{number}", "u/other.jpg") for number in range(12 - len(ids[shard]))]
+    write_manifest(run, "train", iter(items), shard_size=12)
 
 
 ITEMS = [
@@ -80,6 +97,10 @@ def test_label_maps_of_finished_shards(run: RunDirectory, network: Any, pass_nam
     found = table(write_examples(run, config(), network))
     assert found["image_id"].tolist() == ["i1", "i2", "i3"]
     assert found["label_url"].tolist() == [run.labels(pass_name, shard) for shard in (0, 0, 2)]
+    assert found["uri"].tolist() == ["u/x.tar"] * 3
+    assert found["offset"].tolist() == [1, 2, 3]
+    assert found["length"].tolist() == [9, 9, 9]
+    assert found["row"].isna().all()
     for number, row in enumerate(found.to_dict("records"), start=1):
         label = decode_mask(read_member(row["label_url"], row["label_offset"], row["label_size"]))
         assert label.tolist() == [[number]]
@@ -95,6 +116,67 @@ def test_images_whose_masks_disagree_can_be_left_out(run: RunDirectory, network:
     strictest = config(**{network: {"train": {"min_score": 0.9}}})
     with pytest.raises(UserError, match=f"{network} cannot be trained: no image has a label from pass {pass_name}"):
         write_examples(run, strictest, network)
+
+
+def test_the_worst_share_can_be_left_out(run: RunDirectory) -> None:
+    agreement = {f"i{number}": number / 16 for number in (5, 2, 9, 2, 7, 3, 8, 1, 4, 6)}
+    finish_shard(run, "seeds", 0, dict(list(agreement.items())[:4]))
+    finish_shard(run, "seeds", 1, dict(list(agreement.items())[4:]))
+    for share, dropped in (
+        (0.0, set()),
+        (0.1, set()),
+        (0.12, {"i1"}),
+        (0.34, {"i1", "i2", "i3"}),
+        (0.9, {*agreement} - {"i9"}),
+    ):
+        chosen = config(affinitynet={"train": {"drop_worst": share}})
+        found = table(write_examples(run, chosen, "affinitynet"))["image_id"]
+        assert set(found) == set(agreement) - dropped
+    both = config(affinitynet={"train": {"drop_worst": 0.12, "min_score": 0.5}})
+    assert sorted(table(write_examples(run, both, "affinitynet"))["image_id"]) == ["i8", "i9"]
+
+
+def test_equal_scores_stay_together(run: RunDirectory) -> None:
+    finish_shard(run, "seeds", 0, {"i1": 0.5, "i2": 0.5, "i3": 0.5, "i4": 0.75})
+    half = config(affinitynet={"train": {"drop_worst": 0.5}})
+    assert len(table(write_examples(run, half, "affinitynet"))) == 4
+
+
+@pytest.mark.parametrize("score", ["mask_agreement", "cam_margin", "walk_margin", "foreground_share"])
+def test_the_score_can_be_chosen(run: RunDirectory, score: str) -> None:
+    finish_shard(run, "labels", 0, {"i1": 0.5, "i2": 0.5, "i3": 0.5})
+    finish_shard(run, "seeds", 0, {"i1": 0.5, "i2": 0.5, "i3": 0.5, "i4": 0.0})
+    own = "labels" if score in ("walk_margin", "foreground_share") else "seeds"
+    names = ["i1", "i2", "i3", "i4"][: 3 if own == "labels" else 4]
+    rows = pd.read_parquet(run.rows(own, 0)).assign(**{score: [0.25 if name == "i2" else 0.75 for name in names]})
+    storage.write_bytes(run.rows(own, 0), rows.to_parquet())
+    for choice in ({"min_score": 0.5}, {"drop_worst": 0.34}):
+        chosen = config(deeplab={"train": {"score": score, **choice}})
+        assert table(write_examples(run, chosen, "deeplab"))["image_id"].tolist() == ["i1", "i3"]
+
+
+def test_large_columns_of_the_passes_are_not_read(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    finish_shard(run, "seeds", 0, {f"i{number}": 0.5 for number in range(10)})
+    cam = np.random.default_rng(0).bytes(100_000)
+    rows = pd.read_parquet(run.rows("seeds", 0)).assign(cam=[cam] * 10)
+    rows.to_parquet(run.rows("seeds", 0), compression=None)
+    remote = RunDirectory(f"memory://{Path(run.root).parent.name}")
+    for url, _ in storage.list_files(run.root):
+        storage.write_bytes(url.replace(run.root, remote.root), storage.read_bytes(url))
+    read = []
+
+    def noted(url: str, start: int, end: int) -> bytes:
+        read.append(end - start)
+        return storage.read_bytes(url, start, end)
+
+    opened = partial(training_tables.open_seekable, read=noted)
+    monkeypatch.setattr(training_tables, "open_seekable", opened)
+    assert len(pd.read_parquet(storage_file(write_examples(remote, config(), "affinitynet")))) == 10
+    assert 0 < sum(read) < 300_000  # of more than 1 MB
+
+
+def storage_file(url: str) -> io.BytesIO:
+    return io.BytesIO(storage.read_bytes(url))
 
 
 def test_nothing_to_learn_from(run: RunDirectory) -> None:

@@ -1,13 +1,25 @@
 """Config of the images, their labels and their classes."""
 
-from typing import Literal
+import re
+from typing import Annotated, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from pfit_ray.config.base import Section, option
 from pfit_ray.schema import MAX_CLASSES, VOC_CLASSES, ClassList
 
 Split = str
+
+_SHARD = re.compile(r"([0-9]{1,9})/([0-9]{1,9})", re.ASCII)
+_WILDCARD = re.compile(r"[*?\[]")
+_ONLY_FOR = {
+    "table": "table",
+    "labels": "folder",
+    "masks": "folder",
+    "image_column": "parquet",
+    "id_column": "parquet",
+}
+"""Fields that one source alone reads."""
 
 
 class ImageSetConfig(Section):
@@ -24,14 +36,52 @@ class ImageSetConfig(Section):
 class DataConfig(Section):
     """Where the images, the image-level labels and, if there are any, the ground truth masks lie."""
 
-    source: Literal["voc", "folder", "samples"] = option(
+    source: Literal["voc", "folder", "table", "tar", "parquet", "samples"] = option(
         "folder",
-        "voc: a VOC folder; folder: any folder or bucket prefix; samples: photographs that scikit-image carries.",
+        "voc: a VOC folder; folder: any folder or bucket prefix; table: a CSV, JSON lines or Parquet table that names "
+        "the images; tar: tar files in the WebDataset convention; parquet: Parquet files with a column of encoded "
+        "images; samples: photographs that scikit-image carries.",
     )
-    root: str | None = option(None, "Folder or URL prefix of the images (for voc: the folder with JPEGImages).")
+    root: str | None = option(
+        None,
+        "Folder, URL prefix or, except for voc, glob of the images or of the tar or Parquet files (voc: the folder "
+        "with JPEGImages; table: what relative paths start from, null takes the table's own folder).",
+    )
+    table: str | None = option(
+        None,
+        "Source table: a .csv, .jsonl or .parquet with the column image (or uri), a path or URL, and, where they are "
+        "known, image_id, classes, mask (a PNG) and size (bytes).",
+    )
+    image_column: str | None = option(
+        None, "Source parquet: the column of encoded images; null takes the first of image, bytes and jpg."
+    )
+    id_column: str | None = option(
+        None,
+        "Source parquet: the column of image ids; null takes image_id, if there is one, else the file's stem and the "
+        "row number.",
+    )
+    tar_ids: Literal["key", "path"] = option(
+        "key",
+        "Source tar: an image's id is its key, or key and a hash of its place, for tar files that repeat keys.",
+    )
+    tar_first_class: Literal[0, 1] = option(
+        0, "Source tar: the number of the first of data.classes in .cls members; WebDataset counts from 0."
+    )
     classes: tuple[str, ...] | None = option(
         None,
         "Names of the foreground classes in the order of their ids 1, 2, ...; voc has its 20 by default.",
+    )
+    sample: float | None = option(
+        None,
+        "Take this share of the images, chosen by a hash of their ids, whatever their order.",
+        gt=0.0,
+        le=1.0,
+    )
+    sample_seed: int = option(0, "Another seed takes other images into the sample.", ge=0, lt=2**63)
+    shard: str | None = option(
+        None,
+        "i/n, i from 1 to n: take the i-th of n parts of the images, which a hash of their ids tells apart; n runs "
+        "with the same n take each image once.",
     )
     labels: str | None = option(
         None,
@@ -65,13 +115,36 @@ class DataConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> "DataConfig":
-        if self.source != "samples" and self.root is None:
+        if self.source not in ("samples", "table") and self.root is None:
             raise ValueError(f"source {self.source!r} needs data.root, the folder or URL of the images")
-        if self.source == "folder" and self.classes is None:
-            raise ValueError("source 'folder' needs data.classes, the list of class names")
+        if self.source == "table" and self.table is None:
+            raise ValueError("source 'table' needs data.table, the table of the images")
+        if self.source not in ("voc", "samples") and self.classes is None:
+            raise ValueError(f"source {self.source!r} needs data.classes, the list of class names")
+        for name, source in _ONLY_FOR.items():
+            if getattr(self, name) is not None and self.source != source:
+                raise ValueError(f"data.{name} means nothing to source {self.source!r}, only to source {source!r}")
+        if self.shard is not None:
+            _shard_numbers(self.shard)
         if self.classes is not None:
             ClassList(self.classes)
         return self
+
+    @property
+    def listed_place(self) -> str | None:
+        """The folder or prefix all of which is searched for files, whatever lies below it."""
+        if self.root is None or self.source not in ("folder", "tar", "parquet"):
+            return None
+        head, wildcard, _ = self.root.partition("**")
+        if not wildcard:
+            return self.root
+        folder, slash, _ = _WILDCARD.split(head, maxsplit=1)[0].rpartition("/")
+        return folder or ("/" if slash else ".")
+
+    @property
+    def shard_numbers(self) -> tuple[int, int]:
+        """Which part of how many is taken: (1, 1) is everything."""
+        return _shard_numbers(self.shard or "1/1")
 
     @property
     def class_list(self) -> ClassList:
@@ -79,6 +152,13 @@ class DataConfig(Section):
         if self.classes is not None:
             return ClassList(self.classes)
         return ClassList(VOC_CLASSES if self.source == "voc" else ("cat", "cup", "motorbike", "rocket"))
+
+
+def _shard_numbers(text: str) -> tuple[int, int]:
+    match = _SHARD.fullmatch(text)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise ValueError(f"data.shard {text!r} must be i/n with i from 1 to n, such as 1/4")
+    return int(match[1]), int(match[2])
 
 
 class ImagesConfig(Section):
@@ -98,7 +178,11 @@ class PredictedLabelsConfig(Section):
 
     threshold: float = option(0.5, "A class is taken as present from this score on.", ge=0.0, le=1.0)
     top_k: int | None = option(None, "Take at most so many classes per image, the best first.", ge=1, le=MAX_CLASSES)
-    empty: Literal["background", "fail"] = option(
+    class_thresholds: dict[str, Annotated[float, Field(ge=0.0, le=1.0)]] = option(
+        {}, "Thresholds of single classes, by class name, instead of `threshold`."
+    )
+    empty: Literal["background", "skip", "fail"] = option(
         "background",
-        "What an image with no class above the threshold gets: an all-background label or a failed row.",
+        "What an image with no class at its threshold gets: an all-background label; nothing, with the reason "
+        "skipped, which does not count towards max_failed_fraction; or a failed row with the reason no_label.",
     )

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from importlib import resources
 
+from pfit_ray import storage
 from pfit_ray.config.data import DataConfig
 from pfit_ray.sources.item import Item
 
@@ -22,4 +23,6 @@ def list_samples(data: DataConfig) -> Iterator[Item]:
     for name, class_name in sorted(SAMPLES.items()):
         class_id = data.class_list.ids.get(class_name)
         if class_id is not None:
-            yield Item(name.partition(".")[0], str(folder / name), (class_id,))
+            place = str(folder / name)
+            entry = next(storage.list_entries(place))
+            yield Item(name.partition(".")[0], place, (class_id,), size=entry.size)

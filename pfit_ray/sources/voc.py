@@ -1,6 +1,7 @@
 """Source: a PASCAL VOC folder, with JPEGImages, Annotations, SegmentationClass and ImageSets/Segmentation."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 
 from pfit_ray import storage
@@ -10,6 +11,7 @@ from pfit_ray.prefetch import prefetch
 from pfit_ray.sources.item import Item, hashed_id, is_plain
 from pfit_ray.sources.labels import label_keys
 from pfit_ray.sources.voc_xml import object_names
+from pfit_ray.storage import Entry
 
 _READERS = 16
 _AHEAD = 128
@@ -31,23 +33,24 @@ def list_voc(data: DataConfig, split: str | None) -> Iterator[Item]:
         UserError: when a folder or list is missing.
     """
     root = _checked_root(data)
-    names = list(read_names(data, split))
-    masks = set(_stems(storage.join(root, "SegmentationClass"), ".png"))
+    images = _entries(storage.join(root, "JPEGImages"), ".jpg")
+    names = list(images if split is None else read_names(data, split))
+    masks = set(_entries(storage.join(root, "SegmentationClass"), ".png"))
     labeled = storage.exists(storage.join(root, "Annotations"))
-    return prefetch(partial(_item, data, root, masks, labeled), names, _READERS, _AHEAD)
+    return prefetch(partial(_item, data, root, images, masks, labeled), names, _READERS, _AHEAD)
 
 
 def read_names(data: DataConfig, split: str | None) -> Iterable[str]:
     """The names of a split's images, as they stand in its list; see `list_voc`."""
     root = _checked_root(data)
     if split is None:
-        return _stems(storage.join(root, "JPEGImages"), ".jpg")
+        return _entries(storage.join(root, "JPEGImages"), ".jpg")
     url = split if "/" in split or split.endswith(".txt") else _list_url(root, split)
     if storage.exists(url):
         return _read_list(url)
     if split == "train_aug":
         return _train_aug(root, data.sbd_lists)
-    known = ", ".join(_stems(storage.join(root, "ImageSets", "Segmentation"), ".txt")) or "none"
+    known = ", ".join(_entries(storage.join(root, "ImageSets", "Segmentation"), ".txt")) or "none"
     raise UserError(f"data: there is no list {url}; lists in ImageSets/Segmentation: {known}")
 
 
@@ -88,14 +91,17 @@ def _read_list(url: str) -> list[str]:
     return [line.split()[0] for line in text.splitlines() if line.strip()]
 
 
-def _stems(folder: str, suffix: str) -> Iterator[str]:
-    for url, _ in storage.list_files(folder):
-        name = url.removeprefix(folder + "/")
+def _entries(folder: str, suffix: str) -> dict[str, Entry]:
+    """Stems and entries of a folder's files, sorted by name."""
+    found = {}
+    for entry in storage.list_entries(folder):
+        name = entry.url.removeprefix(folder + "/")
         if name.endswith(suffix) and "/" not in name:
-            yield name.removesuffix(suffix)
+            found[name.removesuffix(suffix)] = entry
+    return found
 
 
-def _item(data: DataConfig, root: str, masks: set[str], labeled: bool, name: str) -> Item:
+def _item(data: DataConfig, root: str, images: dict[str, Entry], masks: set[str], labeled: bool, name: str) -> Item:
     image_id = name if is_plain(name) else hashed_id(name, name)
     if "/" in name or "\\" in name or name.startswith(".") or not name.isprintable():
         return Item(
@@ -106,13 +112,14 @@ def _item(data: DataConfig, root: str, masks: set[str], labeled: bool, name: str
         )
     uri = storage.join(root, "JPEGImages", f"{name}.jpg")
     mask_uri = storage.join(root, "SegmentationClass", f"{name}.png") if name in masks else None
+    entry = images.get(name, Entry(uri, None, None))
+    item = Item(image_id, uri, mask_uri=mask_uri, size=entry.size, version=entry.version)
     if not labeled:
-        return Item(image_id, uri, mask_uri=mask_uri)
+        return item
     annotation = storage.join(root, "Annotations", f"{name}.xml")
     try:
         names = object_names(storage.fetch(annotation))
-        keys = label_keys(names, data.class_list, data.unknown_classes == "ignore")
-        return Item(image_id, uri, keys, mask_uri)
+        return replace(item, keys=label_keys(names, data.class_list, data.unknown_classes == "ignore"))
     except RowError as error:
         reason = "no_label" if error.reason in ("missing", "empty_file") else error.reason
-        return Item(image_id, uri, None, mask_uri, reason, f"{annotation}: {error.message}")
+        return replace(item, reason=reason, message=f"{annotation}: {error.message}")

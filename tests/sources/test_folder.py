@@ -1,4 +1,6 @@
 import os
+import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,11 +48,11 @@ def test_plain_names_at_the_top_are_their_own_ids(root: str) -> None:
 def test_other_names_get_a_hash_of_their_path(root: str) -> None:
     fill(root, "sub/a.jpg", "a b.jpg", "a.b.jpg", "a_b.jpg", "é.jpg")
     assert ids(root) == {
-        "sub/a.jpg": "sub_a-bd618b8b",
-        "a b.jpg": "a_b-5e30dffb",
-        "a.b.jpg": "a_b-28f177c1",
+        "sub/a.jpg": "sub_a-bd618b8bf23cf390",
+        "a b.jpg": "a_b-5e30dffb347d3ccd",
+        "a.b.jpg": "a_b-28f177c16885a6d6",
         "a_b.jpg": "a_b",
-        "é.jpg": "_-5fd35855",
+        "é.jpg": "_-5fd35855b76111bb",
     }
 
 
@@ -69,7 +71,7 @@ def test_images_that_share_a_stem_all_get_a_hash(root: str) -> None:
     assert all(is_plain(image_id) for image_id in found.values())
     for name in ("a.jpg", "a.png", "a.JPG"):
         assert found[name].startswith("a-")
-        assert len(found[name]) == 10
+        assert len(found[name]) == 18
     assert (found["a-1.jpg"], found["b.jpg"]) == ("a-1", "b")
     assert [item.uri for item in listed(root)] == sorted(item.uri for item in listed(root))
 
@@ -77,14 +79,14 @@ def test_images_that_share_a_stem_all_get_a_hash(root: str) -> None:
 def test_listing_is_lazy(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(root, *(f"{folder}/x.jpg" for folder in "abc"), *(f"dot.{number}.jpg" for number in range(5)))
     pulled = []
-    list_files = storage.list_files
+    list_entries = storage.list_entries
 
-    def counted(url: str) -> Iterator[tuple[str, int]]:
-        for entry in list_files(url):
+    def counted(url: str) -> Iterator[storage.Entry]:
+        for entry in list_entries(url):
             pulled.append(entry)
             yield entry
 
-    monkeypatch.setattr(storage, "list_files", counted)
+    monkeypatch.setattr(storage, "list_entries", counted)
     items = list_folder(DataConfig(source="folder", root=root, classes=("cat",)))
     for _ in range(5):
         next(items)
@@ -155,6 +157,41 @@ def test_masks_below_the_images_are_not_images(root: str, place: str) -> None:
     assert [(item.image_id, item.mask_uri) for item in listed(root, masks=root + place)] == [
         ("a", f"{root}{place}/a.png")
     ]
+
+
+def test_size_and_version_are_those_of_the_listing(root: str) -> None:
+    storage.write_bytes(f"{root}/a.jpg", b"123")
+    (before,) = listed(root)
+    assert (before.size, before.offset, before.row) == (3, None, None)
+    assert before.version
+    assert listed(root) == [before]
+    time.sleep(0.01)
+    storage.write_bytes(f"{root}/a.jpg", b"1234")
+    (after,) = listed(root)
+    assert after.size == 4
+    assert after.version != before.version
+
+
+def test_neither_table_nor_masks_nor_images_are_held_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """20,000 images, whose labels, masks and entries take 10 MB together."""
+    root, masks, table = str(tmp_path / "photos"), str(tmp_path / "masks"), tmp_path / "labels.csv"
+    fill(root, "a.jpg")
+    fill(masks, "a.png")
+    names = [f"{number:06d}" for number in range(20_000)]
+    table.write_text("image,classes\n" + "".join(f"{name},cat;dog\n" for name in names))
+
+    def entries(url: str) -> Iterator[storage.Entry]:
+        suffix = "png" if url == masks else "jpg"
+        return (storage.Entry(f"{url}/{name}.{suffix}", 1, f"{name:>040}") for name in names)
+
+    monkeypatch.setattr(storage, "list_entries", entries)
+    data = DataConfig(source="folder", root=root, labels=str(table), masks=masks, classes=("cat", "dog"))
+    tracemalloc.start()
+    items = list_folder(data)
+    assert sum(item.keys == (1, 2) and item.mask_uri == f"{masks}/{item.image_id}.png" for item in items) == 20_000
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 3e6
 
 
 def test_missing_places(root: str, tmp_path: Path) -> None:

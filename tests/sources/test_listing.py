@@ -1,4 +1,6 @@
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +15,8 @@ ALL = ImageSetConfig()
 def test_each_source(tmp_path: Path, voc_animals: Path) -> None:
     storage.write_bytes(str(tmp_path / "a.jpg"), b"x")
     folder = DataConfig(source="folder", root=str(tmp_path), classes=("cat",))
-    assert list(list_images(folder, ALL)) == [Item("a", f"{tmp_path}/a.jpg")]
+    (item,) = list_images(folder, ALL)
+    assert item == Item("a", f"{tmp_path}/a.jpg", size=1, version=item.version)
     assert len(list(list_images(DataConfig(source="samples"), ALL))) == 5
     voc = DataConfig(source="voc", root=str(voc_animals))
     assert len(list(list_images(voc, ImageSetConfig(split="val")))) == 200
@@ -37,6 +40,40 @@ def test_empty_sources_stop_at_once(tmp_path: Path) -> None:
         list_images(voc, ImageSetConfig(split="none"))
     with pytest.raises(UserError, match="found no image in"):
         list_images(voc, ALL)
+
+
+def test_a_glob_that_matches_nothing(tmp_path: Path) -> None:
+    storage.write_bytes(str(tmp_path / "a.jpg"), b"x")
+    for source, pattern in (("folder", "*.png"), ("tar", "*.tar"), ("parquet", "**/*.parquet")):
+        data = DataConfig(source=source, root=f"{tmp_path}/{pattern}", classes=("cat",))
+        with pytest.raises(UserError) as caught:
+            list_images(data, ALL)
+        assert str(caught.value) == (
+            f"data: source {source!r} found no image in '{tmp_path}/{pattern}'; check data.root and the list"
+        )
+
+
+def test_an_empty_table(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("image\n")
+    data = DataConfig(source="table", table=str(tmp_path / "t.csv"), classes=("cat",))
+    with pytest.raises(UserError, match=r"source 'table' found no image in '.*t.csv'; check data.table$"):
+        list_images(data, ALL)
+
+
+def test_share_and_part_come_before_the_limit(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("image\n" + "".join(f"i{number}.jpg\n" for number in range(200)))
+
+    def listed(limit: int | None = None, **fields: Any) -> list[str]:
+        data = DataConfig(source="table", table=str(tmp_path / "t.csv"), classes=("cat",), **fields)
+        return [item.image_id for item in list_images(data, ImageSetConfig(limit=limit))]
+
+    parts = [listed(shard=f"{part}/3") for part in (1, 2, 3)]
+    assert sorted(chain(*parts)) == sorted(listed())
+    assert listed(limit=5, shard="2/3") == parts[1][:5]
+    assert 0 < len(listed(sample=0.5)) < 200
+    assert set(listed(sample=0.5, shard="2/3")) == set(listed(sample=0.5)) & set(parts[1])
+    with pytest.raises(UserError, match=r"or take more by data.sample and data.shard"):
+        listed(sample=1e-9)
 
 
 @pytest.mark.parametrize("source", ["folder", "samples"])

@@ -1,159 +1,115 @@
 import json
-import logging
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pfit_ray.errors import RowError, UserError
-from pfit_ray.sources.table import LabelTable, split_names
-
-CLASSES = ("cat", "dog", "red car", "bus, yellow")
-
-
-def table(tmp_path: Path, text: str | bytes, suffix: str = ".csv") -> LabelTable:
-    path = tmp_path / f"labels{suffix}"
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return LabelTable(str(path))
+from pfit_ray import storage
+from pfit_ray.config.data import DataConfig
+from pfit_ray.errors import UserError
+from pfit_ray.sources.folder import list_folder
+from pfit_ray.sources.item import Item, is_plain
+from pfit_ray.sources.table import list_table
 
 
-def names(labels: LabelTable, path: str, image_id: str | None = None, uri: str = "/root/x") -> list[str]:
-    return labels.names(image_id or path.rpartition(".")[0], path, uri, CLASSES)
+def listed(tmp_path: Path, text: str, suffix: str = ".csv", **fields: Any) -> list[Item]:
+    path = tmp_path / f"images{suffix}"
+    path.write_text(text)
+    return list(list_table(DataConfig(source="table", table=str(path), classes=("cat", "red car"), **fields)))
 
 
-@pytest.mark.parametrize(
-    ("text", "split"),
-    [
-        ("", []),
-        (" cat ", ["cat"]),
-        ("cat dog", ["cat", "dog"]),
-        ("cat,dog", ["cat", "dog"]),
-        ("cat; dog;", ["cat", "dog"]),
-        ("cat|red car", ["cat", "red car"]),
-        ("red car", ["red car"]),
-        ("red car cat", ["red car", "cat"]),
-        ("cat red car dog", ["cat", "red car", "dog"]),
-        ("bus, yellow", ["bus, yellow"]),
-        ("red wagon", ["red", "wagon"]),
-        ("red wagon; cat", ["red wagon", "cat"]),
-    ],
-)
-def test_split_names(text: str, split: list[str]) -> None:
-    assert split_names(text, set(CLASSES)) == split
-
-
-@pytest.mark.parametrize("column", ["image", "image_id"])
-def test_csv(tmp_path: Path, column: str) -> None:
-    text = f'\ufeffnote,{column},classes\n1,a,cat dog\r\n2,b.jpg,"cat,dog"\n3,c,\n4,./sub/d.jpg,red car\n'
-    labels = table(tmp_path, text)
-    assert names(labels, "a.jpg") == ["cat", "dog"]
-    assert names(labels, "b.jpg") == ["cat", "dog"]
-    assert names(labels, "c.png") == []
-    assert names(labels, "sub/d.jpg") == ["red car"]
-
-
-def test_jsonl(tmp_path: Path) -> None:
-    rows = [
-        {"image": "a.jpg", "classes": ["cat", "red car"]},
-        {"image": "b.jpg", "classes": "cat;dog"},
-        {"image": "c.jpg", "classes": []},
-        {"image": "d.jpg", "classes": None},
-        {"image": "e.jpg", "classes": [7]},
+def test_images_in_the_order_of_the_table(tmp_path: Path) -> None:
+    items = listed(tmp_path, "image,classes,mask,size\nb.jpg,cat,m/b.png,12\na.jpg,,,\ns/c.jpg,red car;cat,,x\n")
+    assert items == [
+        Item("b", f"{tmp_path}/b.jpg", (1,), f"{tmp_path}/m/b.png", size=12),
+        Item("a", f"{tmp_path}/a.jpg", ()),
+        Item("s_c-ec49458684845f57", f"{tmp_path}/s/c.jpg", (1, 2)),
     ]
-    labels = table(tmp_path, "\n\n".join(map(json.dumps, rows)), ".jsonl")
-    assert names(labels, "a.jpg") == ["cat", "red car"]
-    assert names(labels, "b.jpg") == ["cat", "dog"]
-    assert names(labels, "c.jpg") == []
-    assert names(labels, "e.jpg") == ["7"]
-    with pytest.raises(RowError, match=r"row 'd.jpg' of .* has no value in column 'classes'") as caught:
-        names(labels, "d.jpg")
-    assert caught.value.reason == "no_label"
+
+
+def test_paths_and_urls(tmp_path: Path) -> None:
+    text = "uri,mask\n/abs/a.jpg,s3://masks/a.png\ns3://other/b.jpg,\nc.jpg,/m/c.png\n../up/d.jpg,\n"
+    a, b, c, d = listed(tmp_path, text, root="/data/photos")
+    assert (a.uri, a.mask_uri) == ("/abs/a.jpg", "s3://masks/a.png")
+    assert b.uri == "s3://other/b.jpg"
+    assert (c.image_id, c.uri, c.mask_uri) == ("c", "/data/photos/c.jpg", "/m/c.png")
+    assert d.uri == "/data/up/d.jpg"
+    items = listed(tmp_path, "uri\nc.jpg\ns3://bucket/photos/e.jpg\n", root="s3://bucket/photos/")
+    assert [(item.image_id, item.uri) for item in items] == [
+        ("c", "s3://bucket/photos/c.jpg"),
+        ("e", "s3://bucket/photos/e.jpg"),
+    ]
+
+
+def test_ids_are_those_of_the_same_folder(tmp_path: Path) -> None:
+    names = ["a.jpg", "s/a.jpg", "t/a.jpg", "x y.jpg", "dot.dot.jpg"]
+    for name in names:
+        storage.write_bytes(str(tmp_path / "photos" / name), b"x")
+    folder = list_folder(DataConfig(source="folder", root=str(tmp_path / "photos"), classes=("cat",)))
+    expected = {item.uri: item.image_id for item in folder}
+    items = listed(tmp_path, "image\n" + "\n".join(names), root=str(tmp_path / "photos"))
+    assert {item.uri: item.image_id for item in items} == expected
+    assert len(set(expected.values())) == 5
+
+
+def test_unsafe_ids_are_made_safe(tmp_path: Path) -> None:
+    given = ["good_1", "../../etc/passwd", "a/b", "-x", "é", "x" * 97, "."]
+    rows = [{"image": f"{number}.jpg", "image_id": name} for number, name in enumerate(given)]
+    items = listed(tmp_path, "\n".join(map(json.dumps, rows)), ".jsonl")
+    assert items[0].image_id == "good_1"
+    assert items[1].image_id == "______etc_passwd-936d7c04cd83ef94"
+    assert all(is_plain(item.image_id) and not item.reason for item in items)
+    assert len({item.image_id for item in items}) == len(given)
+    (null,) = listed(tmp_path, '{"image": "s.jpg", "image_id": null}', ".jsonl")
+    assert null.image_id == "s"
+
+
+def test_labels(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"image": "0.jpg", "classes": ["cat", "red car"]},
+        {"image": "1.jpg", "classes": "red car"},
+        {"image": "2.jpg", "classes": []},
+        {"image": "3.jpg", "classes": None},
+        {"image": "4.jpg"},
+        {"image": "5.jpg", "classes": ["dog"]},
+    ]
+    text = "\n".join(map(json.dumps, rows))
+    assert [item.keys for item in listed(tmp_path, text, ".jsonl")] == [(1, 2), (2,), (), None, None, None]
+    assert [item.reason for item in listed(tmp_path, text, ".jsonl")] == [None] * 5 + ["unknown_class"]
+    assert listed(tmp_path, text, ".jsonl", unknown_classes="ignore")[-1].keys == ()
+
+
+def test_parquet(tmp_path: Path) -> None:
+    table = pa.table({"uri": ["a.jpg", "b.jpg"], "image_id": [7, 8], "classes": [["cat"], None], "size": [5, None]})
+    pq.write_table(table, tmp_path / "t.parquet")
+    data = DataConfig(source="table", table=str(tmp_path / "t.parquet"), classes=("cat",))
+    assert list(list_table(data)) == [
+        Item("7", f"{tmp_path}/a.jpg", (1,), size=5),
+        Item("8", f"{tmp_path}/b.jpg"),
+    ]
+
+
+def test_one_row_and_no_row(tmp_path: Path) -> None:
+    assert [item.image_id for item in listed(tmp_path, "image\na.jpg")] == ["a"]
+    assert listed(tmp_path, "image\n") == []
 
 
 @pytest.mark.parametrize(
-    "classes",
+    ("text", "sentence"),
     [
-        pa.array([["cat"], ["dog", "cat"]]),
-        pa.array(["cat", "dog cat"]),
-        pa.array(["cat", "dog cat"]).dictionary_encode(),
-        pa.array(["cat", "dog cat"], pa.large_string()),
+        ("image_id,classes\na,cat\n", "images.csv has the columns 'image_id', 'classes'; needed are 'image' or 'uri'"),
+        ("image,classes\na.jpg,cat\n,cat\n", "images.csv, line 3 names no image in column 'image'"),
+        ("image\na.jpg,b\n", "line 2 has more cells than the header"),
     ],
 )
-def test_parquet(tmp_path: Path, classes: pa.Array) -> None:
-    pq.write_table(pa.table({"image_id": ["a", "b"], "classes": classes, "width": [1, 2]}), tmp_path / "x.parquet")
-    labels = LabelTable(str(tmp_path / "x.parquet"))
-    assert names(labels, "a.jpg") == ["cat"]
-    assert names(labels, "b.jpg") == ["dog", "cat"]
+def test_mistakes_in_the_table(tmp_path: Path, text: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=f"^data.table: .*{sentence}"):
+        listed(tmp_path, text)
 
 
-def test_an_image_is_named_in_many_ways(tmp_path: Path) -> None:
-    uri = "s3://bucket/deep/a.jpg"
-    for key in ("deep_a-01234567", "deep/a.jpg", "./deep/a.jpg", "deep/a", "a.jpg", "a", uri):
-        labels = table(tmp_path, f"image,classes\n{key},cat\n")
-        assert names(labels, "deep/a.jpg", "deep_a-01234567", uri) == ["cat"]
-
-
-def test_file_name_that_fits_two_images(tmp_path: Path) -> None:
-    labels = table(tmp_path, "image,classes\na.jpg,cat\nv/a.jpg,dog\n")
-    assert names(labels, "u/a.jpg") == ["cat"]
-    assert names(labels, "u/a.jpg") == ["cat"]
-    assert names(labels, "v/a.jpg") == ["dog"]
-    with pytest.raises(RowError, match=r"fits 'u/a.jpg' and 'w/a.jpg'; name images by relative path") as caught:
-        names(labels, "w/a.jpg")
-    assert caught.value.reason == "no_label"
-
-
-def test_rows_of_one_image_are_joined(tmp_path: Path) -> None:
-    labels = table(tmp_path, "image,classes\na.jpg,cat\nb.jpg,dog\na.jpg,dog\n")
-    assert names(labels, "a.jpg") == ["cat", "dog"]
-
-
-def test_image_without_a_row(tmp_path: Path) -> None:
-    labels = table(tmp_path, "image,classes\na.jpg,cat\n")
-    with pytest.raises(RowError, match=r"has no row for image 'b.jpg'") as caught:
-        names(labels, "b.jpg")
-    assert caught.value.reason == "no_label"
-
-
-def test_unused_rows_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    labels = table(tmp_path, "image,classes\na.jpg,cat\nb.jpg,cat\nc.jpg,cat\n")
-    names(labels, "b.jpg")
-    with caplog.at_level(logging.WARNING, "pfit_ray"):
-        labels.warn_unused()
-    (message,) = caplog.messages
-    assert message.startswith("2 rows of ")
-    assert message.endswith("name no image, such as 'a.jpg'")
-
-
-@pytest.mark.parametrize(
-    ("text", "suffix", "words"),
-    [
-        ("file,tags\na,cat\n", ".csv", r"has the columns 'file', 'tags'; needed are 'image' or 'image_id', and 'cl"),
-        ("", ".csv", "has the columns none"),
-        ("image,classes\na,cat,dog\n", ".csv", "line 2 has more cells than the header; separate classes by ';'"),
-        ("image,classes\n,cat\n", ".csv", "line 2 names no image"),
-        (b"image,classes\n\xff,cat\n", ".csv", "is not UTF-8 text"),
-        ('image,classes\n"a,cat\n', ".csv", "is not a valid .csv file"),
-        ('{"image": "a", "classes": []}\n{"ima', ".jsonl", "line 2 is not JSON"),
-        ("[1]", ".jsonl", "line 1 is not a JSON object"),
-        ('{"image": "a"}', ".jsonl", "has the columns 'image'; needed"),
-        ('{"image": "a", "classes": []}\n{"classes": []}', ".jsonl", "line 2 names no image"),
-        ("PAR1 no", ".parquet", "is not a valid .parquet file"),
-        ("", ".xlsx", "must end in .csv, .jsonl or .parquet"),
-    ],
-)
-def test_unusable_tables(tmp_path: Path, text: str | bytes, suffix: str, words: str) -> None:
-    with pytest.raises(UserError, match=words):
-        table(tmp_path, text, suffix)
-
-
-def test_missing_table(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"data.labels: there is no file .*gone.csv"):
-        LabelTable(str(tmp_path / "gone.csv"))
-
-
-def test_csv_row_that_is_too_short(tmp_path: Path) -> None:
-    labels = table(tmp_path, "image,classes\na.jpg\n")
-    with pytest.raises(RowError, match="no value in column 'classes'"):
-        names(labels, "a.jpg")
+def test_no_such_table(tmp_path: Path) -> None:
+    data = DataConfig(source="table", table=str(tmp_path / "gone.csv"), classes=("cat",))
+    with pytest.raises(UserError, match=r"data.table: there is no file .*gone.csv"):
+        list(list_table(data))

@@ -1,0 +1,102 @@
+"""Time per image and memory of whole runs over more and more images: both are to stay flat."""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from pfit_ray.nets.deeplab import DeepLabV3Plus
+from pfit_ray.nets.weights import save_network
+
+SIDE = 96
+BACKBONE = "efficientnet_lite0"
+CONFIG = Path(__file__).resolve().parents[1] / "configs" / "quickstart.yaml"
+SAMPLE_SECONDS = 1.0
+
+
+def measure_runs(arguments: argparse.Namespace) -> None:
+    """Print what pass 3 takes over so many small images, for each number given."""
+    print(f"{'images':>8} {'ms/image':>9} {'start-up s':>11} {'driver MB':>10} {'largest worker MB':>18}")
+    for count in arguments.images:
+        with tempfile.TemporaryDirectory() as place:
+            seconds, start_up, driver, worker = run_over(Path(place), count, arguments.shard_size)
+        print(f"{count:>8} {seconds * 1e3:>9.1f} {start_up:>11.1f} {driver:>10.0f} {worker:>18.0f}", flush=True)
+
+
+def run_over(place: Path, count: int, shard_size: int) -> tuple[float, float, float, float]:
+    """Seconds per image once results flow, seconds until the first shard, and peak PSS in MB."""
+    write_images(place / "photos", count)
+    torch.manual_seed(0)
+    (place / "deeplab.safetensors").write_bytes(save_network(DeepLabV3Plus(BACKBONE, 4), {}))
+    words = [
+        f"output={place / 'run'}", "passes=[predict]", "data.source=folder", f"data.root={place / 'photos'}",
+        "deeplab.source=weights", f"deeplab.weights={place / 'deeplab.safetensors'}", f"shard_size={shard_size}",
+        "predict.scales=[1]", "predict.crf.iterations=1", "sheets=0",
+    ]  # fmt: skip
+    begun = time.time()
+    command = [sys.executable, "-c", "from pfit_ray.cli import main; main()", "run", str(CONFIG), *words]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    driver = worker = 0.0
+    while process.poll() is None:
+        driver = max(driver, pss(process.pid))
+        worker = max([worker, *(pss(child) for child in descendants(process.pid) if is_worker(child))])
+        time.sleep(SAMPLE_SECONDS)
+    if process.returncode:
+        raise SystemExit(f"the run over {count} images ended with exit code {process.returncode}")
+    markers = [json.loads(path.read_text()) for path in (place / "run" / "predict" / "done").iterdir()]
+    finished = sorted((marker["finished"], marker["ok"]) for marker in markers)
+    if sum(ok for _, ok in finished) != count:
+        raise SystemExit("images failed")
+    first, last = finished[0][0], finished[-1][0]
+    flowing = sum(ok for _, ok in finished[1:])
+    return (last - first) / max(flowing, 1), first - begun, driver, worker
+
+
+def write_images(folder: Path, count: int) -> None:
+    """Small JPEGs of noise over a gradient, each different."""
+    folder.mkdir(parents=True)
+    ramp = np.linspace(0, 200, SIDE, dtype=np.float32)[None, :, None]
+    for number in range(count):
+        noise = np.random.default_rng(number).integers(0, 55, (SIDE, SIDE, 3))
+        Image.fromarray((ramp + noise).astype(np.uint8)).save(folder / f"image_{number:06d}.jpg", quality=90)
+
+
+def pss(pid: int) -> float:
+    """Proportional set size of a process in MB; 0 when it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1e3 for line in lines if line.startswith("Pss:")), 0.0)
+
+
+def is_worker(pid: int) -> bool:
+    """Whether a process is one of Ray's workers."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::")
+    except OSError:
+        return False
+
+
+def descendants(pid: int) -> Iterator[int]:
+    """All processes that a process has started, at any remove."""
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+    except OSError:
+        return
+    for task in tasks:
+        try:
+            children = (task / "children").read_text().split()
+        except OSError:
+            continue
+        for child in map(int, children):
+            yield child
+            yield from descendants(child)

@@ -1,0 +1,57 @@
+"""The files below a folder, URL prefix or glob."""
+
+import re
+from collections.abc import Iterator
+
+from fsspec.utils import glob_translate
+
+from pfit_ray import storage
+from pfit_ray.errors import UserError
+from pfit_ray.storage import Entry
+
+_WILDCARD = re.compile(r"[*?\[]")
+
+
+def find_files(place: str, suffixes: tuple[str, ...]) -> Iterator[tuple[str, Entry]]:
+    """Files with some suffixes, sorted by path; names that begin with a dot are left out.
+
+    Args:
+        place: `data.root`: a folder, URL prefix or file, or a pattern with `*`, `**`, `?` or `[...]`.
+        suffixes: in lower case; files may write them in upper case too.
+
+    Yields:
+        Path below the folder (for a pattern: the folder before its first wildcard), and entry.
+
+    Raises:
+        UserError: at once, when there is no such folder.
+    """
+    root, pattern = _root_and_pattern(storage.absolute(place))
+    if not storage.exists(root):
+        raise UserError(f"data.root: there is no folder {root}")
+    return _found(root, pattern, suffixes)
+
+
+def relative(url: str, root: str) -> str:
+    """Path of something below a root; its name where it is the root itself."""
+    return url[len(root) :].lstrip("/") or url.rpartition("/")[2]
+
+
+def _found(root: str, pattern: re.Pattern[str] | None, suffixes: tuple[str, ...]) -> Iterator[tuple[str, Entry]]:
+    for entry in storage.list_entries(root):
+        path = relative(entry.url, root)
+        if not path.lower().endswith(suffixes) or path.startswith(".") or "/." in path:
+            continue
+        if pattern is None or pattern.match(path):
+            yield path, entry
+
+
+def _root_and_pattern(root: str) -> tuple[str, re.Pattern[str] | None]:
+    """Split a pattern into the folder before its first wildcard and a test of the paths below."""
+    wildcard = _WILDCARD.search(root)
+    if wildcard is None or storage.exists(root):
+        return root, None
+    folder, _, _ = root[: wildcard.start()].rpartition("/")
+    pattern = re.compile(glob_translate(root[len(folder) + 1 :]))
+    if folder.endswith(":/"):
+        folder += "/"
+    return storage.absolute(folder or "/"), pattern
