@@ -3,17 +3,22 @@
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 import ray.data
 
+from pfit_ray import storage
 from pfit_ray.config.resources import ResourcesConfig
+from pfit_ray.config.storage import StorageConfig
+from pfit_ray.credentials import OPTIONS_VARIABLE, Handover, storage_variables
 from pfit_ray.errors import UserError
 
 LOCAL_OBJECT_STORE_MB = 1024
+MEMORY_KILL_RETRIES = "3"
 ANSWER_SECONDS = 10.0
 CLIENT_PREFIX = "ray://"
 
@@ -25,6 +30,10 @@ class ClusterSize:
     nodes: int
     cpus: float
     gpus: float
+    memory: float
+    """Bytes that Ray may give to workers, over all nodes."""
+    node_memory: float
+    """The same of the largest node."""
 
     def __str__(self) -> str:
         return f"{self.nodes} node(s), {self.cpus:g} CPU, {self.gpus:g} GPU"
@@ -33,6 +42,9 @@ class ClusterSize:
 @contextmanager
 def ray_session(address: str | None, resources: ResourcesConfig, verbose: bool) -> Iterator[ClusterSize]:
     """Join a cluster, or start Ray on this machine, and leave it as it was.
+
+    The workers reach storage as this process does (`storage.options`), with its credentials: on this machine they
+    inherit its environment, on a cluster they are handed its storage variables, see `worker_environment`.
 
     Args:
         address: address of a cluster, "auto" for the one this machine belongs to; None takes RAY_ADDRESS,
@@ -44,42 +56,89 @@ def ray_session(address: str | None, resources: ResourcesConfig, verbose: bool) 
         What the cluster has.
 
     Raises:
-        UserError: when no cluster answers at the address.
+        UserError: when no cluster answers at the address, or the workers would reach storage otherwise than this
+            process.
     """
     joined = ray.is_initialized()
     if not joined:
         _join(address or os.environ.get("RAY_ADDRESS"), resources, verbose)
     _quiet_data(verbose)
     try:
+        _check_storage()
         total = ray.cluster_resources()
-        nodes = sum(1 for node in ray.nodes() if node["Alive"])
-        yield ClusterSize(nodes, total.get("CPU", 0.0), total.get("GPU", 0.0))
+        nodes = [node["Resources"].get("memory", 0.0) for node in ray.nodes() if node["Alive"]]
+        yield ClusterSize(
+            len(nodes), total.get("CPU", 0.0), total.get("GPU", 0.0), total.get("memory", 0.0), max(nodes, default=0.0)
+        )
     finally:
         if not joined:
             ray.shutdown()
 
 
+def worker_environment() -> dict[str, Any]:
+    """Runtime environment for `ray.init` that gives the workers of a cluster this process's way to storage.
+
+    Variables travel inside a callable, which Ray keeps in the memory of its control store for the time of the job:
+    other than `env_vars`, it is neither logged nor shown on the dashboard.
+    """
+    variables = storage_variables(os.environ)
+    if storage.options() != StorageConfig():
+        variables[OPTIONS_VARIABLE] = storage.options().model_dump_json()
+    return {"worker_process_setup_hook": Handover(variables)} if variables else {}
+
+
+def _check_storage() -> None:
+    mine = storage.options()
+    if mine == StorageConfig():
+        return
+    theirs = ray.get(ray.remote(num_cpus=0)(storage.options).remote())
+    if theirs != mine:
+        raise UserError(
+            "config: the section storage does not reach the workers, because this Ray was started without it; let the "
+            "run start or join Ray, or call ray.init(runtime_env=pfit_ray.session.worker_environment())"
+        )
+
+
+@contextmanager
+def _inherited(variables: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for the processes that are started meanwhile, and for what these start later."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
 def _join(address: str | None, resources: ResourcesConfig, verbose: bool) -> None:
     # Waiting threads that spin make several workers on the same cores many times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # By default a task that the memory monitor kills is tried without end.
+    os.environ.setdefault("RAY_task_oom_retries", MEMORY_KILL_RETRIES)
     if not verbose:
         # Ray Data makes Ray's core complain about each actor pool, harmlessly (ray-project/ray#53727).
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     noise = {"log_to_driver": verbose, "logging_level": logging.INFO if verbose else logging.ERROR}
     if address in (None, "local"):
         megabytes = resources.object_store_mb or LOCAL_OBJECT_STORE_MB
-        ray.init(
-            address="local",
-            # A network actor and a CPU task must fit at the same time, on a machine with one core too.
-            num_cpus=max(2, os.cpu_count() or 1),
-            include_dashboard=False,
-            object_store_memory=megabytes << 20,
-            **noise,
-        )
+        with _inherited({OPTIONS_VARIABLE: storage.options().model_dump_json()}):
+            ray.init(
+                address="local",
+                # A network actor and a CPU task must fit at the same time, on a machine with one core too.
+                num_cpus=max(2, os.cpu_count() or 1),
+                include_dashboard=False,
+                object_store_memory=megabytes << 20,
+                **noise,
+            )
         return
     try:
         _require_answer(address)
-        ray.init(address=address, **noise)
+        handed = {} if address.startswith(CLIENT_PREFIX) else {"runtime_env": worker_environment()}
+        ray.init(address=address, **handed, **noise)
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError(
             f"--address {address}: no Ray cluster answers there ({error}); start one with 'ray start --head', "
@@ -99,4 +158,5 @@ def _quiet_data(verbose: bool) -> None:
     context.enable_progress_bars = verbose
     context.print_on_execution_start = verbose
     if not verbose:
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        # Even errors: a shard whose workers die is told in our own words, without a traceback for each.
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)

@@ -2,25 +2,29 @@
 
 import os
 import shutil
-import stat
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from glob import has_magic
+from typing import Any, NamedTuple, TypeVar
 
-import fsspec
-import fsspec.core
-
+from pfit_ray.drivers import GCS, S3, configure, open_system, options, refuse_credentials
 from pfit_ray.errors import RowError, UserError
+from pfit_ray.prefetch import prefetch
+from pfit_ray.retrying import patiently, retries
+from pfit_ray.storage_errors import explained, row_error
+from pfit_ray.tree import PARTIAL_SUFFIX, THREADS, LocalTree, Tree, list_tree, system_tree, version_tag
 
-_EXTRAS = {
-    "s3": "s3", "s3a": "s3",
-    "gs": "gcs", "gcs": "gcs",
-    "az": "azure", "abfs": "azure", "abfss": "azure", "adl": "azure",
-}  # fmt: skip
+__all__ = [
+    "Entry", "absolute", "configure", "exists", "fetch", "is_local", "join", "list_entries", "list_files",
+    "open_system", "options", "read_bytes", "refuse_credentials", "remove", "retries", "write_bytes",
+]  # fmt: skip
+
+T = TypeVar("T")
+
 _LOCAL_PROTOCOLS = ("file://", "local://")
-_PARTIAL = ".pfit-part"
-_NO_CREDENTIALS = {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"}
+_REMOVERS = 16
+"""Objects that are removed at the same time."""
 
 
 def is_local(url: str) -> bool:
@@ -48,12 +52,12 @@ def join(url: str, *parts: str) -> str:
 
 def exists(url: str) -> bool:
     """Whether there is a file or folder; a UserError says that access is refused."""
-    with _explained(url):
+    with explained(url):
         if is_local(url):
             return os.path.exists(_local_path(url))
-        system, path = _remote(url)
+        system, path = open_system(url)
         try:
-            system.info(path)
+            _patiently(lambda: system.info(path))
         except FileNotFoundError:
             return False
         return True
@@ -66,7 +70,7 @@ def read_bytes(url: str, start: int | None = None, end: int | None = None) -> by
         FileNotFoundError: when it does not exist.
         UserError: when access is refused or the storage's driver is not installed.
     """
-    with _explained(url):
+    with explained(url):
         return _read(url, start, end)
 
 
@@ -74,59 +78,74 @@ def write_bytes(url: str, data: bytes) -> None:
     """Write a file so that readers see the old bytes or all the new ones, and create its folders.
 
     On disk the bytes go to a temporary file beside the target, which then takes its name; an object store
-    gets one PUT.
+    gets one PUT, or, from 100 MiB on, a multipart upload, which shows at its end only.
 
     Raises:
-        UserError: when access is refused or the storage's driver is not installed.
+        UserError: when the place is full, access is refused, the storage does not answer, or its driver is not
+            installed.
     """
-    with _explained(url):
-        if not is_local(url):
-            system, path = _remote(url)
-            system.pipe_file(path, data)
-            return
-        target = _local_path(url)
-        folder = os.path.dirname(target)
-        os.makedirs(folder, exist_ok=True)
-        partial = os.path.join(folder, f".{uuid.uuid4().hex}{_PARTIAL}")
-        try:
-            with open(partial, "xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, target)
-        except BaseException:
-            if os.path.exists(partial):
-                os.remove(partial)
-            raise
+    with explained(url):
+        if is_local(url):
+            _patiently(lambda: _write_local(_local_path(url), data))
+        else:
+            system, path = open_system(url)
+            _patiently(lambda: _write_object(system, path, data))
 
 
-def list_files(url: str) -> Iterator[tuple[str, int]]:
-    """All files below a folder or URL prefix, recursively, sorted by path.
+class Entry(NamedTuple):
+    """A file of a listing: absolute URL, bytes, and its etag or else the time of its last change."""
 
-    One folder at a time is listed, so that a large tree streams. Nothing is yielded where nothing exists.
-    Folders reached again through a link to one of their parents are not entered.
+    url: str
+    size: int | None
+    version: str | None
 
-    Yields:
-        The URL (absolute) and the size in bytes; the size of a dangling link is 0.
+
+def list_entries(url: str, threads: int = THREADS) -> Iterator[Entry]:
+    """All files below a folder or URL prefix, recursively, sorted by path; a file alone is its own listing.
+
+    S3 and GCS are listed page by page, everything else folder by folder; see `pfit_ray.tree`. Nothing is
+    yielded where nothing exists.
+
+    Args:
+        url: folder, prefix or file.
+        threads: sub-folders that are listed in advance; 0: none.
 
     Raises:
         UserError: when access is refused or the storage's driver is not installed.
     """
     url = absolute(url)
-    with _explained(url):
+    with explained(url):
         if is_local(url):
-            yield from _walk_local(url, frozenset())
+            tree: Tree = LocalTree(url)
         else:
-            yield from _walk_remote(*_remote(url), url)
+            system, path = open_system(url)
+            try:
+                info = _patiently(lambda: system.info(path))
+            except FileNotFoundError:
+                return
+            if info["type"] == "file":
+                yield Entry(url, info["size"], version_tag(info))
+                return
+            tree = system_tree(system, path, _patiently)
+        for found in list_tree(tree, threads):
+            yield Entry(join(url, found.path) if found.path else url, found.size, found.version)
+
+
+def list_files(url: str) -> Iterator[tuple[str, int]]:
+    """URL and size of all files below a folder or URL prefix, recursively, sorted by path.
+
+    One folder at a time is listed, so that a large tree streams; see `list_entries`.
+    """
+    for entry in list_entries(url, threads=0):
+        yield entry.url, entry.size or 0
 
 
 def remove(url: str) -> None:
     """Remove a file, or a folder with all below it; silent where nothing exists."""
-    with _explained(url):
+    with explained(url):
         try:
             if not is_local(url):
-                system, path = _remote(url)
-                system.rm(path, recursive=True)
+                _remove_remote(*open_system(url))
             elif os.path.isdir(path := _local_path(url)) and not os.path.islink(path):
                 shutil.rmtree(path)
             else:
@@ -139,21 +158,16 @@ def fetch(url: str, start: int | None = None, end: int | None = None) -> bytes:
     """Read one row's file, or the bytes [start, end) of it.
 
     Raises:
-        RowError: `missing`, `denied`, `empty_file`, or `io_error` for everything else that storage does.
-        UserError: when the storage's driver is not installed.
+        RowError: `missing`, `denied`, `empty_file`, `timeout`, or `io_error` for everything else that storage does.
+        UserError: when credentials are absent or no longer valid, which no row is to blame for, or the storage's
+            driver is not installed.
     """
     try:
         data = _read(url, start, end)
     except UserError:
         raise
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise RowError("missing", f"{url} does not exist") from error
-    except IsADirectoryError as error:
-        raise RowError("missing", f"{url} is a folder, not a file") from error
     except Exception as error:
-        if _refused(error):
-            raise RowError("denied", f"the storage refused access to {url}: {_text(error)}") from error
-        raise RowError("io_error", f"{url} could not be read: {_text(error)}") from error
+        raise row_error(url, error) from error
     if not data and start is None:
         raise RowError("empty_file", f"{url} has no bytes")
     return data
@@ -165,97 +179,72 @@ def _local_path(url: str) -> str:
     return os.path.abspath(os.path.expanduser(url))
 
 
-def _remote(url: str) -> tuple[Any, str]:
-    """The file system and the path in it; listings are not cached, because other processes write too."""
-    protocol = url.partition("://")[0].rpartition("::")[2]
-    try:
-        system, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
-    except ImportError as error:
-        extra = _EXTRAS.get(protocol)
-        remedy = f'pip install "pfit-ray[{extra}]"' if extra else f"install what it asks for: {error}"
-        raise UserError(f"{url}: the driver for {protocol}:// is not installed; {remedy}") from error
-    except ValueError as error:
-        raise UserError(f"{url}: this URL cannot be opened: {error}") from error
-    return system, path
+def _patiently(action: Callable[[], T]) -> T:
+    return patiently(action, options())
 
 
 def _read(url: str, start: int | None, end: int | None) -> bytes:
-    if not is_local(url):
-        system, path = _remote(url)
-        data: bytes = system.cat_file(path, start=start, end=end)
-        return data
-    with open(_local_path(url), "rb") as file:
-        file.seek(start or 0)
-        return file.read() if end is None else file.read(end - (start or 0))
+    if is_local(url):
+        return _patiently(lambda: _read_local(_local_path(url), start or 0, end))
+    system, path = open_system(url)
+    return _patiently(lambda: system.cat_file(path, start=start, end=end))
 
 
-def _walk_local(folder: str, parents: frozenset[str]) -> Iterator[tuple[str, int]]:
-    if not os.path.isdir(folder):
-        if os.path.isfile(folder):
-            yield folder, os.path.getsize(folder)
-        return
-    real = os.path.realpath(folder)
-    if real in parents:
-        return
-    with os.scandir(folder) as entries:
-        found = {entry.name + "/" * _is_folder(entry): entry for entry in entries}
-    for name, entry in sorted(found.items()):
-        if name.endswith("/"):
-            yield from _walk_local(entry.path, parents | {real})
-            continue
+def _read_local(path: str, start: int, end: int | None) -> bytes:
+    with open(path, "rb") as file:
+        file.seek(start)
+        return file.read() if end is None else file.read(end - start)
+
+
+def _write_local(target: str, data: bytes) -> None:
+    folder = os.path.dirname(target)
+    os.makedirs(folder, exist_ok=True)
+    partial = os.path.join(folder, f".{uuid.uuid4().hex}{PARTIAL_SUFFIX}")
+    try:
+        with open(partial, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, target)
+    except BaseException:
+        if os.path.exists(partial):
+            os.remove(partial)
+        raise
+    with suppress(OSError):  # the new name outlives a power cut too, where the file system can promise it
+        descriptor = os.open(folder, os.O_RDONLY)
         try:
-            status = entry.stat()
-        except OSError:
-            yield entry.path, 0
-            continue
-        if stat.S_ISREG(status.st_mode) and not name.endswith(_PARTIAL):
-            yield entry.path, status.st_size
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+def _write_object(system: Any, path: str, data: bytes) -> None:
     try:
-        return entry.is_dir()
-    except OSError:
-        return False
-
-
-def _walk_remote(system: Any, path: str, url: str) -> Iterator[tuple[str, int]]:
-    try:
-        entries = system.ls(path, detail=True)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    found = {}
-    for entry in entries:
-        own = entry["name"].rstrip("/")
-        folder = entry["type"] == "directory"
-        if own != path.rstrip("/"):
-            found[own.rpartition("/")[2] + "/" * folder] = entry
-        elif not folder and len(entries) == 1:
-            yield url, entry["size"] or 0
-    for name, entry in sorted(found.items()):
-        if name.endswith("/"):
-            yield from _walk_remote(system, entry["name"], join(url, name))
-        else:
-            yield join(url, name), entry["size"] or 0
-
-
-@contextmanager
-def _explained(url: str) -> Iterator[None]:
-    try:
-        yield
-    except (NotADirectoryError, FileExistsError) as error:
-        raise UserError(f"{url}: a part of this path is a file, not a folder; give another place") from error
-    except Exception as error:
-        if _refused(error):
-            raise UserError(
-                f"{url}: the storage refuses access; check its permissions and your credentials ({_text(error)})"
-            ) from error
+        system.pipe_file(path, data)
+    except FileNotFoundError as error:
+        # The last request of a multipart upload is repeated when its answer was lost, and then unknown to S3.
+        if "upload" in str(error).lower():
+            raise ConnectionError(f"the end of a multipart upload was not answered: {error}") from None
         raise
 
 
-def _refused(error: Exception) -> bool:
-    return isinstance(error, PermissionError) or type(error).__name__ in _NO_CREDENTIALS
+def _remove_remote(system: Any, path: str) -> None:
+    """Remove an object and all below it, each by its own name.
 
+    fsspec's own removal takes `*`, `?` and `[` in a path for patterns, and s3fs tells nobody of what S3 has kept.
+    """
 
-def _text(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
+    def remove_one(name: str) -> None:
+        with suppress(FileNotFoundError):
+            _patiently(lambda: system.rm_file(name))
+
+    info = _patiently(lambda: system.info(path))
+    if info["type"] == "file":
+        remove_one(path)
+        return
+    for _ in prefetch(remove_one, _patiently(lambda: system.find(path)), _REMOVERS, 4 * _REMOVERS):
+        pass
+    with suppress(FileNotFoundError, NotImplementedError):
+        protocols = {system.protocol} if isinstance(system.protocol, str) else set(system.protocol)
+        if not protocols & {*S3, *GCS} and not has_magic(path):
+            _patiently(lambda: system.rm(path, recursive=True))  # what is left are empty folders

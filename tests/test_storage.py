@@ -1,3 +1,4 @@
+import errno
 import os
 import threading
 from collections.abc import Callable
@@ -8,7 +9,8 @@ import fsspec
 import pytest
 from fsspec.spec import AbstractFileSystem
 
-from pfit_ray import storage
+from pfit_ray import drivers, storage
+from pfit_ray.config.storage import StorageConfig
 from pfit_ray.errors import RowError, UserError
 
 TROUBLES = {
@@ -17,6 +19,9 @@ TROUBLES = {
     "slow": TimeoutError(),
     "keys": type("NoCredentialsError", (Exception,), {})("Unable to locate credentials"),
     "odd": RuntimeError("what\n is this"),
+    "stale": OSError(errno.ESTALE, "Stale file handle"),
+    "full": OSError(errno.ENOSPC, "No space left on device"),
+    "quota": OSError(errno.EDQUOT, "Disk quota exceeded"),
 }
 
 
@@ -44,6 +49,11 @@ class TroubledFileSystem(AbstractFileSystem):
 @pytest.fixture(scope="module", autouse=True)
 def _troubled() -> None:
     fsspec.register_implementation("troubled", TroubledFileSystem, clobber=True)
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drivers, "_options", StorageConfig(backoff_seconds=0, retries=2))
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -186,7 +196,7 @@ def test_failed_write_leaves_old_bytes_and_no_partial_file(tmp_path: Path, monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(UserError, match=r"the storage is full .*No space.* make room, and the same command goes on"):
         storage.write_bytes(url, b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
     assert storage.read_bytes(url) == b"old"
@@ -220,9 +230,8 @@ def test_fetch_reasons_on_disk(tmp_path: Path, name: str, reason: str) -> None:
     ("name", "reason", "words"),
     [
         ("denied", "denied", "403 Forbidden"),
-        ("keys", "denied", "Unable to locate credentials"),
         ("reset", "io_error", "ConnectionResetError: peer"),
-        ("slow", "io_error", "TimeoutError$"),
+        ("slow", "timeout", "did not come in time: TimeoutError$"),
         ("odd", "io_error", "what is this"),
     ],
 )
@@ -269,3 +278,69 @@ def test_missing_driver_names_the_extra(
 def test_unknown_protocol_is_a_user_error() -> None:
     with pytest.raises(UserError, match="nothing://x: this URL cannot be opened: Protocol not known"):
         storage.exists("nothing://x")
+
+
+def test_absent_credentials_are_no_fault_of_a_row() -> None:
+    with pytest.raises(UserError, match=r"check its permissions and your credentials .*Unable to locate credentials"):
+        storage.fetch("troubled://keys")
+
+
+@pytest.mark.parametrize("name", ["full", "quota"])
+def test_a_full_storage_is_one_sentence(name: str) -> None:
+    with pytest.raises(UserError, match=f"troubled://{name}: the storage is full .* make room"):
+        storage.write_bytes(f"troubled://{name}", b"")
+
+
+@pytest.mark.parametrize(("name", "tries"), [("reset", 3), ("slow", 3), ("stale", 3), ("odd", 1), ("denied", 1)])
+def test_only_passing_trouble_is_tried_again_and_counted(
+    monkeypatch: pytest.MonkeyPatch, name: str, tries: int
+) -> None:
+    asked = []
+
+    def fail(system: TroubledFileSystem, path: str, **kwargs: Any) -> None:
+        asked.append(path)
+        raise TROUBLES[name]
+
+    monkeypatch.setattr(TroubledFileSystem, "cat_file", fail)
+    before = storage.retries()
+    with pytest.raises(RowError):
+        storage.fetch(f"troubled://{name}")
+    assert len(asked) == tries
+    assert storage.retries() - before == tries - 1
+
+
+def test_a_storage_that_does_not_work_is_one_sentence() -> None:
+    with pytest.raises(
+        UserError, match=r"does not work, tried 3 times \(ConnectionResetError: peer\); the same command"
+    ):
+        storage.write_bytes("troubled://reset", b"")
+
+
+def test_trouble_that_passes_is_not_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[Any] = [TROUBLES["slow"], TROUBLES["reset"], b"here"]
+
+    def answer(system: TroubledFileSystem, path: str, **kwargs: Any) -> bytes:
+        given = answers.pop(0)
+        if isinstance(given, Exception):
+            raise given
+        return given
+
+    monkeypatch.setattr(TroubledFileSystem, "cat_file", answer)
+    assert storage.fetch("troubled://slow") == b"here"
+
+
+@pytest.mark.parametrize("sign", ["*", "?", "["])
+def test_signs_of_patterns_are_removed_as_they_stand(root: str, sign: str) -> None:
+    for name in (f"run{sign}", "run1", "run"):
+        storage.write_bytes(storage.join(root, name, "x"), b"1")
+    storage.remove(storage.join(root, f"run{sign}"))
+    assert [url.removeprefix(root) for url, _ in storage.list_files(root)] == ["/run/x", "/run1/x"]
+
+
+@pytest.mark.parametrize(
+    "action", [storage.exists, storage.fetch, storage.read_bytes, lambda url: storage.write_bytes(url, b"")]
+)
+def test_credentials_in_urls_are_refused_and_not_repeated(action: Callable[[str], object]) -> None:
+    with pytest.raises(UserError, match=r"://\*\*\*@bucket/x: this URL carries credentials") as caught:
+        action("memory://me:sesame@bucket/x")
+    assert "sesame" not in str(caught.value)

@@ -1,0 +1,120 @@
+"""The whole method where photographs, labels, masks, weights and results lie in a bucket that fails now and then."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import Corpus, SmallRun
+from faulty_proxy import Faults, FaultyProxy
+from s3 import ACCESS_KEY, SECRET_KEY, VARIABLES, proxied, s3_server
+from safetensors.torch import save
+from small_runs import LABELS, label_files, table
+from test_killed_run import driver, wait_for
+
+from pfit_ray import drivers, storage
+from pfit_ray.config.storage import StorageConfig
+from pfit_ray.nets.weights import package_weights
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
+
+RUN = "s3://bucket/run"
+BACKBONE = "s3://bucket/backbone.safetensors"
+
+
+@pytest.fixture
+def bucket(corpus_with_bad_inputs: Corpus, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
+    """The proxy before a bucket with photographs, labels, masks and weights; this process goes past it."""
+    for name, value in VARIABLES.items():
+        monkeypatch.setenv(name, value)
+    with s3_server() as server, proxied(server) as proxy:
+        monkeypatch.setattr(drivers, "_options", StorageConfig(endpoint_url=server.url))
+        corpus = corpus_with_bad_inputs
+        for folder in (corpus.root, corpus.masks):
+            for file in folder.iterdir():
+                storage.write_bytes(f"s3://bucket/{folder.name}/{file.name}", file.read_bytes())
+        storage.write_bytes("s3://bucket/labels.csv", corpus.labels.read_bytes())
+        state = package_weights("efficientnet_lite0").backbone
+        storage.write_bytes(BACKBONE, save({name: tensor.contiguous() for name, tensor in state.items()}))
+        yield proxy
+
+
+@pytest.fixture
+def ray_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where Ray keeps its logs; its path is short, because sockets lie in it."""
+    folder = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))
+    monkeypatch.setenv("RAY_TMPDIR", str(folder))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def anything_in(url: str, name: str = "") -> bool:
+    return any(found.endswith(name) for found, _ in storage.list_files(url))
+
+
+def downloaded(folder: Path) -> Path:
+    for url, _ in storage.list_files(RUN):
+        path = folder / url.removeprefix(f"{RUN}/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(storage.read_bytes(url))
+    return folder
+
+
+def test_killed_twice_in_a_bad_bucket_and_equal_to_a_run_on_disk(
+    small_run: SmallRun, bucket: FaultyProxy, ray_folder: Path, tmp_path: Path
+) -> None:
+    bucket.faults = Faults(seed=1, busy=0.1, reset=0.02, cut=0.02)
+    words = [
+        *small_run.words,
+        "data.root=s3://bucket/images",
+        "data.labels=s3://bucket/labels.csv",
+        "data.masks=s3://bucket/masks",
+        *(f"{network}.backbone.weights={BACKBONE}" for network in ("affinitynet", "deeplab")),
+        f"output={RUN}",
+        f"storage.endpoint_url={bucket.url}",
+        "storage.backoff_seconds=0.05",
+        "resources.train.checkpoint_seconds=0",
+    ]
+    killed_when = {f"{RUN}/seeds/done": ".json", f"{RUN}/train/affinitynet/checkpoints": "state.pt"}
+    for number, (url, name) in enumerate(killed_when.items()):
+        log = tmp_path / f"{number}.log"
+        with driver(words, log) as process:
+            assert wait_for(lambda: anything_in(url, name) or process.poll() is not None, 600), url  # noqa: B023
+            assert process.poll() is None, log.read_text()
+    log = tmp_path / "last.log"
+    with driver(words, log) as process:
+        assert process.wait(900) == 0, log.read_text()
+
+    assert bucket.faults.done["busy"] > 20
+    run = downloaded(tmp_path / "run")
+    for label, pass_name in LABELS.items():
+        rows = [table(folder, pass_name).drop(columns=["uri"]) for folder in (run, small_run.folder)]
+        pd.testing.assert_frame_equal(*rows, check_exact=True)
+        failed = [table(folder, pass_name, "failures")[["stage", "reason"]] for folder in (run, small_run.folder)]
+        pd.testing.assert_frame_equal(*failed)
+        assert label_files(run, label) == label_files(small_run.folder, label)
+    for network in ("affinitynet", "deeplab"):
+        name = f"checkpoints/{network}.safetensors"
+        assert (run / name).read_bytes() == (small_run.folder / name).read_bytes()
+    scores = [json.loads((folder / "evaluation.json").read_text()) for folder in (run, small_run.folder)]
+    assert scores[0]["prediction"] == scores[1]["prediction"]
+
+    for secret in (SECRET_KEY, ACCESS_KEY):
+        found = subprocess.run(["grep", "-rlF", secret, ray_folder, tmp_path], capture_output=True, text=True).stdout
+        assert not found
+
+    said = subprocess.run(
+        [sys.executable, "-c", "from pfit_ray.cli import main; main()", "status", RUN],
+        env={**os.environ, "AWS_ENDPOINT_URL": bucket.url},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "pass predict: 9 of 9 images (6 ok, 3 failed)" in said
+    assert "storage requests that had to be repeated: " in said
