@@ -27,6 +27,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_TURNED = (5, 6, 7, 8)
 _PALETTE = voc_palette().tobytes()
 _PNG_DEPTH_BYTE = 24
 _header_lock = threading.Lock()
@@ -66,6 +67,17 @@ def decode_image(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
         raise RowError("unreadable", "the bytes are not a JPEG, PNG, WebP, GIF, BMP or TIFF image") from error
     except Exception as error:
         raise RowError("unreadable", f"the image cannot be decoded: {_text(error)}") from error
+
+
+def image_size(data: bytes) -> tuple[int, int] | None:
+    """Height and width that `decode_image` finds, from the header; None where only decoding tells, as of a TIFF."""
+    formats = tuple(name for name in FORMATS if name != "TIFF")
+    try:
+        with _opened(data, formats, MAX_MASK_PIXELS) as image, _quiet(MAX_MASK_PIXELS):
+            width, height = image.size
+            return (width, height) if image.getexif().get(ExifTags.Base.Orientation) in _TURNED else (height, width)
+    except Exception:
+        return None
 
 
 def decode_mask(data: bytes, shape: tuple[int, int] | None = None) -> NDArray[np.uint8]:

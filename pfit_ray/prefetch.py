@@ -25,3 +25,26 @@ def prefetch(function: Callable[[T], R], arguments: Iterable[T], threads: int, a
             yield result
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def chain_ahead(streams: Iterable[Callable[[], Iterator[T]]], threads: int, ahead: int, head: int) -> Iterator[T]:
+    """The items of several streams, one stream after another.
+
+    Args:
+        streams: functions that open a stream.
+        threads: threads that open the next streams; 0: each stream is opened when its turn comes.
+        ahead: so many streams are opened in advance.
+        head: so many first items of an opened stream are held; its others are read when its turn comes.
+    """
+    if threads == 0:
+        for stream in streams:
+            yield from stream()
+        return
+
+    def opened(stream: Callable[[], Iterator[T]]) -> tuple[list[T], Iterator[T]]:
+        items = stream()
+        return list(islice(items, head)), items
+
+    for first, rest in prefetch(opened, streams, threads, ahead):
+        yield from first
+        yield from rest

@@ -41,6 +41,9 @@ def _pass_lines(name: str, manifest: dict[str, Any], markers: list[dict[str, Any
     for stage, timing in timings.items():
         images = int(timing["images"])
         yield f"  {stage:<20} {timing['seconds'] / max(images, 1):8.3f} s/image over {images} images"
+    repeated = sum(int(timing.get("retries", 0)) for timing in timings.values())
+    if repeated:
+        yield f"  storage requests that had to be repeated: {repeated}"
 
 
 def _rate(markers: list[dict[str, Any]]) -> str:

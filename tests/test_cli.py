@@ -1,3 +1,4 @@
+import hashlib
 import json
 import re
 import shutil
@@ -6,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import SmallRun
+from oracles.published_keys import published_keys, random_state
 from PIL import Image
 from small_runs import QUICKSTART, command, one_sentence
 
@@ -15,7 +18,7 @@ from pfit_ray.config import load_config
 from pfit_ray.config.load import resolved_yaml
 from pfit_ray.runner import Runner
 
-COMMANDS = ("run", "plan", "status", "evaluate", "show")
+COMMANDS = ("run", "plan", "status", "evaluate", "show", "import-checkpoint")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -51,6 +54,7 @@ def test_without_a_command_there_is_help() -> None:
         (["run", QUICKSTART, "--adress", "auto"], "No such option: --adress"),
         (["run"], "Missing argument"),
         (["show", "run"], "Missing argument"),
+        (["import-checkpoint", "in.pth", "-o", "out.safetensors"], "Missing option '--network'"),
     ],
 )
 def test_typos_on_the_command_line(words: list[str], hint: str) -> None:
@@ -163,3 +167,18 @@ def test_show(small_run: SmallRun, tmp_path: Path) -> None:
     assert one_sentence(command("show", str(small_run.folder), "dog")) == (
         f"show: {small_run.folder} has no image 'dog'; image ids stand in its manifest tables"
     )
+
+
+def test_import_of_a_published_checkpoint(tmp_path: Path) -> None:
+    state = random_state(published_keys("classifier", "resnet50", n_classes=2))
+    torch.save(state, tmp_path / "in.pth")
+    words = ["import-checkpoint", str(tmp_path / "in.pth"), "--network", "classifier", "--backbone"]
+    target = tmp_path / "out.safetensors"
+    done = command(*words, "resnet50", "-o", str(target), "--classes", "cat, dog")
+    digest = hashlib.sha256(target.read_bytes()).hexdigest()
+    described = "classifier on resnet50, 23,512,128 parameters, 2 classes (cat ... dog)"
+    assert done == (0, f"{target}: {described}, sha256 {digest}\n", "")
+    assert one_sentence(command(*words, "resnest101", "-o", str(tmp_path / "other"))) == (
+        f"{tmp_path / 'in.pth'}: the checkpoint holds a network on resnet50, not on resnest101"
+    )
+    assert not (tmp_path / "other").exists()

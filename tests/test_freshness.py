@@ -55,6 +55,10 @@ def test_the_sentence_names_the_field_both_values_and_what_to_do(run: RunDirecto
     [
         ({"data": {"source": "samples", "classes": ["cat", "dog"]}}, "data.classes", "data"),
         ({"data": {"source": "samples", "train": {"limit": 3}}}, "data.train.limit", "data"),
+        ({"data": {"source": "samples", "sample": 0.5}}, "data.sample", "data"),
+        ({"data": {"source": "samples", "sample_seed": 5}}, "data.sample_seed", "data"),
+        ({"data": {"source": "samples", "shard": "1/2"}}, "data.shard", "data"),
+        ({"data": {"source": "samples", "tar_ids": "path"}}, "data.tar_ids", "data"),
         ({"shard_size": 3}, "shard_size", "data"),
         ({"data": {"source": "samples", "classifier": {"limit": 3}}}, "data.classifier.split", "classifier"),
         ({"seed": 1}, "seed", "classifier"),

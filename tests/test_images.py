@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from pfit_ray.errors import RowError
-from pfit_ray.images import decode_grey, decode_image, decode_mask, encode_grey, encode_label
+from pfit_ray.images import decode_grey, decode_image, decode_mask, encode_grey, encode_label, image_size
 from pfit_ray.schema import voc_palette
 
 LIMIT = 1_000_000
@@ -81,6 +81,21 @@ def test_orientation_is_applied(orientation: int, file_format: str) -> None:
     options = {"lossless": True} if file_format == "WEBP" else {}
     data = encoded(picture(stored, "RGB"), file_format, exif=exif, **options)
     np.testing.assert_array_equal(decode_image(data, LIMIT)[:, :, 0], upright)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP"])
+def test_size_from_the_header_is_that_of_the_pixels(orientation: int, file_format: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(Image.new("RGB", (30, 20)), file_format, exif=exif)
+    assert image_size(data) == decode_image(data, LIMIT).shape[:2]
+
+
+def test_size_that_the_header_does_not_tell() -> None:
+    assert image_size(b"no picture") is None
+    assert image_size(b"") is None
+    assert image_size(encoded(Image.new("RGB", (30, 20)), "TIFF")) is None
 
 
 def test_jpeg_orientation() -> None:

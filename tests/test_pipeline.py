@@ -82,6 +82,44 @@ def test_what_does_not_fit_is_refused(resources: dict, cpus: float, gpus: float,
     assert str(caught.value) == sentence
 
 
+GIB = 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("resources", "cpus", "gpus", "gibibytes", "network_workers"),
+    [
+        ({}, 9, 0, 1000, 4),
+        ({}, 9, 0, 22, 2),
+        ({}, 9, 0, 14, 1),
+        ({"network": {"memory_mb": 1024}, "cpu": {"memory_mb": 1024}, "fetch": {"memory_mb": 1024}}, 9, 0, 6, 2),
+        ({"network": {"memory_mb": 1024}, "cpu": {"memory_mb": 1024}, "fetch": {"memory_mb": 1024}}, 9, 4, 5, 3),
+        ({"network": {"memory_mb": 1024}, "cpu": {"memory_mb": 1024}, "fetch": {"memory_mb": 1024}}, 9, 0, 3, 1),
+    ],
+)
+def test_memory_bounds_the_network_workers(
+    resources: dict, cpus: float, gpus: float, gibibytes: float, network_workers: int
+) -> None:
+    placement = place(config(**resources), cpus, gpus, gibibytes * GIB)
+    assert placement.network_workers == network_workers
+    assert placement.warning is None
+    assert placement.memory is not None
+    memory = placement.memory
+    assert memory.fetch + memory.cpu + network_workers * memory.network <= gibibytes * GIB
+
+
+def test_one_worker_of_each_kind_runs_on_a_small_machine_too() -> None:
+    placement = place(config(), 2, 0, 2 * GIB)
+    assert placement.network_workers == 1
+    assert placement.memory is not None
+    assert sum(vars(placement.memory).values()) <= 2 * GIB
+    assert placement.warning is not None
+    assert placement.warning.startswith("Memory: ")
+
+
+def test_without_a_known_memory_none_is_reserved() -> None:
+    assert place(config(), 2, 0).memory is None
+
+
 def test_placement_for_people() -> None:
     cpu = Placement(fetch_cpus=0.25, network_cpus=1, network_gpus=0, network_workers=3, cpu_cpus=0.5)
     assert cpu.describe() == "networks: up to 3 actors of 1 CPU; the rest: tasks of 0.5 CPU"
@@ -102,7 +140,10 @@ def test_a_pass_over_some_shards(small_run: SmallRun, seeded: RunDirectory) -> N
     settings = load_config(seeded.url("config.yaml"))
     results = run_pass(plan_pass("labels", settings, seeded), settings, seeded, [1, 4], place(settings, 2, 0))
     found = sorted(results, key=lambda result: result["shard"])
-    assert found == [{"shard": 1, "ok": 1, "failed": 1}, {"shard": 4, "ok": 0, "failed": 1}]
+    assert found == [
+        {"shard": 1, "ok": 1, "failed": 1, "skipped": 0},
+        {"shard": 4, "ok": 0, "failed": 1, "skipped": 0},
+    ]
     assert list(seeded.finished_shards("labels")) == [1, 4]
     for shard in (1, 4):
         name = f"labels/pseudo_labels/{shard:05d}.tar"

@@ -51,6 +51,19 @@ def test_a_run_in_the_middle(run: RunDirectory) -> None:
     ]
 
 
+def test_repeated_requests(run: RunDirectory) -> None:
+    run.write_json({"images": 10, "shards": 4}, "manifest", "train.json")
+    for shard in (0, 1):
+        stages = {
+            "fetch": {"images": 2, "seconds": 0.0, "cpu_seconds": 0.0, "retries": 3},
+            "write": {"images": 2, "seconds": 0.0, "cpu_seconds": 0.0, "retries": shard},
+            "cam": {"images": 2, "seconds": 0.0, "cpu_seconds": 0.0},
+        }
+        marker = {"ok": 2, "failed": 0, "reasons": {}, "finished": 100.0, "stages": stages}
+        run.write_json(marker, "seeds", "done", f"{shard:05d}.json")
+    assert "  storage requests that had to be repeated: 7" in list(describe_status(run))
+
+
 def test_one_marker_has_no_rate(run: RunDirectory) -> None:
     run.write_json({"images": 10, "shards": 4}, "manifest", "train.json")
     mark(run, 0, 3, {}, finished=100.0, seconds=0.0)

@@ -3,7 +3,7 @@
 import difflib
 import io
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, get_args
 
 import fsspec
@@ -24,12 +24,19 @@ _PLAIN_WORDS = {
 }
 
 
-def load_config(url: str, overrides: Iterable[str] = ()) -> RunConfig:
+def _read(url: str) -> bytes:
+    with fsspec.open(url, "rb") as file:
+        data: bytes = file.read()
+    return data
+
+
+def load_config(url: str, overrides: Iterable[str] = (), read: Callable[[str], bytes] = _read) -> RunConfig:
     """Read and validate a run's config.
 
     Args:
         url: path or URL of the YAML file.
         overrides: `key=value` strings; the key is a dotted path, the value is YAML.
+        read: reads the file.
 
     Returns:
         The validated config.
@@ -38,8 +45,7 @@ def load_config(url: str, overrides: Iterable[str] = ()) -> RunConfig:
         UserError: in one sentence: the file, field or value that is wrong, and what is allowed.
     """
     try:
-        with fsspec.open(url, "rt", encoding="utf-8") as file:
-            document = yaml.safe_load(file)
+        document = yaml.safe_load(read(url).decode())
     except FileNotFoundError as error:
         raise UserError(f"config: there is no file {url!r}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -12,6 +12,25 @@ class StageResources(Section):
     )
     workers: int | None = option(None, "Upper bound of the workers; null lets Ray use what is free.", ge=1)
     threads: int = option(1, "Threads of one worker.", ge=1, le=64)
+    memory_mb: int | None = option(
+        None,
+        "Memory that Ray reserves for one worker; null estimates it from the config's size limits, see docs/memory.md.",
+        unit="MiB",
+        ge=1,
+    )
+
+
+class NetworkResources(StageResources):
+    """What one worker of the networks takes."""
+
+    batch_size: int | None = option(
+        None,
+        "At most so many images of one shape go through a network together, fewer where the GPU's memory does not "
+        "suffice; null takes 1 on a CPU and 8 on a GPU. Batches change the last digits of the results.",
+        unit="images",
+        ge=1,
+        le=1024,
+    )
 
 
 class TrainResources(Section):
@@ -35,7 +54,7 @@ class ResourcesConfig(Section):
     """Resources by kind of stage."""
 
     fetch: StageResources = option(StageResources(cpus=0.25, gpus=0.0), "Reading image bytes.")
-    network: StageResources = option(StageResources(), "CAM, edge and segmentation networks, in actors.")
+    network: NetworkResources = option(NetworkResources(), "CAM, edge and segmentation networks, in actors.")
     cpu: StageResources = option(StageResources(gpus=0.0), "Regions, masks, CRF and the writing, in tasks.")
     train: TrainResources = option(TrainResources(), "Trainings.")
     object_store_mb: int | None = option(

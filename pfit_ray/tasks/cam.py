@@ -1,5 +1,6 @@
 """Stage: class activation maps at several scales, and image-level labels where none are known."""
 
+from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
@@ -11,27 +12,38 @@ from pfit_ray.errors import RowError
 from pfit_ray.nets.backbones import normalisation
 from pfit_ray.nets.classifier import CamClassifier
 from pfit_ray.ops.cam import flip_sum, merge_cam_scales, resize_image, scaled_size
-from pfit_ray.schema import Row, strided_size
-from pfit_ray.tasks.base import Stage, require_finite
-from pfit_ray.tasks.device import autocast, normalised_batch, pick_device, with_mirror
+from pfit_ray.schema import SKIPPED, Row, strided_size
+from pfit_ray.tasks.base import require_finite
+from pfit_ray.tasks.device import autocast, by_image, normalised_batch, pick_device, with_mirrors
+from pfit_ray.tasks.network_stage import NetworkStage
 from pfit_ray.tasks.networks import load_network
 
+ScaledMaps = list[np.ndarray]
+"""Per scale, class feature maps (1 or 2, C, h, w) of an image and, with flip, of its mirror image."""
 
-class CamStage(Stage):
+
+class CamStage(NetworkStage[tuple[ScaledMaps, np.ndarray]]):
     """Adds `cam` (float32 (K, h, w)), `cam_maps` (one (K, h_s, w_s) map per scale), `keys` and `key_scores`.
+
+    Where labels are predicted, `label_scores` (C,) says what the classifier thought of each class.
 
     Args:
         weights_url: the trained classifier.
         config: scales and precision (PuzzleCAM, Jo and Yu 2021, section 3).
         predicted: how labels are predicted for rows whose `keys` is None.
+        classes: names of the foreground classes in the order of their ids.
     """
 
     name = "cam"
 
-    def __init__(self, weights_url: str, config: CamConfig, predicted: PredictedLabelsConfig) -> None:
+    def __init__(
+        self, weights_url: str, config: CamConfig, predicted: PredictedLabelsConfig, classes: Sequence[str]
+    ) -> None:
+        super().__init__()
         self.weights_url = weights_url
         self.config = config
         self.predicted = predicted
+        self.thresholds = np.array([predicted.class_thresholds.get(name, predicted.threshold) for name in classes])
 
     def setup(self) -> None:
         """Load the classifier."""
@@ -39,49 +51,52 @@ class CamStage(Stage):
         self.network = cast(CamClassifier, load_network(self.weights_url)).to(self.device)
         self.mean, self.std = normalisation(self.network.backbone)
 
-    def process(self, row: Row) -> None:
-        """Compute one image's CAM."""
-        image = row["image"]
-        height, width = image.shape[:2]
-        forward = [self._forward(image, scale) for scale in self.config.scales]
-        maps = [one for one, _ in forward]
-        scores = self._scores(image, [one for _, one in forward])
+    def forward(self, images: np.ndarray) -> list[tuple[ScaledMaps, np.ndarray]]:
+        """Maps at each scale and scores (C,) of each image."""
+        by_scale = [self._at_scale(images, scale) for scale in self.config.scales]
+        side = self.network.score_side
+        if side is None:  # the scale at which the classifier's scores mean most
+            scores = by_scale[int(np.argmin([abs(scale - 1.0) for scale in self.config.scales]))][1]
+        else:
+            scores = self._at_scale(images, side / min(images.shape[1:3]))[1]
+        return [([maps[one] for maps, _ in by_scale], scores[one]) for one in range(len(images))]
+
+    def finish(self, row: Row, output: tuple[ScaledMaps, np.ndarray]) -> None:
+        """Take the maps of the image's classes."""
+        maps, scores = output
+        for one in (*maps, scores):
+            require_finite(one, "the class activation map" if one.ndim > 1 else "the list of class scores")
         row["labels_predicted"] = row["keys"] is None
+        row["label_scores"] = [float(score) for score in scores] if row["keys"] is None else None
         if row["keys"] is None:
             row["keys"] = self._predicted_keys(scores)
         keys = np.asarray(row["keys"], dtype=np.int64)
         row["keys"] = [int(key) for key in keys]
         row["key_scores"] = [float(scores[key - 1]) for key in keys]
         row["cam_maps"] = [flip_sum(one)[keys - 1] for one in maps]
-        row["cam"] = merge_cam_scales(row["cam_maps"], *strided_size(height, width))
+        row["cam"] = merge_cam_scales(row["cam_maps"], *strided_size(*row["image"].shape[:2]))
 
-    def _forward(self, image: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
-        """Feature maps (1 or 2, C, h, w) of the image and its mirror, and scores (C,), at one scale."""
-        size = scaled_size(image.shape[0], image.shape[1], scale)
+    def _at_scale(self, images: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
+        """Feature maps (B, 1 or 2, C, h, w) of the images and their mirror images, and scores (B, C)."""
+        size = scaled_size(images.shape[1], images.shape[2], scale)
         longest = self.config.max_side
         if longest is not None and max(size) > longest:
             size = scaled_size(*size, longest / max(size))
-        batch = normalised_batch(resize_image(image, size), self.mean, self.std, self.device)
+        scaled = np.stack([resize_image(image, size) for image in images])
+        batch = with_mirrors(normalised_batch(scaled, self.mean, self.std, self.device), self.config.flip)
         with torch.inference_mode(), autocast(self.device, self.config.precision):
-            maps, scores = self.network.maps_and_scores(with_mirror(batch, self.config.flip))
-        found = maps.float().cpu().numpy()
-        require_finite(found, "the class activation map")
-        return found, scores[0].float().cpu().numpy()
-
-    def _scores(self, image: np.ndarray, by_scale: list[np.ndarray]) -> np.ndarray:
-        """Image-level scores (C,) at the size at which the classifier's scores mean most."""
-        side = self.network.score_side
-        if side is None:
-            nearest = int(np.argmin([abs(scale - 1.0) for scale in self.config.scales]))
-            return by_scale[nearest]
-        return self._forward(image, side / min(image.shape[:2]))[1]
+            maps, scores = self.network.maps_and_scores(batch)
+        found = by_image(maps.float(), len(images)).cpu().numpy()
+        return found, scores[: len(images)].float().cpu().numpy()
 
     def _predicted_keys(self, scores: np.ndarray) -> np.ndarray:
         order = np.argsort(-scores, kind="stable")[: self.predicted.top_k]
-        keys = np.sort(order[scores[order] >= self.predicted.threshold]) + 1
-        if not len(keys) and self.predicted.empty == "fail":
+        keys = np.sort(order[scores[order] >= self.thresholds[order]]) + 1
+        if not len(keys) and self.predicted.empty != "background":
+            best = int(scores.argmax())
             raise RowError(
-                "no_label",
-                f"no class reaches the score {self.predicted.threshold}; the best has {scores.max():.3f}",
+                "no_label" if self.predicted.empty == "fail" else SKIPPED,
+                f"no class reaches its threshold; the best, class {best + 1}, has {scores[best]:.3f} "
+                f"of {self.thresholds[best]:g}",
             )
         return keys

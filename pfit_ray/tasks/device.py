@@ -23,24 +23,31 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 
 
 def normalised_batch(
-    image: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
+    images: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
 ) -> Tensor:
-    """An image as a network's input.
+    """Images as a network's input.
 
     Args:
-        image: uint8 RGB (H, W, 3).
+        images: uint8 RGB (B, H, W, 3).
         mean: mean of the three channels, in [0, 1].
         std: standard deviation of the three channels, in [0, 1].
         device: where the result lies.
 
     Returns:
-        float32 (1, 3, H, W).
+        float32 (B, 3, H, W).
     """
-    scaled = (image / 255.0 - np.asarray(mean)) / np.asarray(std)
-    planes = np.ascontiguousarray(scaled.transpose(2, 0, 1), dtype=np.float32)
-    return torch.from_numpy(planes)[None].to(device)
+    planes = np.empty((len(images), 3, *images.shape[1:3]), dtype=np.float32)
+    for image, plane in zip(images, planes, strict=True):
+        for channel in range(3):
+            plane[channel] = (image[:, :, channel] / 255.0 - mean[channel]) / std[channel]
+    return torch.from_numpy(planes).to(device)
 
 
-def with_mirror(batch: Tensor, flip: bool) -> Tensor:
-    """The batch of one image (1, 3, H, W) and, if asked, its mirror image (2, 3, H, W)."""
+def with_mirrors(batch: Tensor, flip: bool) -> Tensor:
+    """A batch of images (B, 3, H, W), followed by their mirror images (2 B, 3, H, W) if asked."""
     return torch.cat([batch, batch.flip(-1)]) if flip else batch
+
+
+def by_image(results: Tensor, images: int) -> Tensor:
+    """What the network says of a batch `with_mirrors`, (B, ...) or (2 B, ...), as (B, 1 or 2, ...)."""
+    return results.unflatten(0, (-1, images)).transpose(0, 1)

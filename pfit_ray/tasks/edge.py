@@ -1,20 +1,25 @@
 """Stage: AffinityNet's boundary probability."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch.nn import functional as F
 
 from pfit_ray.config.stages import WalkConfig
 from pfit_ray.nets.backbones import normalisation
+from pfit_ray.ops.cam import resize_image, resize_maps, scaled_size
 from pfit_ray.ops.walk import merge_edge_logits
-from pfit_ray.schema import Row
-from pfit_ray.tasks.base import OUTPUT_STRIDE, Stage, require_finite
-from pfit_ray.tasks.device import autocast, normalised_batch, pick_device
+from pfit_ray.schema import Row, strided_size
+from pfit_ray.tasks.base import OUTPUT_STRIDE, require_finite
+from pfit_ray.tasks.device import autocast, by_image, normalised_batch, pick_device, with_mirrors
+from pfit_ray.tasks.network_stage import NetworkStage
 from pfit_ray.tasks.networks import load_network
 
 PUBLISHED_CANVAS = 512
 
 
-class EdgeStage(Stage):
+class EdgeStage(NetworkStage[np.ndarray]):
     """Adds `edge` (float32 (h, w) in [0, 1]) at stride 4.
 
     The image is padded on its right and bottom to a multiple of the network's stride. The published
@@ -23,13 +28,14 @@ class EdgeStage(Stage):
 
     Args:
         weights_url: the trained AffinityNet.
-        config: precision.
+        config: precision, and the size above which the network sees the image shrunk (never with `reference`).
         reference: the published padding and order.
     """
 
     name = "edge"
 
     def __init__(self, weights_url: str, config: WalkConfig, reference: bool) -> None:
+        super().__init__()
         self.weights_url = weights_url
         self.config = config
         self.reference = reference
@@ -40,20 +46,38 @@ class EdgeStage(Stage):
         self.network = load_network(self.weights_url).to(self.device)
         self.mean, self.std = normalisation(self.network.get_submodule("backbone"))
 
-    def process(self, row: Row) -> None:
-        """Compute one image's edges."""
-        height, width = row["image"].shape[:2]
+    def forward(self, images: np.ndarray) -> Sequence[np.ndarray]:
+        """Edge logits (2, h', w') of each image and its mirror image; h' and w' cover at least its grid."""
+        images = np.stack([self._shrunk(image) for image in images])
+        height, width = images.shape[1:3]
         canvas = [
             max(side + -side % OUTPUT_STRIDE, PUBLISHED_CANVAS if self.reference else 0) for side in (height, width)
         ]
         padding = (0, canvas[1] - width, 0, canvas[0] - height)
-        batch = normalised_batch(row["image"], self.mean, self.std, self.device)
+        batch = normalised_batch(images, self.mean, self.std, self.device)
         if self.reference:
-            both = F.pad(torch.cat([batch, batch.flip(-1)]), padding)
+            both = F.pad(with_mirrors(batch, True), padding)
         else:
-            padded = F.pad(batch, padding)
-            both = torch.cat([padded, padded.flip(-1)])
+            both = with_mirrors(F.pad(batch, padding), True)
         with torch.inference_mode(), autocast(self.device, self.config.precision):
-            logits = self.network(both).float().cpu().numpy()
-        require_finite(logits, "the edge map")
-        row["edge"] = merge_edge_logits(logits[:, 0], height, width, flip_after_crop=self.reference)
+            logits = self.network(both).float()[:, 0]
+        return list(by_image(logits, len(images)).cpu().numpy())
+
+    def finish(self, row: Row, output: np.ndarray) -> None:
+        """Merge one image's two maps."""
+        require_finite(output, "the edge map")
+        height, width = row["image"].shape[:2]
+        seen = self._size(height, width)
+        edge = merge_edge_logits(output, *seen, flip_after_crop=self.reference)
+        row["edge"] = edge if seen == (height, width) else resize_maps(edge[None], *strided_size(height, width))[0]
+
+    def _size(self, height: int, width: int) -> tuple[int, int]:
+        """The size at which the network sees an image."""
+        longest = self.config.max_side
+        if self.reference or longest is None or max(height, width) <= longest:
+            return height, width
+        return scaled_size(height, width, longest / max(height, width))
+
+    def _shrunk(self, image: np.ndarray) -> np.ndarray:
+        size = self._size(*image.shape[:2])
+        return image if size == image.shape[:2] else resize_image(image, size)

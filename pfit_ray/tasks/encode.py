@@ -11,6 +11,8 @@ from pfit_ray.schema import Row
 from pfit_ray.tasks.base import Stage
 from pfit_ray.tasks.results import RESULT_FIELDS
 
+_ZSTD = pa.Codec("zstd", compression_level=1)
+
 
 class EncodeStage(Stage):
     """Leaves of a row what is stored of it, encoded: the label map as a PNG, maps as PNG or .npy bytes.
@@ -55,3 +57,16 @@ def array_bytes(array: np.ndarray) -> bytes:
 def array_from_bytes(data: bytes) -> np.ndarray:
     """The array in the bytes of a .npy file."""
     return np.load(io.BytesIO(data), allow_pickle=False)
+
+
+def compressed_array(array: np.ndarray) -> bytes:
+    """An array as compressed bytes, for its way to the next operator."""
+    data = array_bytes(array)
+    packed: bytes = _ZSTD.compress(data, asbytes=True)
+    return len(data).to_bytes(8, "little") + packed
+
+
+def decompressed_array(data: bytes) -> np.ndarray:
+    """The array in what `compressed_array` made."""
+    unpacked: bytes = _ZSTD.decompress(data[8:], int.from_bytes(data[:8], "little"), asbytes=True)
+    return array_from_bytes(unpacked)

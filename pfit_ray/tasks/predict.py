@@ -1,5 +1,6 @@
 """Stage: class probabilities of DeepLabv3+ at several scales."""
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -7,26 +8,33 @@ from torch.nn import functional as F
 from pfit_ray.config.stages import PredictConfig
 from pfit_ray.nets.backbones import normalisation
 from pfit_ray.ops.cam import resize_image, scaled_size
+from pfit_ray.ops.crf import UNARY_FLOOR
 from pfit_ray.ops.segmentation import drop_rare_labels, merge_logits
 from pfit_ray.schema import Row
-from pfit_ray.tasks.base import OUTPUT_STRIDE, Stage, require_finite
-from pfit_ray.tasks.device import autocast, normalised_batch, pick_device, with_mirror
+from pfit_ray.tasks.base import OUTPUT_STRIDE, require_finite
+from pfit_ray.tasks.device import autocast, by_image, normalised_batch, pick_device, with_mirrors
+from pfit_ray.tasks.encode import compressed_array
+from pfit_ray.tasks.network_stage import NetworkStage
 from pfit_ray.tasks.networks import load_network
 
 
-class PredictStage(Stage):
-    """Adds `probabilities` (float32 (L, H, W)) and `label_ids`, the L label ids that they belong to.
+class PredictStage(NetworkStage[np.ndarray]):
+    """Adds `probabilities` (float32 (L, h, w), compressed) and `label_ids`, the L label ids that they belong to.
+
+    Probabilities are at least 1e-5. h and w are the image's height and width, or those to which
+    `predict.max_side` shrinks it.
 
     Args:
         weights_url: the trained DeepLabv3+.
-        config: scales, precision and the floor under which labels are dropped.
-        pad: pad to a multiple of the network's stride; the published programs do not.
+        config: scales, precision, size limit and the floor under which labels are dropped.
+        reference: as the published programs, neither pad to a multiple of the network's stride nor shrink.
     """
 
     name = "predict"
 
-    def __init__(self, weights_url: str, config: PredictConfig, pad: bool) -> None:
-        self.pad = pad
+    def __init__(self, weights_url: str, config: PredictConfig, reference: bool) -> None:
+        super().__init__()
+        self.reference = reference
         self.weights_url = weights_url
         self.config = config
 
@@ -36,24 +44,39 @@ class PredictStage(Stage):
         self.network = load_network(self.weights_url).to(self.device)
         self.mean, self.std = normalisation(self.network.get_submodule("backbone"))
 
-    def process(self, row: Row) -> None:
-        """Segment one image."""
-        image = row["image"]
-        height, width = image.shape[:2]
-        logits = []
-        for scale in self.config.scales:
-            scaled = resize_image(image, scaled_size(height, width, scale))
-            batch = with_mirror(normalised_batch(scaled, self.mean, self.std, self.device), self.config.flip)
-            logits.append(self._logits(batch))
-        probabilities = merge_logits(logits, height, width)
-        require_finite(probabilities, "the segmentation")
-        kept, row["probabilities"] = drop_rare_labels(probabilities, self.config.label_floor)
-        row["label_ids"] = [int(label) for label in kept]
+    def forward(self, images: np.ndarray) -> list[np.ndarray]:
+        """Probabilities (L, h, w) of each image, all labels."""
+        height, width = segmented_size(self.config, self.reference, *images.shape[1:3])
+        images = np.stack([_resized(image, (height, width)) for image in images])
+        return list(merge_logits((self._at_scale(images, scale) for scale in self.config.scales), height, width))
 
-    def _logits(self, batch: Tensor) -> Tensor:
-        """Logits (1 or 2, L, h, w) of a batch, padded on its right and bottom to a multiple of the stride."""
-        height, width = batch.shape[-2:]
-        if self.pad:
+    def finish(self, row: Row, output: np.ndarray) -> None:
+        """Leave out the labels that are improbable everywhere."""
+        require_finite(output, "the segmentation")
+        kept, probabilities = drop_rare_labels(output, self.config.label_floor)
+        row["label_ids"] = [int(label) for label in kept]
+        # Below the floor of the CRF probabilities do not count; without their digits a map shrinks to a twentieth,
+        # and the maps of a whole shard lie in memory.
+        row["probabilities"] = compressed_array(np.maximum(probabilities, np.float32(UNARY_FLOOR)))
+
+    def _at_scale(self, images: np.ndarray, scale: float) -> Tensor:
+        """Logits (B, 1 or 2, L, h, w) of images (B, H, W, 3) and, if asked, of their mirror images."""
+        height, width = scaled_size(images.shape[1], images.shape[2], scale)
+        scaled = np.stack([resize_image(image, (height, width)) for image in images])
+        batch = with_mirrors(normalised_batch(scaled, self.mean, self.std, self.device), self.config.flip)
+        if not self.reference:
             batch = F.pad(batch, (0, -width % OUTPUT_STRIDE, 0, -height % OUTPUT_STRIDE))
         with torch.inference_mode(), autocast(self.device, self.config.precision):
-            return self.network(batch).float()[..., :height, :width]
+            return by_image(self.network(batch).float()[..., :height, :width], len(images))
+
+
+def segmented_size(config: PredictConfig, reference: bool, height: int, width: int) -> tuple[int, int]:
+    """The size at which an image is segmented."""
+    longest = config.max_side
+    if reference or longest is None or max(height, width) <= longest:
+        return height, width
+    return scaled_size(height, width, longest / max(height, width))
+
+
+def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return image if image.shape[:2] == size else resize_image(image, size)

@@ -15,10 +15,15 @@ from pfit_ray import shards, storage
 from pfit_ray.config.training import TrainingConfig
 from pfit_ray.errors import RowError, UserError
 from pfit_ray.images import decode_image, decode_mask
+from pfit_ray.manifest import fetch_image
 from pfit_ray.ops.augment import augment
 
-COLUMNS = ("image_id", "uri", "keys", "label_url", "label_offset", "label_size")
-"""One image per row: its class ids, and the bytes of its label PNG inside a PNG shard, if it has one."""
+COLUMNS = (
+    *("image_id", "uri", "offset", "length", "row", "column", "keys"),
+    *("label_url", "label_offset", "label_size"),
+)
+"""One image per row: where its bytes are (see `pfit_ray.manifest`), its class ids, and the bytes of its label PNG
+inside a PNG shard, if it has one."""
 
 MAX_SUBSTITUTES = 100
 """So many unreadable examples one after another mean that something is wrong with all of them."""
@@ -123,7 +128,7 @@ class Examples:
     def _draw(self, row: dict[str, Any], epoch: int, repeat: int) -> tuple[NDArray[np.float32], NDArray[Any]]:
         if row["keys"] is None:
             raise RowError("no_label", "no image-level label is known for the image")
-        image = decode_image(storage.fetch(row["uri"]), self.max_pixels)
+        image = decode_image(fetch_image(row), self.max_pixels)
         label = self._label(row, image.shape[:2]) if self.with_labels else None
         training = self.training
         picture, label = augment(

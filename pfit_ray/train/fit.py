@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-import fsspec.core
 import ray
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, ScalingConfig, TrainingFailedError
@@ -213,8 +212,28 @@ def _storage(work_url: str) -> dict[str, Any]:
     """Where Ray Train keeps checkpoints: through the same driver and credentials as all other files."""
     if storage.is_local(work_url):
         return {"storage_path": work_url}
-    system, path = fsspec.core.url_to_fs(work_url, use_listings_cache=False)
-    return {"storage_path": path, "storage_filesystem": PyFileSystem(FSSpecHandler(system))}
+    _, path = storage.open_system(work_url)
+    return {"storage_path": path, "storage_filesystem": PyFileSystem(_open_handler(work_url))}
+
+
+class _Handler(FSSpecHandler):
+    """Goes to other processes as a URL, which each opens with its own connections and credentials.
+
+    Args:
+        system: the fsspec driver.
+        url: a URL that it opens.
+    """
+
+    def __init__(self, system: Any, url: str) -> None:
+        super().__init__(system)
+        self.url = url
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _open_handler, (self.url,)
+
+
+def _open_handler(url: str) -> _Handler:
+    return _Handler(storage.open_system(url)[0], url)
 
 
 def _cause(error: BaseException) -> str:

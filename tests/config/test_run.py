@@ -53,6 +53,23 @@ def test_fidelity_of_a_stage_is_its_own_or_that_of_the_run() -> None:
     assert run().fidelity_of("regions") == "lossless"
 
 
+def test_the_type_of_stored_cams_follows_the_fidelity_unless_it_is_given() -> None:
+    assert run().cam_stored_as == "float16"
+    assert run(fidelity="reference").cam_stored_as == "float32"
+    assert run(cam={"fidelity": "reference"}).cam_stored_as == "float32"
+    assert run(fidelity="reference", cam={"fidelity": "lossless"}).cam_stored_as == "float16"
+    assert run(fidelity="reference", cam={"stored_as": "float16"}).cam_stored_as == "float16"
+
+
+@pytest.mark.parametrize("source", ["folder", "tar", "parquet"])
+def test_output_lies_outside_of_what_a_pattern_searches(source: str) -> None:
+    data = {"source": source, "root": "s3://b/photos/**/*.x", "classes": ["cat"]}
+    with pytest.raises(ValidationError, match=r"lies inside data.root 's3://b/photos/\*\*/\*.x'"):
+        RunConfig.model_validate({"output": "s3://b/photos/run", "data": data})
+    for root in ("s3://b/photos/*.x", "s3://b/photos/a/**"):
+        assert RunConfig.model_validate({"output": "s3://b/photos/run", "data": {**data, "root": root}})
+
+
 @pytest.mark.parametrize("output", ["photos", "photos/run", "photos/a/b"])
 def test_output_lies_outside_of_the_images(output: str) -> None:
     data = {"root": "photos/", "classes": ["cat"]}
@@ -83,3 +100,12 @@ def test_out_of_range(given: dict) -> None:
     with pytest.raises(ValidationError) as caught:
         run(**given)
     assert caught.value.errors()[0]["loc"][0] == next(iter(given))
+
+
+def test_class_thresholds_are_those_of_known_classes() -> None:
+    given = run(predicted_labels={"class_thresholds": {"cat": 0.25}}).predicted_labels
+    assert given.class_thresholds == {"cat": 0.25}
+    with pytest.raises(ValidationError, match=r"class_thresholds names class 'dog', which data\.classes does not list"):
+        run(predicted_labels={"class_thresholds": {"dog": 0.25}})
+    with pytest.raises(ValidationError, match="less than or equal to 1"):
+        run(predicted_labels={"class_thresholds": {"cat": 1.5}})

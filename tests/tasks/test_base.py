@@ -3,7 +3,7 @@ import pytest
 
 from pfit_ray.errors import RowError
 from pfit_ray.schema import FAILED, OK, Row
-from pfit_ray.tasks.base import Stage, add_timings, fail, require_finite, run_stages
+from pfit_ray.tasks.base import Stage, StorageWatch, add_timings, fail, require_finite, run_stages
 
 
 class Halve(Stage):
@@ -40,6 +40,26 @@ def test_a_bad_row_fails_alone_and_keeps_flowing() -> None:
     assert rows[2]["message"] == "ZeroDivisionError: integer division or modulo by zero"
     assert {name: timing["images"] for name, timing in timings.items()} == {"halve": 4, "divide": 3}
     assert all(timing["seconds"] >= 0 and timing["cpu_seconds"] >= 0 for timing in timings.values())
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        MemoryError("Unable to allocate 9 GiB"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+    ],
+)
+def test_a_lack_of_memory_has_its_own_reason(problem: Exception) -> None:
+    class Greedy(Stage):
+        name = "greedy"
+
+        def process(self, row: Row) -> None:
+            raise problem
+
+    row = {"status": OK}
+    run_stages([Greedy()], [row])
+    assert (row["status"], row["stage"], row["reason"]) == (FAILED, "greedy", "out_of_memory")
+    assert row["message"] == f"{type(problem).__name__}: {problem}"
 
 
 def test_a_row_that_failed_before_passes_untouched() -> None:
@@ -88,6 +108,15 @@ def test_timings_add_up() -> None:
         "fit": {"images": 1, "seconds": 2.0, "cpu_seconds": 2.0},
     }
     assert one["cam"]["images"] == 1
+
+
+def test_what_storage_made_a_step_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = iter([5, 7])
+    monkeypatch.setattr("pfit_ray.storage.retries", lambda: next(counted))
+    timing = StorageWatch().timing(3)
+    assert (timing["images"], timing["retries"]) == (3, 2)
+    assert timing["seconds"] >= 0
+    assert add_timings({"fetch": {"images": 1}}, {"fetch": timing})["fetch"]["retries"] == 2
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

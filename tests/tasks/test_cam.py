@@ -25,7 +25,7 @@ class Eyes:
 
 
 def stage(network: object, config: CamConfig, **predicted: object) -> CamStage:
-    result = CamStage("unused", config, PredictedLabelsConfig.model_validate(predicted))
+    result = CamStage("unused", config, PredictedLabelsConfig.model_validate(predicted), ("red", "green", "blue"))
     vars(result).update(device=torch.device("cpu"), network=network, mean=(0.0,) * 3, std=(1.0,) * 3)
     return result
 
@@ -38,7 +38,7 @@ def test_maps_are_those_of_the_keys() -> None:
     row = one_pixel_row([1, 2])
     stage(Eyes(), CamConfig(scales=(1.0,))).process(row)
     assert row["keys"] == [1, 2]
-    assert row["labels_predicted"] is False
+    assert (row["labels_predicted"], row["label_scores"]) == (False, None)
     assert row["key_scores"] == pytest.approx([0.9, 0.2])
     np.testing.assert_allclose(row["cam_maps"][0], [[[2.0]], [[0.4]]], rtol=1e-6)  # image plus mirror image
     np.testing.assert_allclose(row["cam"], [[[1.0]], [[1.0]]], rtol=1e-4)
@@ -86,6 +86,9 @@ def test_no_class() -> None:
         ({"threshold": 0.1, "top_k": 1}, [1]),
         ({"threshold": 0.1, "top_k": 2}, [1, 3]),
         ({"threshold": 0.95}, []),
+        ({"threshold": 0.95, "class_thresholds": {"green": 0.2}}, [2]),
+        ({"threshold": 0.5, "class_thresholds": {"red": 0.91, "blue": 0.61}}, []),
+        ({"threshold": 0.1, "top_k": 1, "class_thresholds": {"red": 0.91}}, []),
     ],
 )
 def test_labels_are_predicted_where_none_are_known(predicted: dict, keys: list[int]) -> None:
@@ -94,12 +97,17 @@ def test_labels_are_predicted_where_none_are_known(predicted: dict, keys: list[i
     assert row["labels_predicted"] is True
     assert row["keys"] == keys
     assert row["cam"].shape == (len(keys), 1, 1)
+    assert row["label_scores"] == pytest.approx([0.9, 0.2, 0.6])
 
 
-def test_an_image_without_any_class_can_be_refused() -> None:
-    with pytest.raises(RowError, match=r"no class reaches the score 0.95; the best has 0.900") as caught:
-        stage(Eyes(), CamConfig(scales=(1.0,)), threshold=0.95, empty="fail").process(one_pixel_row(None))
-    assert caught.value.reason == "no_label"
+@pytest.mark.parametrize(("empty", "reason"), [("fail", "no_label"), ("skip", "skipped")])
+def test_an_image_without_any_class_can_be_refused_or_skipped(empty: str, reason: str) -> None:
+    with pytest.raises(RowError) as caught:
+        stage(Eyes(), CamConfig(scales=(1.0,)), threshold=0.95, empty=empty).process(one_pixel_row(None))
+    assert (caught.value.reason, caught.value.message) == (
+        reason,
+        "no class reaches its threshold; the best, class 1, has 0.900 of 0.95",
+    )
 
 
 def test_scores_are_read_at_the_scale_nearest_to_one() -> None:
@@ -125,8 +133,28 @@ def test_nan_fails_the_row() -> None:
         stage(Broken(), CamConfig(scales=(1.0,))).process(one_pixel_row([1]))
 
 
+def test_scores_that_are_not_finite_fail_the_row() -> None:
+    with pytest.raises(RowError, match="the list of class scores holds NaN or infinity") as caught:
+        stage(Eyes((0.9, float("nan"), 0.6)), CamConfig(scales=(1.0,))).process(one_pixel_row([1]))
+    assert caught.value.reason == "non_finite"
+
+
+def test_a_batch_gives_what_its_images_give_alone(run: RunDirectory, photo: np.ndarray) -> None:
+    real = CamStage(run.weights("classifier"), CamConfig(scales=(0.5, 1.0)), PredictedLabelsConfig(), ("one", "two"))
+    real.setup()
+    images = [photo, photo[:, ::-1], np.roll(photo, 9, axis=1), 255 - photo]
+    alone = [{"image": image, "keys": [1, 2]} for image in images]
+    for row in alone:
+        real.process(row)
+    together = [{"image": image, "keys": [1, 2]} for image in images]
+    assert real.process_batch(together) == [None] * 4
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_allclose(one["cam"], other["cam"], atol=1e-5)
+        np.testing.assert_allclose(one["key_scores"], other["key_scores"], atol=1e-5)
+
+
 def test_a_trained_classifier_is_loaded(run: RunDirectory, photo: np.ndarray) -> None:
-    real = CamStage(run.weights("classifier"), CamConfig(scales=(0.5, 1.0)), PredictedLabelsConfig())
+    real = CamStage(run.weights("classifier"), CamConfig(scales=(0.5, 1.0)), PredictedLabelsConfig(), ("one", "two"))
     real.setup()
     rows = [{"image": photo, "keys": [2]} for _ in range(2)]
     for row in rows:
@@ -138,4 +166,4 @@ def test_a_trained_classifier_is_loaded(run: RunDirectory, photo: np.ndarray) ->
 
 def test_missing_weights(run: RunDirectory) -> None:
     with pytest.raises(UserError, match="there are no weights"):
-        CamStage(run.url("none.safetensors"), CamConfig(), PredictedLabelsConfig()).setup()
+        CamStage(run.url("none.safetensors"), CamConfig(), PredictedLabelsConfig(), ("one", "two")).setup()

@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from pfit_ray.tasks.device import autocast, normalised_batch, pick_device, with_mirror
+from pfit_ray.tasks.device import autocast, by_image, normalised_batch, pick_device, with_mirrors
 
 CPU = torch.device("cpu")
 
@@ -12,17 +12,26 @@ def test_device_is_the_gpu_where_there_is_one() -> None:
 
 def test_normalised_batch() -> None:
     image = np.array([[[0, 51, 255], [255, 102, 0]]], dtype=np.uint8)
-    batch = normalised_batch(image, (0.0, 0.2, 0.5), (1.0, 0.1, 0.5), CPU)
+    batch = normalised_batch(np.stack([image, image[:, ::-1]]), (0.0, 0.2, 0.5), (1.0, 0.1, 0.5), CPU)
     assert batch.dtype == torch.float32
-    torch.testing.assert_close(batch, torch.tensor([[[[0.0, 1.0]], [[0.0, 2.0]], [[1.0, -1.0]]]]))
+    expected = torch.tensor([[[0.0, 1.0]], [[0.0, 2.0]], [[1.0, -1.0]]])
+    torch.testing.assert_close(batch, torch.stack([expected, expected.flip(-1)]))
 
 
-def test_mirror() -> None:
-    batch = torch.arange(6.0).reshape(1, 3, 1, 2)
-    both = with_mirror(batch, True)
-    assert both[0, :, 0].tolist() == [[0, 1], [2, 3], [4, 5]]
-    assert both[1, :, 0].tolist() == [[1, 0], [3, 2], [5, 4]]
-    assert with_mirror(batch, False) is batch
+def test_mirrors_follow_the_images_and_come_back_to_them() -> None:
+    batch = torch.arange(12.0).reshape(2, 3, 1, 2)
+    both = with_mirrors(batch, True)
+    assert both[:, :, 0].tolist() == [
+        [[0, 1], [2, 3], [4, 5]],
+        [[6, 7], [8, 9], [10, 11]],
+        [[1, 0], [3, 2], [5, 4]],
+        [[7, 6], [9, 8], [11, 10]],
+    ]
+    pairs = by_image(both, 2)
+    assert pairs.shape == (2, 2, 3, 1, 2)
+    assert pairs[1, :, 0, 0].tolist() == [[6, 7], [7, 6]]
+    assert with_mirrors(batch, False) is batch
+    assert by_image(batch, 2).shape == (2, 1, 3, 1, 2)
 
 
 def test_precision() -> None:

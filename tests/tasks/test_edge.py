@@ -21,8 +21,8 @@ class Columns:
         return x[:, :1, ::4, ::4] * self.factor
 
 
-def stage(network: object, reference: bool) -> EdgeStage:
-    result = EdgeStage("unused", WalkConfig(), reference)
+def stage(network: object, reference: bool, **config: object) -> EdgeStage:
+    result = EdgeStage("unused", WalkConfig.model_validate(config), reference)
     vars(result).update(device=torch.device("cpu"), network=network, mean=(0.0,) * 3, std=(1.0,) * 3)
     return result
 
@@ -55,9 +55,35 @@ def test_the_mirror_image_lies_on_the_image() -> None:
     np.testing.assert_allclose(row["edge"], [[1 / (1 + np.exp(-1)), 0.5, 0.5, 0.5]], rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("reference", "max_side", "seen"),
+    [(False, 32, (32, 16)), (False, None, (112, 48)), (False, 100, (112, 48)), (True, 32, (512, 512))],
+)
+def test_large_images_are_shrunk_for_the_network(reference: bool, max_side: int | None, seen: tuple[int, int]) -> None:
+    network = Columns()
+    row = {"image": np.zeros((100, 40, 3), dtype=np.uint8)}
+    row["image"][50:, :, 0] = 255
+    stage(network, reference, max_side=max_side).process(row)
+    assert network.seen == [(2, 3, *seen)]
+    assert row["edge"].shape == (25, 10)
+    np.testing.assert_allclose(row["edge"][0], 0.5)
+    np.testing.assert_allclose(row["edge"][-1, :5], 1 / (1 + np.exp(-1)), rtol=1e-6)
+
+
 def test_nan_fails_the_row() -> None:
     with pytest.raises(RowError, match="the edge map holds NaN or infinity"):
         stage(Columns(float("nan")), False).process({"image": np.zeros((4, 4, 3), dtype=np.uint8)})
+
+
+def test_a_batch_gives_what_its_images_give_alone(run: RunDirectory, photo: np.ndarray) -> None:
+    real = EdgeStage(run.weights("affinitynet"), WalkConfig(), reference=False)
+    real.setup()
+    alone, together = ([{"image": image} for image in (photo, photo[:, ::-1], 255 - photo)] for _ in range(2))
+    for row in alone:
+        real.process(row)
+    assert real.process_batch(together) == [None] * 3
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_allclose(one["edge"], other["edge"], atol=1e-5)
 
 
 def test_a_trained_affinitynet_is_loaded(run: RunDirectory, photo: np.ndarray) -> None:

@@ -5,7 +5,13 @@ import pytest
 from PIL import Image
 
 from pfit_ray.images import decode_grey, decode_mask
-from pfit_ray.tasks.encode import EncodeStage, array_bytes, array_from_bytes
+from pfit_ray.tasks.encode import (
+    EncodeStage,
+    array_bytes,
+    array_from_bytes,
+    compressed_array,
+    decompressed_array,
+)
 
 LABEL = np.array([[0, 1, 255], [2, 2, 0]], dtype=np.uint8)
 
@@ -28,6 +34,7 @@ def seeds_row(n_classes: int) -> dict:
         "keys": list(range(1, n_classes + 1)),
         "key_scores": [0.5] * n_classes,
         "labels_predicted": True,
+        "label_scores": [0.25] * 20,
         "cam": cam,
         "hr_cam": np.zeros((n_classes, 2, 3), dtype=np.float32),
         "combined_cam": 2 * cam,
@@ -72,7 +79,8 @@ def test_everything_else_is_let_go() -> None:
     row = seeds_row(1)
     EncodeStage("seeds", "float16").process(row)
     assert set(row) == {
-        "image_id", "uri", "height", "width", "status", "keys", "key_scores", "labels_predicted", "cam",
+        "image_id", "uri", "height", "width", "status", "keys", "key_scores", "labels_predicted",
+            "label_scores", "cam",
         "combined_cam", "regions_slic", "regions_quickshift", "fit_mask_slic", "fit_mask_quickshift",
         "mask_agreement", "cam_margin", "foreground_share", "label",
     }  # fmt: skip
@@ -93,3 +101,14 @@ def test_label_column_of_each_pass() -> None:
 def test_arrays_hold_no_python_objects() -> None:
     with pytest.raises(ValueError, match="allow_pickle"):
         array_bytes(np.array([None]))
+
+
+def test_a_compressed_array_comes_back_as_it_was() -> None:
+    array = np.full((3, 200, 100), 1e-5, dtype=np.float32)
+    array[1, 50:60] = np.random.default_rng(0).random((10, 100), dtype=np.float32)
+    data = compressed_array(array)
+    assert len(data) < array.nbytes / 20
+    found = decompressed_array(data)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, array)
+    assert decompressed_array(compressed_array(np.zeros((0, 5)))).shape == (0, 5)

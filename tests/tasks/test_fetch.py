@@ -34,7 +34,7 @@ def test_fetch(listed: RunDirectory) -> None:
     packed = FetchOperator(listed, "train", None)({"shard": np.int64(0)})
     assert packed["shard"] == 0
     rows, timings = unpack_rows(packed["rows"])
-    assert timings == {}
+    assert (timings["fetch"]["images"], timings["fetch"]["retries"]) == (3, 0)
     assert [(row["image_id"], row["status"], row["reason"]) for row in rows] == [
         ("a", OK, None),
         ("b", FAILED, "missing"),
@@ -72,6 +72,19 @@ def test_seed_maps(tmp_path: Path, column: str) -> None:
     assert (rows[1]["status"], rows[1]["stage"], rows[1]["reason"]) == (FAILED, "seeds", "upstream")
     assert rows[1]["message"] == "pass seeds failed for this image; see its failures table"
     assert rows[2]["reason"] == "bad_id"
+
+
+def test_what_pass_1_skipped_is_skipped_and_no_failure_of_it(tmp_path: Path) -> None:
+    run = RunDirectory(str(tmp_path))
+    seeds = [{"image_id": "a", "keys": [3], "cam": array_bytes(np.zeros((1, 2, 2)))}]
+    failures = [{"image_id": "b", "reason": "skipped", "message": "no class"},
+                {"image_id": "c", "reason": "unreadable", "message": "torn"}]  # fmt: skip
+    for url, table in ((run.rows("seeds", 7), seeds), (run.failures("seeds", 7), failures)):
+        storage.write_bytes(url, pd.DataFrame(table).to_parquet())
+    rows = [{"image_id": name, "status": OK, "keys": None} for name in "abc"]
+    SeedMaps(run, "cam")(7, rows)
+    assert [row.get("reason") for row in rows] == [None, "skipped", "upstream"]
+    assert (rows[1]["stage"], rows[1]["message"]) == ("seeds", "no class")
 
 
 def test_fetching_does_not_import_torch() -> None:

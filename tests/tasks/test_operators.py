@@ -1,12 +1,15 @@
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 import torch
 
+from pfit_ray.images import decode_image, encode_label
 from pfit_ray.layout import RunDirectory
 from pfit_ray.schema import FAILED, OK, Row
-from pfit_ray.tasks.base import Stage
+from pfit_ray.tasks.base import Outcome, Stage
 from pfit_ray.tasks.operators import FinishOperator, StageOperator
 from pfit_ray.tasks.packing import pack_rows, unpack_rows
 from pfit_ray.tasks.write import ShardWriter
@@ -48,11 +51,73 @@ def test_stages_are_set_up_once_and_timings_pile_up() -> None:
     assert (torch.get_num_threads(), cv2.getNumThreads()) == (1, 1)
 
 
+class Together(Stage):
+    """Decodes, and notes which images come together and how many lie decoded at that time."""
+
+    name = "together"
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self.seen: list[list[str]] = []
+        self.decoded: list[int] = []
+
+    def process(self, row: Row) -> None:
+        row["image"] = decode_image(row["encoded"], 100)
+        self.rows.append(row)
+
+    def process_batch(self, rows: Sequence[Row]) -> list[Outcome]:
+        self.seen.append([row["image_id"] for row in rows])
+        outcomes = super().process_batch(rows)
+        self.decoded.append(sum("image" in row for row in self.rows))
+        return outcomes
+
+
+@pytest.mark.parametrize(
+    ("size", "batches"),
+    [
+        (1, [["a"], ["b"], ["c"], ["d"], ["f"], ["g"]]),
+        (2, [["d"], ["a", "c"], ["f"], ["b", "g"]]),
+        (3, [["d"], ["a", "c", "f"], ["b", "g"]]),
+    ],
+)
+def test_images_of_one_shape_go_together_and_only_they_are_decoded(size: int, batches: list[list[str]]) -> None:
+    wide, high = (encode_label(np.zeros(shape, dtype=np.uint8)) for shape in ((2, 3), (3, 2)))
+    files = {"a": wide, "b": high, "c": wide, "d": b"no image", "e": b"", "f": wide, "g": high}
+    rows = [
+        {"image_id": image_id, "status": FAILED if image_id == "e" else OK, "encoded": data}
+        for image_id, data in files.items()
+    ]
+    stage = Together()
+    packed = StageOperator([stage], threads=1, batch_size=size)({"shard": 0, "rows": pack_rows(rows, {})})
+    assert stage.seen == batches
+    assert max(stage.decoded) <= size
+    done, timings = unpack_rows(packed["rows"])
+    assert [row["image_id"] for row in done] == list(files)
+    assert [row["status"] for row in done] == [OK, OK, OK, FAILED, FAILED, OK, OK]
+    assert timings["together"]["images"] == 6
+
+
+def test_batches_are_of_one_image_on_a_cpu_and_larger_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        {"image_id": str(n), "status": OK, "encoded": encode_label(np.zeros((2, 3), dtype=np.uint8))} for n in range(9)
+    ]
+    for gpu, sizes in ((False, [1] * 9), (True, [8, 1])):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda gpu=gpu: gpu)
+        stage = Together()
+        StageOperator([stage], threads=1, batch_size=None)({"shard": 0, "rows": pack_rows(rows, {})})
+        assert [len(batch) for batch in stage.seen] == sizes
+
+
 def test_finish_writes_the_shard_and_returns_a_small_summary(tmp_path: Path) -> None:
     run = RunDirectory(str(tmp_path))
     operator = FinishOperator([Counting()], 1, ShardWriter(run, "predict"))
     row = {"image_id": "a", "uri": "u", "status": OK, "encoded": b"bad"}
-    assert operator({"shard": 2, "rows": pack_rows([row], {})}) == {"shard": 2, "ok": 0, "failed": 1}
+    assert operator({"shard": 2, "rows": pack_rows([row], {})}) == {
+        "shard": 2,
+        "ok": 0,
+        "failed": 1,
+        "skipped": 0,
+    }
     marker = run.finished_shards("predict")[2]
     assert marker["reasons"] == {"error": 1}
     assert set(marker["stages"]) == {"counting", "write"}

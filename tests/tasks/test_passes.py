@@ -82,7 +82,8 @@ def test_all_passes_by_hand(listed: RunDirectory, make_config, fidelity: str) ->
     assert len(seeds.loc["predicted", "keys"]) == 1
     assert np.load(io.BytesIO(seeds.loc["photo", "cam"])).shape == (2, 8, 10)
     assert np.load(io.BytesIO(seeds.loc["plain", "cam"])).shape == (0, 5, 6)
-    assert np.load(io.BytesIO(seeds.loc["pixel", "cam"])).dtype == np.float16
+    stored = np.float16 if fidelity == "lossless" else np.float32
+    assert np.load(io.BytesIO(seeds.loc["pixel", "cam"])).dtype == stored
     assert seeds.loc["plain", "fit_mask_slic"] == b""
     assert Image.open(io.BytesIO(seeds.loc["photo", "fit_mask_slic"])).size == (37, 2 * 30)
     assert Image.open(io.BytesIO(seeds.loc["line", "regions_quickshift"])).size == (9, 1)
@@ -109,7 +110,7 @@ def test_failures_of_every_pass_say_where_and_why(listed: RunDirectory, make_con
     marker = listed.finished_shards("seeds")[0]
     assert marker["reasons"] == {"unreadable": 1, "missing": 1, "bad_id": 1}
     assert list(marker["stages"]) == [
-        "decode", "cam", "hr_cam", "regions_slic", "regions_quickshift", "perimeter", "fit", "combine",
+        "fetch", "decode", "cam", "hr_cam", "regions_slic", "regions_quickshift", "perimeter", "fit", "combine",
         "affinity_label", "encode", "write",
     ]  # fmt: skip
 

@@ -6,6 +6,8 @@ from torch import Tensor
 from pfit_ray.config.stages import PredictConfig
 from pfit_ray.errors import RowError
 from pfit_ray.layout import RunDirectory
+from pfit_ray.schema import Row
+from pfit_ray.tasks.encode import decompressed_array
 from pfit_ray.tasks.predict import PredictStage
 
 
@@ -21,38 +23,66 @@ class Colours:
         return x * self.factor
 
 
-def stage(network: object, pad: bool = True, **config: object) -> PredictStage:
-    result = PredictStage("unused", PredictConfig.model_validate({"scales": [1.0], **config}), pad)
+def stage(network: object, reference: bool = False, **config: object) -> PredictStage:
+    result = PredictStage("unused", PredictConfig.model_validate({"scales": [1.0], **config}), reference)
     vars(result).update(device=torch.device("cpu"), network=network, mean=(0.0,) * 3, std=(1.0,) * 3)
     return result
+
+
+def probabilities(row: Row) -> np.ndarray:
+    return decompressed_array(row["probabilities"])
 
 
 def test_probabilities_are_the_softmax_of_the_summed_logits() -> None:
     row = {"image": np.array([[[255, 0, 0], [0, 0, 255]]], dtype=np.uint8)}
     stage(Colours()).process(row)
     assert row["label_ids"] == [0, 1, 2]
-    assert row["probabilities"].dtype == np.float32
+    assert probabilities(row).dtype == np.float32
     strong, weak = np.exp(2) / (np.exp(2) + 2), 1 / (np.exp(2) + 2)  # image plus mirror image
-    np.testing.assert_allclose(row["probabilities"], [[[strong, weak]], [[weak, weak]], [[weak, strong]]], rtol=1e-5)
+    np.testing.assert_allclose(probabilities(row), [[[strong, weak]], [[weak, weak]], [[weak, strong]]], rtol=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("pad", "seen"), [(True, [(2, 3, 16, 32), (2, 3, 16, 16)]), (False, [(2, 3, 5, 17), (2, 3, 2, 8)])]
+    ("reference", "seen"), [(False, [(2, 3, 16, 32), (2, 3, 16, 16)]), (True, [(2, 3, 5, 17), (2, 3, 2, 8)])]
 )
-def test_scales_and_padding(pad: bool, seen: list[tuple[int, ...]]) -> None:
+def test_scales_and_padding(reference: bool, seen: list[tuple[int, ...]]) -> None:
     network = Colours()
     row = {"image": np.zeros((5, 17, 3), dtype=np.uint8)}
-    stage(network, pad, scales=[1.0, 0.5]).process(row)
+    stage(network, reference, scales=[1.0, 0.5]).process(row)
     assert network.seen == seen
-    assert row["probabilities"].shape == (3, 5, 17)
-    np.testing.assert_allclose(row["probabilities"], 1 / 3, rtol=1e-6)
+    assert probabilities(row).shape == (3, 5, 17)
+    np.testing.assert_allclose(probabilities(row), 1 / 3, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("reference", "max_side", "size"),
+    [(False, 32, (32, 12)), (False, None, (80, 30)), (False, 80, (80, 30)), (True, 32, (80, 30))],
+)
+def test_large_images_are_shrunk(reference: bool, max_side: int | None, size: tuple[int, int]) -> None:
+    network = Colours()
+    row = {"image": np.zeros((80, 30, 3), dtype=np.uint8)}
+    stage(network, reference, max_side=max_side, scales=[1.0, 2.0], flip=False).process(row)
+    assert probabilities(row).shape == (3, *size)
+    if reference:
+        assert network.seen == [(1, 3, 80, 30), (1, 3, 160, 60)]
+
+
+def test_a_batch_gives_what_its_images_give_alone(run: RunDirectory, photo: np.ndarray) -> None:
+    real = PredictStage(run.weights("deeplab"), PredictConfig(scales=(0.5, 1.0)), reference=False)
+    real.setup()
+    alone, together = ([{"image": image} for image in (photo, photo[:, ::-1], 255 - photo)] for _ in range(2))
+    for row in alone:
+        real.process(row)
+    assert real.process_batch(together) == [None] * 3
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_allclose(probabilities(one), probabilities(other), atol=1e-5)
 
 
 def test_improbable_labels_are_left_out() -> None:
     row = {"image": np.array([[[0, 0, 255]]], dtype=np.uint8)}
     stage(Colours(10.0), label_floor=0.01, flip=False).process(row)
     assert row["label_ids"] == [0, 2]
-    assert row["probabilities"].shape == (2, 1, 1)
+    assert probabilities(row).shape == (2, 1, 1)
 
 
 def test_nan_fails_the_row() -> None:
@@ -61,9 +91,15 @@ def test_nan_fails_the_row() -> None:
 
 
 def test_a_trained_deeplab_is_loaded(run: RunDirectory, photo: np.ndarray) -> None:
-    real = PredictStage(run.weights("deeplab"), PredictConfig(scales=(0.5, 1.0)), pad=True)
+    real = PredictStage(run.weights("deeplab"), PredictConfig(scales=(0.5, 1.0)), reference=False)
     real.setup()
     row = {"image": photo}
     real.process(row)
-    assert row["probabilities"].shape == (3, 30, 37)
-    np.testing.assert_allclose(row["probabilities"].sum(axis=0), 1, rtol=1e-5)
+    assert probabilities(row).shape == (3, 30, 37)
+    np.testing.assert_allclose(probabilities(row).sum(axis=0), 1, rtol=1e-5)
+
+
+def test_what_the_crf_does_not_see_has_no_digits() -> None:
+    row = {"image": np.array([[[0, 0, 255], [255, 0, 0]]], dtype=np.uint8)}
+    stage(Colours(20.0), flip=False).process(row)
+    assert probabilities(row)[:, 0, 0].tolist() == [np.float32(1e-5), np.float32(1e-5), 1.0]

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from pfit_ray.config.stages import PredictConfig
+from pfit_ray.tasks.encode import compressed_array
 from pfit_ray.tasks.prediction import PredictionStage
 
 NO_CRF = PredictConfig.model_validate({"crf": {"iterations": 0}})
@@ -9,7 +10,8 @@ NO_CRF = PredictConfig.model_validate({"crf": {"iterations": 0}})
 
 def row(probabilities: list, label_ids: list[int]) -> dict:
     values = np.array(probabilities, dtype=np.float32)
-    return {"image": np.full((*values.shape[1:], 3), 90, np.uint8), "probabilities": values, "label_ids": label_ids}
+    image = np.full((*values.shape[1:], 3), 90, np.uint8)
+    return {"image": image, "probabilities": compressed_array(values), "label_ids": label_ids}
 
 
 def test_label_and_scores() -> None:
@@ -38,3 +40,14 @@ def test_the_crf_smooths() -> None:
     assert not result["prediction"].any()
     assert result["keys"] == []
     assert result["crf_change"] == pytest.approx(1 / 81)
+
+
+@pytest.mark.parametrize("config", [NO_CRF, PredictConfig()])
+def test_smaller_probabilities_are_enlarged_to_the_image(config: PredictConfig) -> None:
+    left = np.repeat([[0.9, 0.8, 0.2, 0.1]], 4, axis=0)
+    result = row([left, 1 - left], [0, 6])
+    result["image"] = np.zeros((8, 8, 3), np.uint8)
+    result["image"][:, 4:] = 200
+    PredictionStage(config).process(result)
+    assert result["prediction"].tolist() == [[0] * 4 + [6] * 4] * 8
+    assert (result["keys"], result["foreground_share"], result["crf_change"]) == ([6], 0.5, 0.0)

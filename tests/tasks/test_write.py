@@ -11,7 +11,7 @@ from pfit_ray import storage
 from pfit_ray.images import encode_label
 from pfit_ray.layout import RunDirectory
 from pfit_ray.tasks import write
-from pfit_ray.tasks.write import ShardWriter
+from pfit_ray.tasks.write import ShardWriter, summary
 
 LABELS = {"a": np.array([[0, 1], [2, 0]], np.uint8), "c": np.array([[7]], np.uint8)}
 
@@ -116,3 +116,9 @@ def test_the_marker_comes_last_and_tells_the_timings(tmp_path: Path, monkeypatch
     assert run.finished_shards("predict") == {0: marker}
     assert marker["stages"]["cam"] == cam
     assert marker["stages"]["write"]["images"] == 3
+
+
+def test_the_driver_is_told_what_was_skipped() -> None:
+    marker = {"shard": 3, "ok": 4, "failed": 5, "reasons": {"skipped": 2, "unreadable": 3}, "stages": {}}
+    assert summary(marker) == {"shard": 3, "ok": 4, "failed": 5, "skipped": 2}
+    assert summary({**marker, "reasons": {"unreadable": 5}})["skipped"] == 0

@@ -19,6 +19,7 @@ from pfit_ray.nets.backbones import normalisation
 from pfit_ray.train.examples import Examples, read_examples
 from pfit_ray.train.loop import Trainer, Workers
 from pfit_ray.train.networks import build_objective
+from pfit_ray.training_tables import EXAMPLE_SCHEMA
 
 MakeConfig = Callable[..., RunConfig]
 MakeTrainer = Callable[..., Trainer]
@@ -46,7 +47,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for row in rows:
         offset, size = places[row["image_id"]]
         row |= {"label_url": str(folder / "labels.tar"), "label_offset": offset, "label_size": size}
-    pq.write_table(pa.Table.from_pylist(rows), folder / "examples.parquet")
+    pq.write_table(pa.Table.from_pylist(rows, schema=EXAMPLE_SCHEMA), folder / "examples.parquet")
     return folder
 
 

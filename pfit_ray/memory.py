@@ -1,0 +1,158 @@
+"""How much memory one worker of each operator takes, estimated from the config's size limits."""
+
+from dataclasses import dataclass
+
+from pfit_ray.config import RunConfig
+from pfit_ray.errors import UserError
+
+MEBIBYTE = 1 << 20
+
+LARGEST_PIXELS = 12_000_000
+"""The estimates hold for images up to this size, or up to images.max_pixels where that is less."""
+
+FETCH_BASE = 256 * MEBIBYTE
+ENCODED_IMAGE = 4 * MEBIBYTE
+"""Bytes of one image file, twice, as a shard travels packed beside its parts."""
+
+TORCH_BASE = 600 * MEBIBYTE
+"""A worker that has imported torch and holds a network."""
+
+NETWORK_BYTES = 450
+"""Per pixel of what a network sees at once, in float32; measured 290 to 420 on backbones lite0 and resnest101."""
+
+USS_BASE = 300 * MEBIBYTE
+USS_BYTES = 2200
+"""Per pixel of the image that is segmented without supervision."""
+
+CRF_BYTES = 180
+CRF_LABEL_BYTES = 22
+"""Per pixel: the lattices of the dense CRF, and what each label adds."""
+
+PIXEL_BYTES = 70
+"""Per pixel of an image: its arrays and those of its walk."""
+
+SEED_LABELS = 4
+"""Background and the classes of an image with many classes, in the CRFs of passes 1 and 2."""
+
+
+@dataclass(frozen=True)
+class WorkerMemory:
+    """Bytes that one worker of each operator takes."""
+
+    fetch: int
+    network: int
+    cpu: int
+
+
+def worker_memory(config: RunConfig, gpu: bool) -> WorkerMemory:
+    """The memory that workers take: `resources.*.memory_mb`, or where it is null an estimate.
+
+    Args:
+        config: the run's config.
+        gpu: whether the networks run on GPUs, where their activations take no memory of the host.
+    """
+    given = config.resources
+    estimates = {"fetch": _fetch(config), "network": _network(config, gpu), "cpu": _cpu(config)}
+    stated = {name: getattr(given, name).memory_mb for name in estimates}
+    return WorkerMemory(
+        **{name: estimates[name] if stated[name] is None else stated[name] * MEBIBYTE for name in estimates}
+    )
+
+
+def fit_memory(config: RunConfig, gpu: bool, total: float, largest: float) -> tuple[WorkerMemory, str | None]:
+    """The memory that workers take on a cluster on which one worker of each operator must fit.
+
+    Estimates that do not fit are lowered to what there is, because a worker that tries is better than one that
+    waits for ever; what the config states is kept.
+
+    Args:
+        config: the run's config.
+        gpu: whether the networks run on GPUs.
+        total: memory of the cluster, in bytes.
+        largest: memory of its largest node, in bytes.
+
+    Returns:
+        The memory, and a sentence for people where estimates were lowered.
+
+    Raises:
+        UserError: when what the config states does not fit.
+    """
+    wanted = vars(worker_memory(config, gpu))
+    stated = {name for name in wanted if getattr(config.resources, name).memory_mb is not None}
+    for name in stated:
+        if wanted[name] > largest:
+            raise UserError(
+                f"resources.{name}.memory_mb asks for {_mebibytes(wanted[name])} and the largest node has "
+                f"{_mebibytes(largest)} for workers; lower it or take larger nodes"
+            )
+    left = total - sum(wanted[name] for name in stated)
+    estimated = sum(wanted.values()) - (total - left)
+    if left < 0 or (left == 0 and len(stated) < len(wanted)):
+        names = " and ".join(f"resources.{name}.memory_mb {wanted[name] // MEBIBYTE}" for name in sorted(stated))
+        raise UserError(
+            f"{names} leave no room for one worker of each kind in the cluster's {_mebibytes(total)}; lower one of them"
+        )
+    share = min(1.0, left / estimated) if estimated else 1.0
+    fitted = {name: size if name in stated else int(min(size * share, largest)) for name, size in wanted.items()}
+    if fitted == wanted:
+        return WorkerMemory(**wanted), None
+    return WorkerMemory(**fitted), (
+        f"Memory: one worker of each kind may take {_mebibytes(sum(wanted.values()))} on large images, and the cluster "
+        f"has {_mebibytes(total)}; they share that, and large images may fail: lower images.max_pixels, or see "
+        "docs/memory.md"
+    )
+
+
+def _mebibytes(size: float) -> str:
+    return f"{size / MEBIBYTE:,.0f} MiB"
+
+
+def _fetch(config: RunConfig) -> int:
+    return FETCH_BASE + config.shard_size * ENCODED_IMAGE
+
+
+def _network(config: RunConfig, gpu: bool) -> int:
+    held = TORCH_BASE + config.shard_size * ENCODED_IMAGE
+    if gpu:
+        return held + (config.resources.network.batch_size or 8) * PIXEL_BYTES * _pixels(config, None)
+    seen = {
+        "seeds": _scaled(config, _limit(config, "cam"), max(config.cam.scales)),
+        "labels": _pixels(config, _limit(config, "walk")),
+        "predict": int(_pixels(config, _limit(config, "predict")) * max(config.predict.scales) ** 2),
+    }
+    largest = max(seen[name] for name in config.passes)
+    mirrored = 2
+    return held + (config.resources.network.batch_size or 1) * mirrored * NETWORK_BYTES * largest
+
+
+def _cpu(config: RunConfig) -> int:
+    n_classes = len(config.data.class_list)
+    uss_side = None if config.fidelity_of("regions") == "reference" else config.regions.uss.max_side
+    label_crf = _crf(_pixels(config, None), min(SEED_LABELS, n_classes + 1))
+    stages = {
+        "seeds": max(USS_BASE + USS_BYTES * _pixels(config, uss_side), label_crf),
+        "labels": label_crf,
+        "predict": _crf(_pixels(config, _limit(config, "predict")), n_classes + 1),
+    }
+    arrays = PIXEL_BYTES * _pixels(config, None)
+    return TORCH_BASE + config.shard_size * ENCODED_IMAGE + arrays + max(stages[name] for name in config.passes)
+
+
+def _crf(pixels: int, labels: int) -> int:
+    return pixels * (CRF_BYTES + CRF_LABEL_BYTES * labels)
+
+
+def _limit(config: RunConfig, stage: str) -> int | None:
+    side: int | None = getattr(config, stage).max_side
+    return None if config.fidelity_of(stage) == "reference" else side  # type: ignore[arg-type]
+
+
+def _pixels(config: RunConfig, side: int | None) -> int:
+    largest = min(config.images.max_pixels, LARGEST_PIXELS)
+    return largest if side is None else min(largest, side * side)
+
+
+def _scaled(config: RunConfig, side: int | None, scale: float) -> int:
+    """Pixels of the largest image at a scale, where `side` limits the scaled image."""
+    scaled = int(_pixels(config, None) * scale**2)
+    return scaled if side is None else min(scaled, side * side)

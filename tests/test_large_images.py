@@ -1,0 +1,24 @@
+"""A photograph of 12 megapixels through all passes, within the memory that Ray is told of."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pfit_ray.config import PASSES
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+@pytest.mark.parametrize("pass_name", PASSES)
+def test_twelve_megapixels(pass_name: str) -> None:
+    script = Path(__file__).parents[1] / "benchmarks" / "memory.py"
+    words = [sys.executable, str(script), "--size", "4000x3000", "--passes", pass_name]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = re.findall(rf"4000x3000  {pass_name} +(\w+) +(\d+) MiB in \w+ +estimate +(\d+) MiB", done.stdout)
+    assert [operator for operator, _, _ in lines] == ["network", "finish"]
+    assert all(int(peak) <= int(estimate) for _, peak, estimate in lines)
