@@ -127,8 +127,9 @@ class Bench:
         found: Matrices = {}
         for name, arm in WALK_ARMS.items():
             seed = row["cam"] if arm.seed == "cam" else combined[arm.seed.removeprefix("combined ")]
+            walk = self.config.walk.model_copy(update={"per_class": arm.per_class})
             work = {**row, "seed_cam": seed.astype(arm.dtype), "edge": self._edge(arm.edge, row, keep)}
-            _run(work, WalkStage(self.config.walk, arm.per_class), PseudoLabelStage(self.config.pseudo_label))
+            _run(work, WalkStage(walk), PseudoLabelStage(self.config.pseudo_label))
             found["walk", name] = self._sweep(work["hr_walk"], row, truth)
             found["pseudo label", name] = confusion(work["pseudo_label"], truth, self._n_classes)
         return found

@@ -34,7 +34,7 @@ class WalkArm:
 
     start: str = "lossless"
     edge: str = "lossless"
-    per_class: bool = True
+    per_class: bool = False
     seed: str = "cam"
     dtype: str = "float32"
 
@@ -55,11 +55,11 @@ WALK_ARMS = {
     "lossless": WalkArm(),
     "edge on 512 x 512, mirrored after the crop": WalkArm(edge="reference"),
     "edge on 512 x 512": WalkArm(edge="canvas"),
-    "one maximum over all classes": WalkArm(per_class=False),
-    "all reference": WalkArm(edge="reference", per_class=False),
+    "each class with its own maximum": WalkArm(per_class=True),
+    "all reference": WalkArm(edge="reference"),
     "CAM stored as float16": WalkArm(dtype="float16"),
     "walk of the combined CAM": WalkArm(seed="combined lossless"),
-    "the same, all reference": WalkArm("walk of the combined CAM", "reference", False, "combined all reference"),
+    "the same, all reference": WalkArm("walk of the combined CAM", "reference", seed="combined all reference"),
 }
 STARTS = {
     **{name: arm.start for arms in (SEED_ARMS, WALK_ARMS) for name, arm in arms.items()},

@@ -123,7 +123,7 @@ def test_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_plan_of_the_quickstart(tmp_path: Path) -> None:
     done = command("plan", QUICKSTART, f"output={tmp_path / 'run'}")
     assert done.code == 0
-    assert "manifest train: list the images, 4 images in 4 shards\n" in done.out
+    assert "manifest train: list the images, 4 images (2.0 MB) in 4 shards\n" in done.out
     assert not (tmp_path / "run").exists()
 
 

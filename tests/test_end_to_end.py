@@ -67,7 +67,8 @@ def test_every_bad_input_is_a_row_with_its_reason(small_run: SmallRun, pass_name
     failed = table(small_run.folder, pass_name, "failures")
     found = {row.Index: (row.stage, row.reason) for row in failed.itertuples()}
     assert found == FAILURES[pass_name]
-    assert "class 'dragon' is not in data.classes" in failed.loc["stranger", "message"]
+    if "stranger" in found:
+        assert "class 'dragon' is not in data.classes" in failed.loc["stranger", "message"]
     assert all(Path(uri).stem == image_id for image_id, uri in failed["uri"].items())
     assert set(failed["pass"]) == {pass_name}
 
@@ -245,6 +246,9 @@ def test_shards_and_workers_do_not_change_results(
     assert sorted(path.stem for path in (folder / "seeds" / "done").iterdir()) == ["00000", "00001", "00002"]
     assert_same_results(small_run.folder, folder, same_places=False)
     scores = [json.loads((run / "evaluation.json").read_text()) for run in (small_run.folder, folder)]
+    for name in ("cam", "combined_cam", "walk", "pseudo_label", "prediction"):
+        origins = [one[name].pop("provenance") for one in scores]
+        assert origins[0]["fidelity"] == origins[1]["fidelity"]
     assert scores[0] == scores[1]
 
 

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,8 @@ def test_files_that_are_no_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixt
     path.write_bytes(b"<!DOCTYPE html>")
     assert refusal(path) == "FILE: this is neither a safetensors file nor a PyTorch state dict"
     torch.save({"model.conv1.weight": torch.zeros(1), "optimizer": Intruder()}, path)
-    assert refusal(path).startswith("FILE: the PyTorch file pickles print besides tensors, which is refused, ")
+    # Where Ray runs, it has put a function of its own in the place of print.
+    assert re.match(r"FILE: the PyTorch file pickles \S*print besides tensors, which is refused, ", refusal(path))
     torch.save({"conv1.weight": torch.zeros(1)}, path)
     assert refusal(path).startswith("FILE: this is no checkpoint of the published programs: ")
     path.write_bytes(path.read_bytes()[:-100])

@@ -89,8 +89,8 @@ GIB = 1 << 30
     ("resources", "cpus", "gpus", "gibibytes", "network_workers"),
     [
         ({}, 9, 0, 1000, 4),
-        ({}, 9, 0, 22, 2),
-        ({}, 9, 0, 14, 1),
+        ({}, 9, 0, 26, 2),
+        ({}, 9, 0, 16, 1),
         ({"network": {"memory_mb": 1024}, "cpu": {"memory_mb": 1024}, "fetch": {"memory_mb": 1024}}, 9, 0, 6, 2),
         ({"network": {"memory_mb": 1024}, "cpu": {"memory_mb": 1024}, "fetch": {"memory_mb": 1024}}, 9, 4, 5, 3),
         ({"network": {"memory_mb": 1024}, "cpu": {"memory_mb": 1024}, "fetch": {"memory_mb": 1024}}, 9, 0, 3, 1),
@@ -159,6 +159,6 @@ def test_a_mistake_that_a_worker_finds_arrives_as_one_sentence(seeded: RunDirect
     with pytest.raises(UserError) as caught:
         list(run_pass(plan_pass("labels", settings, seeded), settings, seeded, [0, 1], place(settings, 2, 0)))
     assert str(caught.value) == (
-        f"{seeded.weights('affinitynet')}: weights: neither a safetensors file nor a PyTorch state dict"
+        f"{seeded.weights('affinitynet')}: this is neither a safetensors file nor a PyTorch state dict"
     )
     assert seeded.finished_shards("labels") == {}

@@ -49,7 +49,8 @@ def result(image_id: str, pass_name: str) -> dict[str, Any]:
     label = (regions * (keys[-1] if keys else 0)).astype(np.uint8)
     row = {
         "image_id": image_id, "uri": image_id, "height": SIZE[0], "width": SIZE[1], "keys": keys, "status": "ok",
-        "key_scores": [0.5] * len(keys), "labels_predicted": False, "cam": maps, "combined_cam": maps,
+        "key_scores": [0.5] * len(keys), "labels_predicted": False, "label_scores": None,
+        "cam": maps, "combined_cam": maps,
         "regions_slic": regions, "regions_quickshift": regions, "fit_mask_slic": masks, "fit_mask_quickshift": masks,
         "mask_agreement": 1.0, "cam_margin": 0.5, "foreground_share": 0.5, "affinity_label": label,
         "edge": np.zeros((2, 3), np.float32), "walk": maps, "walk_margin": 0.5, "crf_change": 0.0,

@@ -155,14 +155,18 @@ class WalkConfig(Section):
 
     fidelity: Fidelity | None = option(
         None,
-        "reference: pad to 512 x 512, flip the mirrored edge map after its crop, divide by one maximum over all "
-        "classes; null follows the run's fidelity.",
+        "reference: pad to 512 x 512, flip the mirrored edge map after its crop; null follows the run's fidelity.",
     )
     source: Literal["cam", "combined_cam"] = option(
         "cam", "The map that walks; the published commands take the plain CAM."
     )
     beta: float = option(10.0, "Exponent of the affinities.", gt=0.0, le=100.0)
     exp_times: int = option(8, "The walk takes 2 to this power steps.", ge=0, le=12)
+    per_class: bool = option(
+        False,
+        "Divide each class's walked map by its own maximum, instead of all by one, as published: a class that is weak "
+        "beside another then stays weak.",
+    )
     radius: int = option(5, "Pixels nearer than this are neighbours.", unit="grid cells of 4 pixels", ge=2, le=20)
     max_side: int | None = option(
         2048,

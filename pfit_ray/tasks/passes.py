@@ -79,7 +79,7 @@ def plan_pass(name: Pass, config: RunConfig, run: RunDirectory) -> PassPlan:
             network=[decode, EdgeStage(run.weights("affinitynet"), config.walk, reference)],
             finish=[
                 decode,
-                WalkStage(config.walk, per_class=not reference),
+                WalkStage(config.walk),
                 PseudoLabelStage(config.pseudo_label),
                 encode,
             ],

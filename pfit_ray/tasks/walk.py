@@ -13,13 +13,11 @@ class WalkStage(Stage):
 
     Args:
         config: the walk's numbers; `seed_cam` is what walks.
-        per_class: see `upsample_walk`.
     """
 
     name = "walk"
 
-    def __init__(self, config: WalkConfig, per_class: bool) -> None:
-        self.per_class = per_class
+    def __init__(self, config: WalkConfig) -> None:
         self.config = config
 
     def process(self, row: Row) -> None:
@@ -27,6 +25,6 @@ class WalkStage(Stage):
         seed = row["seed_cam"].astype(np.float32)
         config = self.config
         walk = random_walk(seed, row["edge"], radius=config.radius, beta=config.beta, exp_times=config.exp_times)
-        row["hr_walk"] = upsample_walk(walk, row["height"], row["width"], per_class=self.per_class)
-        peak = walk.max(axis=(1, 2) if self.per_class else None, keepdims=True, initial=0.0)
+        row["hr_walk"] = upsample_walk(walk, row["height"], row["width"], per_class=config.per_class)
+        peak = walk.max(axis=(1, 2) if config.per_class else None, keepdims=True, initial=0.0)
         row["walk"] = np.divide(walk, peak, out=np.zeros_like(walk), where=peak > 0)

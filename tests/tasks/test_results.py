@@ -18,4 +18,4 @@ def test_types_that_any_reader_of_parquet_knows() -> None:
     assert schema.field("cam").type == pa.binary()
     assert schema.field("mask_agreement").type == pa.float32()
     assert list(RESULT_FIELDS) == ["seeds", "labels", "predict"]
-    assert FAILURE_SCHEMA.names == ["image_id", "uri", "pass", "stage", "reason", "message"]
+    assert FAILURE_SCHEMA.names == ["image_id", "uri", "pass", "stage", "reason", "message", "attempt"]

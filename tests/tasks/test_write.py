@@ -63,6 +63,7 @@ def test_plain_readers_understand_a_shard(tmp_path: Path) -> None:
             "stage": "decode",
             "reason": "unreadable",
             "message": "not an image",
+            "attempt": 1,
         }
     ]
     with tarfile.open(tmp_path / "predict/predictions/00003.tar") as archive:
