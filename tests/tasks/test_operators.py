@@ -1,3 +1,4 @@
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -5,14 +6,25 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from pfit_ray.config.data import PredictedLabelsConfig
+from pfit_ray.config.stages import CamConfig
 from pfit_ray.images import decode_image, encode_label
 from pfit_ray.layout import RunDirectory
 from pfit_ray.schema import FAILED, OK, Row
 from pfit_ray.tasks.base import Outcome, Stage
+from pfit_ray.tasks.cam import CamStage
+from pfit_ray.tasks.decode import DecodeStage
 from pfit_ray.tasks.operators import FinishOperator, StageOperator
 from pfit_ray.tasks.packing import pack_rows, unpack_rows
 from pfit_ray.tasks.write import ShardWriter
+
+
+def encoded_png(image: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 class Counting(Stage):
@@ -95,6 +107,21 @@ def test_images_of_one_shape_go_together_and_only_they_are_decoded(size: int, ba
     assert [row["image_id"] for row in done] == list(files)
     assert [row["status"] for row in done] == [OK, OK, OK, FAILED, FAILED, OK, OK]
     assert timings["together"]["images"] == 6
+
+
+def test_a_pass_in_batches_gives_what_it_gives_image_by_image(run: RunDirectory, photo: np.ndarray) -> None:
+    files = [encoded_png(photo), encoded_png(photo[:, ::-1]), encoded_png(photo[:20]), encoded_png(255 - photo), b"bad"]
+    maps = []
+    for size in (1, 4):
+        rows = [{"image_id": str(n), "status": OK, "keys": [1, 2], "encoded": data} for n, data in enumerate(files)]
+        cam = CamStage(run.weights("classifier"), CamConfig(scales=(1.0,)), PredictedLabelsConfig(), ("one", "two"))
+        operator = StageOperator([DecodeStage(10_000), cam], threads=1, batch_size=size)
+        done, timings = unpack_rows(operator({"shard": 0, "rows": pack_rows(rows, {})})["rows"])
+        assert [row["status"] for row in done] == [OK, OK, OK, OK, FAILED]
+        assert {name: timing["images"] for name, timing in timings.items()} == {"decode": 5, "cam": 4}
+        maps.append([row["cam"] for row in done[:4]])
+    for one, other in zip(*maps, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 def test_batches_are_of_one_image_on_a_cpu_and_larger_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
