@@ -303,6 +303,7 @@ def test_a_missing_weight_file_stops_before_any_work(corpus_with_bad_inputs: Cor
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_failed_images_are_taken_up_again(local_ray: None, tmp_path: Path) -> None:
     root = write_photographs(tmp_path / "photographs", ["chelsea.png", "coffee.png"])
     whole = (root / "coffee.png").read_bytes()

@@ -61,6 +61,7 @@ def test_actors_and_tasks_that_die_at_random_points(
     assert_whole(run)
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills(local_ray: None, run: RunDirectory, tmp_path: Path) -> None:
     full = tmp_path / "full"
     full.touch()
