@@ -24,6 +24,12 @@ def record_weights(run: RunDirectory, config: RunConfig, network: Network) -> No
     run.write_json(record, "checkpoints", f"{network}.json")
 
 
+def record_missing_weights(run: RunDirectory, config: RunConfig, network: Network) -> None:
+    """Write the record of a network that has weights and no record."""
+    if storage.exists(run.weights(network)) and run.read_json("checkpoints", f"{network}.json") is None:
+        record_weights(run, config, network)
+
+
 def weights_digests(run: RunDirectory) -> dict[str, str]:
     """sha256 of the weights of each network that the run has."""
     records = {network: run.read_json("checkpoints", f"{network}.json") for network in NETWORKS}

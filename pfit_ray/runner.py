@@ -16,7 +16,7 @@ from pfit_ray.layout import IMAGE_SET, Network, RunDirectory
 from pfit_ray.manifest import write_manifest
 from pfit_ray.networks import check_networks, check_training_resources, provide_network
 from pfit_ray.progress import Progress
-from pfit_ray.provenance import record_weights
+from pfit_ray.provenance import record_missing_weights, record_weights
 from pfit_ray.schema import SKIPPED
 from pfit_ray.session import ray_session
 from pfit_ray.show import write_sheets
@@ -148,6 +148,8 @@ class Runner:
         elif step.kind == "pass":
             self._pass(cast(Pass, step.name), placement)
         elif step.kind == "report":
+            for name in self.config.passes:  # a run that was killed right after a training has not recorded it
+                record_missing_weights(self.run_directory, self.config, NETWORK_OF[name])
             metrics = evaluation.evaluate_run(self.config, self.run_directory)
             write_sheets(self.config, self.run_directory, self.config.sheets)
             self.run_directory.write_json(self._report_fields(), "steps", "report.json")

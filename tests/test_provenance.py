@@ -7,7 +7,14 @@ import pytest
 from pfit_ray.config.load import validate
 from pfit_ray.config.run import RunConfig
 from pfit_ray.layout import RunDirectory
-from pfit_ray.provenance import describe, describe_versions, provenance, record_weights, weights_digests
+from pfit_ray.provenance import (
+    describe,
+    describe_versions,
+    provenance,
+    record_missing_weights,
+    record_weights,
+    weights_digests,
+)
 
 WEIGHTS = b"weights of a classifier"
 PUBLISHED = b"the file that they were made from"
@@ -42,6 +49,15 @@ def test_weights_are_recorded_with_the_file_that_they_came_from(tmp_path, run):
 def test_trained_weights_come_from_no_file(tmp_path, run):
     record_weights(run, config(tmp_path), "classifier")
     assert set(run.read_json("checkpoints", "classifier.json")) == {"sha256", "source"}
+
+
+def test_a_missing_record_is_made_up_for(tmp_path, run):
+    for network in ("classifier", "deeplab"):
+        record_missing_weights(run, config(tmp_path), network)
+    assert weights_digests(run) == {"classifier": hashlib.sha256(WEIGHTS).hexdigest()}
+    (tmp_path / "run" / "checkpoints" / "classifier.safetensors").write_bytes(b"others")
+    record_missing_weights(run, config(tmp_path), "classifier")
+    assert weights_digests(run) == {"classifier": hashlib.sha256(WEIGHTS).hexdigest()}
 
 
 def test_every_scored_map_says_what_it_was_computed_with(tmp_path, run):
