@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import ray
 from faulty_proxy import Faults, FaultyProxy
 from ray import cloudpickle
 from s3 import ACCESS_KEY, S3, SECRET_KEY, VARIABLES, proxied, s3_server
@@ -43,6 +44,7 @@ def proxy(module_proxy: FaultyProxy, options: StorageConfig, monkeypatch: pytest
     for name, value in VARIABLES.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(drivers, "_options", options)
+    S3FileSystem.clear_instance_cache()  # no connection that an earlier test has left in the middle of a request
     module_proxy.faults = Faults()
     yield module_proxy
     module_proxy.faults = Faults()
@@ -228,6 +230,8 @@ def test_many_calls_leave_no_sockets_behind(proxy: FaultyProxy, place: str) -> N
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_process_reads_too(proxy: FaultyProxy, place: str) -> None:
+    if ray.is_initialized():
+        pytest.skip("a process whose threads are Ray's cannot be forked safely")
     storage.write_bytes(f"{place}/x", b"here")
     storage.fetch(f"{place}/x")
     context = multiprocessing.get_context("fork")
