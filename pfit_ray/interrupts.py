@@ -2,6 +2,8 @@
 
 import signal
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 
@@ -9,11 +11,39 @@ class Terminated(KeyboardInterrupt):
     """A SIGTERM, as schedulers and `ray job stop` send it."""
 
 
-def terminate_as_interrupt() -> None:
-    """Let a SIGTERM raise `Terminated` in the main thread; Ray replaces the handler whenever it is initialised."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _raise)
+@contextmanager
+def sigterm_as_interrupt() -> Iterator[Callable[[], None]]:
+    """Let a SIGTERM end the block by `Terminated`; in other threads than the main one, do nothing.
 
+    What the handler raises does not always arrive: a call that waits inside Ray's core raises a new
+    KeyboardInterrupt in its place, and what breaks because of it may raise anything.
 
-def _raise(number: int, frame: FrameType | None) -> None:
-    raise Terminated
+    Yields:
+        Sets the handler again; Ray replaces it whenever it is initialised.
+
+    Raises:
+        Terminated: when a SIGTERM came.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    came = threading.Event()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        came.set()
+        raise Terminated
+
+    def set_again() -> None:
+        signal.signal(signal.SIGTERM, handle)
+
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield set_again
+    except BaseException as stop:
+        if came.is_set():
+            raise Terminated from stop
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if came.is_set():
+        raise Terminated

@@ -11,14 +11,14 @@ from pfit_ray.config.data import ImageSetConfig
 from pfit_ray.environment import describe_environment
 from pfit_ray.errors import UserError
 from pfit_ray.failures import RunFailedError
-from pfit_ray.interrupts import terminate_as_interrupt
+from pfit_ray.interrupts import sigterm_as_interrupt
 from pfit_ray.layout import IMAGE_SET, Network, RunDirectory
 from pfit_ray.manifest import write_manifest
 from pfit_ray.networks import check_networks, check_training_resources, provide_network
 from pfit_ray.progress import Progress
 from pfit_ray.provenance import record_missing_weights, record_weights
 from pfit_ray.schema import SKIPPED
-from pfit_ray.session import ray_session
+from pfit_ray.session import ClusterSize, ray_session
 from pfit_ray.show import write_sheets
 from pfit_ray.sources import Item, list_images
 from pfit_ray.tasks.passes import plan_pass
@@ -109,34 +109,40 @@ class Runner:
         run, config = self.run_directory, self.config
         freshness.check_fresh(run, config)
         outcome = Outcome(run)
-        terminate_as_interrupt()
         if not self.retry_failed:
             for name in config.passes:
                 self._check_failures(name, self._faulty(name))
-        steps = self.steps()
-        todo = [step for step in steps if step.todo]
+        todo = [step for step in self.steps() if step.todo]
         if todo:
             outcome.worked = True
-            check_networks(config, networks_of(todo))
-            storage.write_bytes(run.url("config.yaml"), resolved_yaml(config).encode())
-            run.write_json(describe_environment(config), "environment.json")
-            for step in todo:
-                if step.kind == "manifest":
-                    self._list(step.name)
-                elif self._is_given(step):
-                    self._provide(cast(Network, step.name))
-            with ray_session(address, config.resources, verbose) as size:
-                terminate_as_interrupt()
-                self.progress.say(f"Ray: {size}")
-                placement = pipeline.place(config, size.cpus, size.gpus, size.memory, size.node_memory)
-                if placement.warning:
-                    self.progress.say(placement.warning)
-                check_training_resources(config, networks_of(todo))
-                for step in todo:
-                    self._do(step, placement)
+            with sigterm_as_interrupt() as handle_again:
+                self._prepare(todo)
+                with ray_session(address, config.resources, verbose) as size:
+                    handle_again()
+                    self._work(todo, size)
         outcome.counts = {name: self._counts(name) for name in PASSES if name in config.passes}
         outcome.metrics = run.read_json("evaluation.json") or {}
         return outcome
+
+    def _prepare(self, todo: Sequence[Step]) -> None:
+        """What needs no Ray: it shows mistakes early."""
+        check_networks(self.config, networks_of(todo))
+        storage.write_bytes(self.run_directory.url("config.yaml"), resolved_yaml(self.config).encode())
+        self.run_directory.write_json(describe_environment(self.config), "environment.json")
+        for step in todo:
+            if step.kind == "manifest":
+                self._list(step.name)
+            elif self._is_given(step):
+                self._provide(cast(Network, step.name))
+
+    def _work(self, todo: Sequence[Step], size: ClusterSize) -> None:
+        self.progress.say(f"Ray: {size}")
+        placement = pipeline.place(self.config, size.cpus, size.gpus, size.memory, size.node_memory)
+        if placement.warning:
+            self.progress.say(placement.warning)
+        check_training_resources(self.config, networks_of(todo))
+        for step in todo:
+            self._do(step, placement)
 
     def _is_given(self, step: Step) -> bool:
         """Whether a step only puts a network there that is not trained: done first, so that misfits show early."""
