@@ -44,7 +44,7 @@ def evaluate_run(config: RunConfig, run: RunDirectory) -> dict[str, Any]:
     problems: list[str] = []
     names = ["background", *config.data.class_list.names]
     for pass_name in PASSES:
-        shards = list(run.finished_shards(pass_name))
+        shards = run.finished_numbers(pass_name)
         scorer = ShardScorer(run, pass_name, len(names) - 1, mask_lookup(config.data), thresholds(config))
         totals: dict[str, np.ndarray] = {}
         images = 0

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pfit_ray import storage
+from pfit_ray.prefetch import prefetch
 
 Network = Literal["classifier", "affinitynet", "deeplab"]
 NETWORKS: tuple[Network, ...] = ("classifier", "affinitynet", "deeplab")
@@ -14,6 +15,10 @@ LABEL_COLUMN = {"seeds": "affinity_label", "labels": "pseudo_label", "predict": 
 
 IMAGE_SET = {"seeds": "train", "labels": "train", "predict": "predict"}
 """The manifest that each pass works on."""
+
+
+_READERS = 32
+"""Markers that are read at the same time."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +60,16 @@ class RunDirectory:
         """Write a JSON file below the root, atomically."""
         storage.write_bytes(self.url(*parts), (json.dumps(value, indent=1) + "\n").encode())
 
-    def finished_shards(self, name: str) -> dict[int, dict[str, Any]]:
-        """Markers of the finished shards of a pass by shard number."""
+    def finished_numbers(self, name: str) -> list[int]:
+        """Numbers of the finished shards of a pass, ascending; their markers are listed, not read."""
         folder = self.url(name, "done")
         if not storage.exists(folder):
-            return {}
-        markers = {}
-        for url, _ in storage.list_files(folder):
-            stem, _, suffix = url.rpartition("/")[2].rpartition(".")
-            if suffix == "json" and stem.isdigit():
-                markers[int(stem)] = json.loads(storage.read_bytes(url))
-        return dict(sorted(markers.items()))
+            return []
+        stems = (url.rpartition("/")[2].rpartition(".") for url, _ in storage.list_files(folder))
+        return sorted(int(stem) for stem, _, suffix in stems if suffix == "json" and stem.isdigit())
+
+    def finished_shards(self, name: str) -> dict[int, dict[str, Any]]:
+        """Markers of the finished shards of a pass by shard number, ascending."""
+        numbers = self.finished_numbers(name)
+        read = prefetch(lambda shard: storage.read_bytes(self.marker(name, shard)), numbers, _READERS, 4 * _READERS)
+        return {shard: json.loads(data) for shard, data in zip(numbers, read, strict=True)}

@@ -2,10 +2,10 @@
 
 import hashlib
 import io
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import groupby, islice
 from typing import Any
 
@@ -16,6 +16,7 @@ from pfit_ray import shards, storage
 from pfit_ray.errors import RowError
 from pfit_ray.image_rows import read_image_rows
 from pfit_ray.layout import RunDirectory
+from pfit_ray.prefetch import prefetch
 from pfit_ray.schema import FAILED, LABEL_REASONS, OK, Row
 from pfit_ray.seekable import open_for_rows, open_seekable
 from pfit_ray.sources import Item
@@ -106,34 +107,49 @@ def iterate_manifest(run: RunDirectory, name: str) -> Iterator[Row]:
         yield from rows
 
 
-def fetch_images(rows: Sequence[Row]) -> None:
+def fetch_images(rows: Sequence[Row], threads: int = 1) -> None:
     """Read the encoded bytes of each good row's image into its column `encoded`, or fail the row.
 
     A Parquet file is opened once for all its rows, and each of its row groups read once. An image that has
     changed since it was listed is read as it is now.
+
+    Args:
+        rows: rows of a manifest.
+        threads: files that are read at the same time.
     """
-    waiting: dict[tuple[str, str], dict[int, Row]] = {}
+    single: list[Row] = []
+    in_tables: dict[tuple[str, str], dict[int, Row]] = {}
     for row in rows:
         if row["status"] != OK:
             continue
-        if row.get("row") is not None:
-            waiting.setdefault((row["uri"], row["column"]), {})[row["row"]] = row
-            continue
-        try:
-            row["encoded"] = fetch_image(row)
-        except RowError as error:
+        if row.get("row") is None:
+            single.append(row)
+        else:
+            in_tables.setdefault((row["uri"], row["column"]), {})[row["row"]] = row
+    jobs: list[Callable[[], None]] = [partial(_fetch_one, row) for row in single]
+    jobs += [partial(_fetch_table, *place, by_number) for place, by_number in in_tables.items()]
+    for _ in prefetch(lambda job: job(), jobs, threads if threads > 1 and len(jobs) > 1 else 0, ahead=len(jobs)):
+        pass
+
+
+def _fetch_one(row: Row) -> None:
+    try:
+        row["encoded"] = fetch_image(row)
+    except RowError as error:
+        _fail(row, error)
+
+
+def _fetch_table(uri: str, column: str, by_number: dict[int, Row]) -> None:
+    try:
+        for number, found in _parquet_images(uri, column, sorted(by_number)):
+            row = by_number.pop(number)
+            if isinstance(found, RowError):
+                _fail(row, found)
+            else:
+                row["encoded"] = found
+    except RowError as error:
+        for row in by_number.values():
             _fail(row, error)
-    for (uri, column), by_number in waiting.items():
-        try:
-            for number, found in _parquet_images(uri, column, sorted(by_number)):
-                row = by_number.pop(number)
-                if isinstance(found, RowError):
-                    _fail(row, found)
-                else:
-                    row["encoded"] = found
-        except RowError as error:
-            for row in by_number.values():
-                _fail(row, error)
 
 
 def fetch_image(row: Mapping[str, Any]) -> bytes:

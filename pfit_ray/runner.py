@@ -13,11 +13,11 @@ from pfit_ray.errors import UserError
 from pfit_ray.failures import RunFailedError
 from pfit_ray.interrupts import sigterm_as_interrupt
 from pfit_ray.layout import IMAGE_SET, Network, RunDirectory
+from pfit_ray.ledger import Ledger, ShardCount
 from pfit_ray.manifest import write_manifest
 from pfit_ray.networks import check_networks, check_training_resources, provide_network
 from pfit_ray.progress import Progress
 from pfit_ray.provenance import record_missing_weights, record_weights
-from pfit_ray.schema import SKIPPED
 from pfit_ray.session import ClusterSize, ray_session
 from pfit_ray.show import write_sheets
 from pfit_ray.sources import Item, list_images
@@ -63,6 +63,7 @@ class Runner:
         self.retry_failed = retry_failed
         self.progress = progress
         self.run_directory = RunDirectory(storage.absolute(config.output))
+        self.ledger = Ledger(self.run_directory)
 
     def steps(self) -> list[Step]:
         """All steps of the config in their order, and how far each is.
@@ -111,7 +112,8 @@ class Runner:
         outcome = Outcome(run)
         if not self.retry_failed:
             for name in config.passes:
-                self._check_failures(name, self._faulty(name))
+                if self.ledger.faulty(name):
+                    self._check_failures(name, run.read_json("manifest", f"{IMAGE_SET[name]}.json")["images"])
         todo = [step for step in self.steps() if step.todo]
         if todo:
             outcome.worked = True
@@ -120,7 +122,7 @@ class Runner:
                 with ray_session(address, config.resources, verbose) as size:
                     handle_again()
                     self._work(todo, size)
-        outcome.counts = {name: self._counts(name) for name in PASSES if name in config.passes}
+        outcome.counts = {name: self.ledger.counts(name) for name in PASSES if name in config.passes}
         outcome.metrics = run.read_json("evaluation.json") or {}
         return outcome
 
@@ -197,53 +199,40 @@ class Runner:
             raise
 
     def _pass(self, name: Pass, placement: pipeline.Placement) -> None:
-        run, config = self.run_directory, self.config
+        run, config, ledger = self.run_directory, self.config, self.ledger
         freshness.begin_step(run, config, name)
         self._outdate_report()
         manifest = run.read_json("manifest", f"{IMAGE_SET[name]}.json")
-        finished = run.finished_shards(name)
+        finished = dict(ledger.shards(name))
         shards = [shard for shard in range(manifest["shards"]) if shard not in finished]
-        done, failed = self._counts(name)
-        faulty = self._faulty(name)
         plan = plan_pass(name, config, run)
         again, again_plan = self._retry_shards(finished), replace(plan, retry=True)
         if shards:
-            with self.progress.images(name, manifest["images"], done + failed) as progress:
+            with self.progress.images(name, manifest["images"], sum(ledger.counts(name))) as progress:
                 for result in pipeline.run_pass(plan, config, run, shards, placement, self.progress.say):
                     progress.add(result["ok"], result["failed"])
-                    faulty += result["failed"] - result["skipped"]
-                    self._check_failures(name, faulty)
+                    ledger.add(name, result)
+                    self._check_failures(name, manifest["images"])
         if again:
-            before = sum(finished[shard]["failed"] for shard in again)
+            before = sum(finished[shard].failed for shard in again)
             with self.progress.images(f"{name}, failed images again", before, 0) as progress:
                 for result in pipeline.run_pass(again_plan, config, run, again, placement, self.progress.say):
-                    known = finished[result["shard"]]
-                    progress.add(known["failed"] - result["failed"], result["failed"])
-        ok, failed = self._counts(name)
+                    progress.add(finished[result["shard"]].failed - result["failed"], result["failed"])
+        ledger.read_again(name)
+        ok, failed = ledger.counts(name)
         if ok + failed != manifest["images"]:
             raise RuntimeError(
                 f"pass {name}: {ok} ok + {failed} failed images are not the manifest's {manifest['images']}"
             )
 
-    def _check_failures(self, name: Pass, failed: int) -> None:
-        if not failed:
-            return
-        images = self.run_directory.read_json("manifest", f"{IMAGE_SET[name]}.json")["images"]
+    def _check_failures(self, name: Pass, images: int) -> None:
+        failed = self.ledger.faulty(name)
         if failed > self.config.max_failed_fraction * images:
             raise RunFailedError(
                 f"pass {name} stopped: {failed} of {images} images failed, more than max_failed_fraction "
                 f"{self.config.max_failed_fraction:g} allows; {self.run_directory.url(name, 'failures')} says why; "
                 f"raise the fraction, or mend the images and add --redo {name}"
             )
-
-    def _faulty(self, name: Pass) -> int:
-        """Failed images without those that the config skips."""
-        markers = self.run_directory.finished_shards(name).values()
-        return sum(marker["failed"] - marker["reasons"].get(SKIPPED, 0) for marker in markers)
-
-    def _counts(self, name: Pass) -> tuple[int, int]:
-        markers = self.run_directory.finished_shards(name).values()
-        return sum(marker["ok"] for marker in markers), sum(marker["failed"] for marker in markers)
 
     def _report_fields(self) -> dict[str, Any]:
         return {"evaluate": self.config.evaluate.model_dump(mode="json"), "sheets": self.config.sheets}
@@ -261,15 +250,15 @@ class Runner:
     def _pass_todo(self, name: Pass, manifest: dict[str, Any] | None) -> str:
         if manifest is None:
             return "all images"
-        left = manifest["shards"] - len(self.run_directory.finished_shards(name))
+        left = manifest["shards"] - len(self.ledger.shards(name))
         return f"{left} of {manifest['shards']} shards" if left else ""
 
-    def _retry_shards(self, finished: dict[int, dict[str, Any]]) -> list[int]:
-        return [shard for shard, marker in finished.items() if marker["failed"]] if self.retry_failed else []
+    def _retry_shards(self, finished: dict[int, ShardCount]) -> list[int]:
+        return [shard for shard, count in finished.items() if count.failed] if self.retry_failed else []
 
     def _retry_todo(self, name: Pass) -> str:
-        finished = self.run_directory.finished_shards(name)
-        failed = sum(finished[shard]["failed"] for shard in self._retry_shards(finished))
+        finished = self.ledger.shards(name)
+        failed = sum(finished[shard].failed for shard in self._retry_shards(finished))
         return f"{failed} failed images again" if failed else ""
 
     def _network_todo(self, network: Network) -> str:

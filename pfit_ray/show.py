@@ -93,7 +93,7 @@ def sheet_url(run: RunDirectory, image_id: str) -> str:
 
 
 def _good_ids(run: RunDirectory, pass_name: str) -> Iterator[str]:
-    for shard in run.finished_shards(pass_name):
+    for shard in run.finished_numbers(pass_name):
         data = storage.read_bytes(run.rows(pass_name, shard))
         yield from pq.read_table(io.BytesIO(data), columns=["image_id"])["image_id"].to_pylist()
 

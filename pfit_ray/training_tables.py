@@ -78,7 +78,7 @@ def _labelled_images(run: RunDirectory, image_set: str) -> Iterator[Row]:
 
 
 def _label_maps(run: RunDirectory, pass_name: str, training: TrainingConfig) -> Iterator[Row]:
-    finished = list(run.finished_shards(pass_name))
+    finished = run.finished_numbers(pass_name)
     lowest = _lowest_score(run, pass_name, training, finished)
     read = partial(_shard_labels, run, pass_name, training.score, lowest)
     listed = iterate_shards(run, IMAGE_SET[pass_name], finished)

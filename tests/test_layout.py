@@ -55,3 +55,5 @@ def test_finished_shards(run: RunDirectory) -> None:
         (11, {"shard": 11}),
         (100000, {"shard": 100000}),
     ]
+    assert run.finished_numbers("seeds") == [2, 11, 100000]
+    assert run.finished_numbers("predict") == []

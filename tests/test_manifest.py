@@ -2,10 +2,12 @@ import hashlib
 import os
 import random
 import shutil
+import threading
 import tracemalloc
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import pandas as pd
 import pyarrow as pa
@@ -14,7 +16,7 @@ import pytest
 
 from pfit_ray import manifest, storage
 from pfit_ray.config.data import DataConfig, ImageSetConfig
-from pfit_ray.errors import RowError
+from pfit_ray.errors import RowError, UserError
 from pfit_ray.layout import RunDirectory
 from pfit_ray.manifest import (
     fetch_image,
@@ -244,13 +246,33 @@ def test_a_parquet_file_is_opened_once_for_a_shard(tmp_path: Path, monkeypatch: 
     assert opened == [str(path)]
 
 
-def test_fetch_images(tmp_path: Path) -> None:
+def test_images_are_read_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    all_there = threading.Barrier(4, timeout=20)
+
+    def fetch(url: str) -> bytes:
+        all_there.wait()
+        return url.encode()
+
+    monkeypatch.setattr(storage, "fetch", fetch)
+    rows: list[Row] = [{"uri": f"s3://bucket/{number}", "status": OK} for number in range(4)]
+    fetch_images(rows, threads=4)
+    assert [row["encoded"] for row in rows] == [b"s3://bucket/0", b"s3://bucket/1", b"s3://bucket/2", b"s3://bucket/3"]
+
+
+def test_a_mistake_that_no_row_is_to_blame_for_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "fetch", mock.Mock(side_effect=UserError("no credentials")))
+    with pytest.raises(UserError, match="no credentials"):
+        fetch_images([{"uri": "s3://bucket/a", "status": OK}, {"uri": "s3://bucket/b", "status": OK}], threads=2)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_fetch_images(tmp_path: Path, threads: int) -> None:
     (tmp_path / "a").write_bytes(b"jpeg")
     (tmp_path / "empty").write_bytes(b"")
     (tmp_path / "folder").mkdir()
     rows = [{"image_id": name, "uri": str(tmp_path / name), "status": OK} for name in ("a", "empty", "gone", "folder")]
     rows.append({"image_id": "bad", "uri": str(tmp_path / "a"), "status": FAILED, "reason": "bad_id"})
-    fetch_images(rows)
+    fetch_images(rows, threads)
     assert rows[0]["encoded"] == b"jpeg"
     assert [row.get("stage") for row in rows] == [None, "fetch", "fetch", "fetch", None]
     assert [row.get("reason") for row in rows] == [None, "empty_file", "missing", "missing", "bad_id"]

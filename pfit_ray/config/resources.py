@@ -20,6 +20,12 @@ class StageResources(Section):
     )
 
 
+class FetchResources(StageResources):
+    """What one worker that reads images takes."""
+
+    threads: int = option(16, "Images that one worker reads at the same time.", ge=1, le=64)
+
+
 class NetworkResources(StageResources):
     """What one worker of the networks takes."""
 
@@ -53,7 +59,7 @@ class TrainResources(Section):
 class ResourcesConfig(Section):
     """Resources by kind of stage."""
 
-    fetch: StageResources = option(StageResources(cpus=0.25, gpus=0.0), "Reading image bytes.")
+    fetch: FetchResources = option(FetchResources(cpus=0.25, gpus=0.0), "Reading image bytes.")
     network: NetworkResources = option(NetworkResources(), "CAM, edge and segmentation networks, in actors.")
     cpu: StageResources = option(StageResources(gpus=0.0), "Regions, masks, CRF and the writing, in tasks.")
     train: TrainResources = option(TrainResources(), "Trainings.")

@@ -35,22 +35,29 @@ class FetchOperator:
         image_set: the manifest.
         upstream: adds what an earlier pass computed.
         finished: for a shard that is tried again: gives it the good rows that it has already.
+        threads: images that are read at the same time.
     """
 
     def __init__(
-        self, run: RunDirectory, image_set: str, upstream: Upstream | None, finished: Upstream | None = None
+        self,
+        run: RunDirectory,
+        image_set: str,
+        upstream: Upstream | None,
+        finished: Upstream | None = None,
+        threads: int = 1,
     ) -> None:
         self.run = run
         self.image_set = image_set
         self.upstream = upstream
         self.finished = finished
+        self.threads = threads
 
     @carry_mistakes
     def __call__(self, packed: Packed) -> Packed:
         """Fetch one shard."""
         shard, watch = int(packed["shard"]), StorageWatch()
         rows = self.rows(shard)
-        fetch_images(rows)
+        fetch_images(rows, self.threads)
         return {"shard": shard, "rows": pack_rows(rows, {"fetch": watch.timing(len(rows))})}
 
     def rows(self, shard: int) -> list[Row]:

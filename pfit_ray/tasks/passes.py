@@ -43,7 +43,11 @@ class PassPlan:
         threads, seconds = config.resources, config.faults.stage_seconds
         return (
             FetchOperator(
-                run, IMAGE_SET[self.name], self.upstream, FinishedRows(run, self.name) if self.retry else None
+                run,
+                IMAGE_SET[self.name],
+                self.upstream,
+                FinishedRows(run, self.name) if self.retry else None,
+                threads.fetch.threads,
             ),
             StageOperator(self.network, threads.network.threads, threads.network.batch_size, seconds),
             FinishOperator(self.finish, threads.cpu.threads, ShardWriter(run, self.name), seconds),
