@@ -142,6 +142,8 @@ def _s3_decision(options: StorageConfig) -> Callable[..., float | None]:
 
 
 def _gcs(options: StorageConfig) -> dict[str, Any]:
+    # It would ask by gRPC what kind of bucket it is: one more permission, and a wait without end on other endpoints.
+    os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it prints a traceback for each refused request
     given: dict[str, Any] = {"requester_pays": options.requester_pays, "requests_timeout": options.timeout_seconds}
     if options.anonymous:

@@ -104,7 +104,9 @@ class _Worker:
             try:
                 if self.actor is None:
                     self.actor = self.quarantine.worker()
-                stage, going = "fetch", ray.get(self.actor.begin.remote(shard, index))
+                    ray.get(self.actor.__ray_ready__.remote())  # the wait for room is not the image's
+                stage, began = "fetch", time.monotonic()
+                going = ray.get(self.actor.begin.remote(shard, index))
                 for number, next_stage in enumerate(self.quarantine.stages):
                     if not going:
                         break
@@ -135,7 +137,7 @@ def _cause(error: Exception, stage: str, seconds: float, faults: FaultsConfig, d
     times = f"{died} times" if died > 1 else "once"
     if isinstance(error, OutOfMemoryError) or "OutOfMemory" in str(error) or "memory pressure" in str(error):
         return "out_of_memory", f"stage {stage} ran out of memory, {times}, alone in its worker"
-    if seconds >= faults.stage_seconds:
+    if seconds >= faults.stage_seconds and stage != "start":
         return "stuck", f"stage {stage} did not end within {faults.stage_seconds:g} seconds, {times}"
     return "crashed", f"stage {stage} killed its worker, {times}, alone in it"
 

@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 from conftest import Corpus, SmallRun
 from faulty_proxy import Faults, FaultyProxy
+from processes import driver, wait_for
 from s3 import ACCESS_KEY, SECRET_KEY, VARIABLES, proxied, s3_server
 from safetensors.torch import save
 from small_runs import LABELS, label_files, table
-from test_killed_run import driver, wait_for
 
 from pfit_ray import drivers, storage
 from pfit_ray.config.storage import StorageConfig

@@ -2,14 +2,17 @@
 
 import logging
 import random
-import threading
+import subprocess
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import ray
 from conftest import start_local_ray
 from faults import Bomb, FullDisk, Slow, expected_labels, go, paint_plan, write_pictures
+from processes import driver_of
 from ray.cluster_utils import Cluster
 from small_runs import label_files, table
 
@@ -32,6 +35,21 @@ def _forget_errors(caplog: pytest.LogCaptureFixture) -> None:
 def run(tmp_path: Path) -> RunDirectory:
     """24 pictures in 8 shards."""
     return write_pictures(tmp_path, IMAGES, shard_size=3)
+
+
+DRIVE = """
+from faults import Slow, go, paint_plan
+from pfit_ray.config.resources import ResourcesConfig
+from pfit_ray.layout import RunDirectory
+from pfit_ray.session import ray_session
+
+run = RunDirectory({root!r})
+left = sorted({{*range(8)}} - {{*run.finished_numbers("predict")}})
+if left:
+    with ray_session("local", ResourcesConfig(), verbose=False):
+        dict(go(run, paint_plan(finish=(Slow(0.1),)), left))
+"""
+"""Does the shards that are not finished, in a Ray of its own."""
 
 
 def assert_whole(run: RunDirectory) -> None:
@@ -92,23 +110,40 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.mark.multinode
 @pytest.mark.slow
-def test_nodes_that_are_lost_in_the_middle(cluster: Cluster, run: RunDirectory) -> None:
-    lost = [cluster.add_node(num_cpus=2, object_store_memory=150 << 20) for _ in range(2)]
-    begun = threading.Event()
-
-    def lose_nodes() -> None:
-        for node in lost:
-            begun.wait(120)
-            begun.clear()
-            cluster.remove_node(node, allow_graceful=False)
-
-    loser = threading.Thread(target=lose_nodes)
-    loser.start()
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_nodes_that_are_lost_in_the_middle(cluster: Cluster, run: RunDirectory, seed: int) -> None:
+    draw = random.Random(seed)
+    moments = sorted(draw.sample(range(len(SHARDS) - 1), 2))
+    lost = [cluster.add_node(num_cpus=2, object_store_memory=150 << 20) for _ in moments]
     plan = paint_plan(network=(Slow(0.3),), finish=(Slow(0.3),))
     results = {}
     for shard, counts in go(run, plan, SHARDS, cpus=6):
         results[shard] = counts
-        begun.set()
-    loser.join()
+        if len(results) - 1 in moments:
+            time.sleep(draw.uniform(0, 0.5))
+            cluster.remove_node(lost.pop(), allow_graceful=False)
+    assert not lost
     assert results == dict.fromkeys(SHARDS, (3, 0))
+    assert_whole(run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_drivers_that_are_killed_at_random_points(run: RunDirectory, tmp_path: Path, seed: int) -> None:
+    draw = random.Random(seed)
+    kills = 0
+    for number in range(20):
+        more = len(run.finished_numbers("predict")) + draw.randint(0, 4)  # as many shards are finished when it dies
+        with driver_of(DRIVE.format(root=run.root), tmp_path / f"{number}.log") as process:
+            while process.poll() is None and len(run.finished_numbers("predict")) < more:
+                time.sleep(0.01)
+            if more < len(SHARDS):
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(draw.uniform(0, 4 if more == 0 else 0.5))
+            code = process.poll() if more < len(SHARDS) else process.wait(300)
+        if code == 0:
+            break
+        assert code is None, (tmp_path / f"{number}.log").read_text()
+        kills += 1
+    assert kills > 0
     assert_whole(run)

@@ -3,64 +3,14 @@
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from conftest import SmallRun
+from processes import driver, wait_for
 from small_runs import assert_same_results
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
-
-MARK = "PFIT_TEST_MARK"
-
-
-def marked_processes(mark: str) -> Iterator[int]:
-    """Processes that were started, at any remove, with this mark in their environment."""
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                variables = (folder / "environ").read_bytes()
-            except OSError:
-                continue
-            if f"{MARK}={mark}".encode() in variables:
-                yield int(folder.name)
-
-
-def wait_for(condition: Callable[[], object], seconds: float) -> bool:
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.01)
-    return True
-
-
-@contextmanager
-def driver(words: list[str], log: Path) -> Iterator[subprocess.Popen]:
-    """A command in a process of its own; whatever it leaves behind is killed at the end."""
-    mark = uuid.uuid4().hex
-    with log.open("w") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-c", "from pfit_ray.cli import main; main()", *words],
-            env={**os.environ, MARK: mark},
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        wait_for(lambda: not any(marked_processes(mark)), 20)
-        for pid in list(marked_processes(mark)):
-            os.kill(pid, signal.SIGKILL)
 
 
 def test_killed_and_run_again(small_run: SmallRun, tmp_path: Path) -> None:
