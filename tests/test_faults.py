@@ -135,6 +135,7 @@ def test_drivers_that_end_at_random_points(run: RunDirectory, tmp_path: Path, se
     ended = []
     for number in range(20):
         more = len(run.finished_numbers("predict")) + draw.randint(0, 4)  # as many shards are finished when it ends
+        sent = None
         with driver_of(DRIVE.format(root=run.root), tmp_path / f"{number}.log") as process:
             while process.poll() is None and len(run.finished_numbers("predict")) < min(more, len(SHARDS)):
                 time.sleep(0.01)
@@ -142,10 +143,11 @@ def test_drivers_that_end_at_random_points(run: RunDirectory, tmp_path: Path, se
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(draw.uniform(0, 4 if more == 0 else 0.5))
                 if process.poll() is None:
-                    ended.append(draw.choice([signal.SIGKILL, signal.SIGINT, signal.SIGTERM]))
-                    process.send_signal(ended[-1])
+                    sent = draw.choice([signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+                    process.send_signal(sent)
+                    ended.append(sent)
             code = process.wait(300)
-        assert code == 0 or ended, (tmp_path / f"{number}.log").read_text()
+        assert code == 0 or sent, (tmp_path / f"{number}.log").read_text()
         if code == 0 and len(run.finished_numbers("predict")) == len(SHARDS):
             break
     assert ended
