@@ -1,8 +1,10 @@
-"""Superpixels: small connected patches of similar colour, by scikit-image."""
+"""Superpixels: small connected patches of similar colour."""
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.segmentation import quickshift, slic
+from skimage.segmentation import slic
+
+from pfit_ray.ops.quickshift import quickshift
 
 
 def slic_superpixels(
@@ -50,5 +52,4 @@ def quickshift_superpixels(
     Raises:
         ValueError: when `kernel_size` is below 1.
     """
-    labels = quickshift(image, kernel_size=kernel_size, max_dist=max_dist, ratio=ratio, rng=seed)
-    return labels.astype(np.int32)
+    return quickshift(image, kernel_size=kernel_size, max_dist=max_dist, ratio=ratio, seed=seed)

@@ -34,7 +34,7 @@ def test_no_superpixel_crosses_a_sharp_edge(superpixels, options):
     assert not np.intersect1d(labels[:, :15], labels[:, 15:]).size
 
 
-def test_options_reach_scikit_image():
+def test_options_are_handed_on():
     assert slic_superpixels(HALVES, n_segments=6).max() < slic_superpixels(HALVES, n_segments=100).max()
     with pytest.raises(ValueError, match="kernel_size"):
         quickshift_superpixels(HALVES, kernel_size=0.5)
