@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,15 +25,35 @@ SAMPLE_SECONDS = 1.0
 
 def measure_runs(arguments: argparse.Namespace) -> None:
     """Print what pass 3 takes over so many small images, for each number given."""
-    print(f"{'images':>8} {'ms/image':>9} {'start-up s':>11} {'driver MB':>10} {'largest worker MB':>18}")
+    print(
+        f"{'images':>8} {'ms/image':>9} {'CPU ms/image':>13} {'start-up s':>11} {'driver MB':>10} "
+        f"{'largest worker MB':>18}"
+    )
     for count in arguments.images:
         with tempfile.TemporaryDirectory() as place:
-            seconds, start_up, driver, worker = run_over(Path(place), count, arguments.shard_size)
-        print(f"{count:>8} {seconds * 1e3:>9.1f} {start_up:>11.1f} {driver:>10.0f} {worker:>18.0f}", flush=True)
+            cost = run_over(Path(place), count, arguments.shard_size)
+        print(
+            f"{count:>8} {cost.seconds * 1e3:>9.1f} {cost.cpu_seconds * 1e3:>13.1f} {cost.start_up:>11.1f} "
+            f"{cost.driver:>10.0f} {cost.worker:>18.0f}",
+            flush=True,
+        )
 
 
-def run_over(place: Path, count: int, shard_size: int) -> tuple[float, float, float, float]:
-    """Seconds per image once results flow, seconds until the first shard, and peak PSS in MB."""
+class Cost(NamedTuple):
+    """What a run took: seconds per image once results flow, seconds until the first shard, and peak PSS in MB.
+
+    CPU seconds per image are those of the stages; they say the same on a machine that does other things meanwhile.
+    """
+
+    seconds: float
+    cpu_seconds: float
+    start_up: float
+    driver: float
+    worker: float
+
+
+def run_over(place: Path, count: int, shard_size: int) -> Cost:
+    """Take so many images through pass 3."""
     write_images(place / "photos", count)
     torch.manual_seed(0)
     (place / "deeplab.safetensors").write_bytes(save_network(DeepLabV3Plus(BACKBONE, 4), {}))
@@ -57,7 +78,8 @@ def run_over(place: Path, count: int, shard_size: int) -> tuple[float, float, fl
         raise SystemExit("images failed")
     first, last = finished[0][0], finished[-1][0]
     flowing = sum(ok for _, ok in finished[1:])
-    return (last - first) / max(flowing, 1), first - begun, driver, worker
+    cpu = sum(stage["cpu_seconds"] for marker in markers for stage in marker["stages"].values())
+    return Cost((last - first) / max(flowing, 1), cpu / count, first - begun, driver, worker)
 
 
 def write_images(folder: Path, count: int) -> None:
