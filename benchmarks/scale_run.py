@@ -17,7 +17,6 @@ from PIL import Image
 from pfit_ray.nets.deeplab import DeepLabV3Plus
 from pfit_ray.nets.weights import save_network
 
-SIDE = 96
 BACKBONE = "efficientnet_lite0"
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "quickstart.yaml"
 SAMPLE_SECONDS = 1.0
@@ -31,7 +30,7 @@ def measure_runs(arguments: argparse.Namespace) -> None:
     )
     for count in arguments.images:
         with tempfile.TemporaryDirectory() as place:
-            cost = run_over(Path(place), count, arguments.shard_size)
+            cost = run_over(Path(place), count, arguments.shard_size, arguments.side)
         print(
             f"{count:>8} {cost.seconds * 1e3:>9.1f} {cost.cpu_seconds * 1e3:>13.1f} {cost.start_up:>11.1f} "
             f"{cost.driver:>10.0f} {cost.worker:>18.0f}",
@@ -52,9 +51,9 @@ class Cost(NamedTuple):
     worker: float
 
 
-def run_over(place: Path, count: int, shard_size: int) -> Cost:
+def run_over(place: Path, count: int, shard_size: int, side: int) -> Cost:
     """Take so many images through pass 3."""
-    write_images(place / "photos", count)
+    write_images(place / "photos", count, side)
     torch.manual_seed(0)
     (place / "deeplab.safetensors").write_bytes(save_network(DeepLabV3Plus(BACKBONE, 4), {}))
     words = [
@@ -82,12 +81,12 @@ def run_over(place: Path, count: int, shard_size: int) -> Cost:
     return Cost((last - first) / max(flowing, 1), cpu / count, first - begun, driver, worker)
 
 
-def write_images(folder: Path, count: int) -> None:
+def write_images(folder: Path, count: int, side: int) -> None:
     """Small JPEGs of noise over a gradient, each different."""
     folder.mkdir(parents=True)
-    ramp = np.linspace(0, 200, SIDE, dtype=np.float32)[None, :, None]
+    ramp = np.linspace(0, 200, side, dtype=np.float32)[None, :, None]
     for number in range(count):
-        noise = np.random.default_rng(number).integers(0, 55, (SIDE, SIDE, 3))
+        noise = np.random.default_rng(number).integers(0, 55, (side, side, 3))
         Image.fromarray((ramp + noise).astype(np.uint8)).save(folder / f"image_{number:06d}.jpg", quality=90)
 
 
