@@ -74,7 +74,9 @@ def augment(
     picture = (picture[:, ::-1] if mirrored else picture)[window]
     canvas = np.zeros((3, crop, crop), np.float32)
     values = np.arange(256, dtype=np.float32) / np.float32(255)
-    for channel, (centre, spread) in enumerate(zip(np.float32(mean), np.float32(std), strict=True)):
+    for channel, (centre, spread) in enumerate(
+        zip(np.asarray(mean, np.float32), np.asarray(std, np.float32), strict=True)
+    ):
         normalised = (values - centre) / spread  # of each byte, once
         canvas[channel, *target] = normalised[picture[:, :, channel]]
 
