@@ -1,15 +1,18 @@
 """Affinities of neighbouring cells and the loss that trains the edge network (AffinityNet, IRN)."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from pfit_ray.ops.path_index import Offset, destination_offsets, path_offsets
+from pfit_ray.ops.path_index import destination_offsets
+from pfit_ray.ops.path_maximum import path_winners, window
 from pfit_ray.schema import BACKGROUND, IGNORE
 
 EPSILON = 1e-5
+
+BG_POS, FG_POS, NEG, IGNORED = range(4)
+"""Kinds of pairs, the first three in the order of `AffinityPairs`."""
 
 
 class AffinityPairs(NamedTuple):
@@ -23,55 +26,6 @@ class AffinityPairs(NamedTuple):
     """The cells are of different labels."""
 
 
-def _window(grid: Tensor, offset: Offset, radius: int) -> Tensor:
-    """The cells at `offset` from every source: a view (..., rows, columns) of a (..., Hg, Wg) grid.
-
-    Sources are the cells all of whose destinations lie on the grid: the lowest radius - 1 rows and as many
-    columns on either side have none.
-    """
-    reach = radius - 1
-    rows, columns = max(grid.shape[-2] - reach, 0), max(grid.shape[-1] - 2 * reach, 0)
-    top, left = offset[0], reach + offset[1]
-    return grid[..., top : top + rows, left : left + columns]
-
-
-class _PathMaximum(torch.autograd.Function):
-    """Maximum over each path; the gradient goes to the first maximal cell, counted from the destination.
-
-    Slices are compared one after another and only the winner's place in its path is kept (one byte a pair),
-    so memory is five bytes a pair; gathering whole paths takes four bytes times their length, about 14.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, edge: Tensor, radius: int) -> Tensor:
-        paths = path_offsets(radius)
-        shape = (len(paths), *_window(edge, (0, 0), radius).shape)
-        maxima = edge.new_empty(shape)
-        places = torch.zeros(shape, dtype=torch.uint8, device=edge.device)
-        for path, maximum, place in zip(paths, maxima, places, strict=True):
-            maximum.copy_(_window(edge, path[0], radius))
-            for step, offset in enumerate(path[1:], start=1):
-                candidate = _window(edge, offset, radius)
-                # As steps ascend, the maximum overwrites; masked_fill_ does the same at ten times the cost.
-                torch.maximum(place, (candidate > maximum).view(torch.uint8) * step, out=place)
-                torch.maximum(maximum, candidate, out=maximum)
-        ctx.save_for_backward(places)
-        ctx.radius, ctx.edge_shape = radius, edge.shape
-        return maxima.flatten(2).transpose(0, 1)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (places,) = ctx.saved_tensors
-        cells = torch.arange(ctx.edge_shape.numel(), device=gradient.device).view(ctx.edge_shape)
-        sources = _window(cells, (0, 0), ctx.radius).flatten()
-        total = gradient.new_zeros(ctx.edge_shape.numel())
-        for path, place, part in zip(path_offsets(ctx.radius), places, gradient.unbind(1), strict=True):
-            shifts = torch.tensor([dy * ctx.edge_shape[-1] + dx for dy, dx in path], device=gradient.device)
-            total.index_add_(0, sources + shifts[place.flatten().long()], part.flatten())
-        return total.view(ctx.edge_shape), None
-
-
 class AffinityLoss(NamedTuple):
     """Mean cross entropy over each kind of `AffinityPairs`, scalars; 0 where no pair is of that kind."""
 
@@ -83,7 +37,8 @@ class AffinityLoss(NamedTuple):
 def edge_to_affinity(edge: Tensor, radius: int) -> Tensor:
     """Affinity of each pair of cells: 1 - the highest edge on the path between them, both ends included.
 
-    Differentiable, on any device. (Ahn, Cho and Kwak, CVPR 2019.)
+    Differentiable, on any device; the gradient goes to the first highest cell counted from the destination.
+    (Ahn, Cho and Kwak, CVPR 2019.)
 
     Args:
         edge: floats (B, Hg, Wg) in [0, 1], boundary probabilities.
@@ -94,8 +49,12 @@ def edge_to_affinity(edge: Tensor, radius: int) -> Tensor:
         row-major order, the cells all of whose destinations lie on the grid; a grid too small for any
         gives N = 0.
     """
-    maximum: Tensor = _PathMaximum.apply(edge, radius)
-    return 1.0 - maximum
+    sources = window(edge, (0, 0), radius).flatten(1).shape[1]
+    highest = torch.empty((len(edge), len(destination_offsets(radius)), sources), dtype=torch.long, device=edge.device)
+    for side in path_winners(edge.detach(), radius):
+        for place, ranks in zip(side.places, side.ranks, strict=True):
+            highest[:, place] = side.cells.gather(1, ranks.flatten(1).long())
+    return 1.0 - edge.flatten(1).gather(1, highest.flatten(1)).view(highest.shape)
 
 
 def affinity_pairs(labels: Tensor, radius: int) -> AffinityPairs:
@@ -108,14 +67,24 @@ def affinity_pairs(labels: Tensor, radius: int) -> AffinityPairs:
     Returns:
         Masks of shape (B, D, N), rows and sources as in `edge_to_affinity`.
     """
-    source = _window(labels, (0, 0), radius)[:, None]
-    destinations = [_window(labels, offset, radius) for offset in destination_offsets(radius)]
-    destination = torch.stack(destinations, dim=1)
-    valid = (source != IGNORE) & (destination != IGNORE)
-    equal = (source == destination) & valid
-    background = source == BACKGROUND
-    masks = equal & background, equal & ~background, (source != destination) & valid
-    return AffinityPairs(*(mask.flatten(2) for mask in masks))
+    of_pairs = _PairKinds(labels, radius)
+    kinds = torch.stack([of_pairs(place) for place in range(len(of_pairs.destinations))], dim=1).flatten(2)
+    return AffinityPairs(kinds == BG_POS, kinds == FG_POS, kinds == NEG)
+
+
+def pair_counts(labels: Tensor, radius: int) -> Tensor:
+    """How many pairs of each kind there are: int64 (3,), in the order of `AffinityPairs`.
+
+    Args:
+        labels: as in `affinity_pairs`, whose masks would take three bytes a pair.
+        radius: as in `edge_to_affinity`.
+    """
+    of_pairs = _PairKinds(labels, radius)
+    counts = torch.zeros(3, dtype=torch.long, device=labels.device)
+    for place in range(len(of_pairs.destinations)):
+        kinds = of_pairs(place)
+        counts += torch.stack([(kinds == kind).sum() for kind in (BG_POS, FG_POS, NEG)])
+    return counts
 
 
 def affinity_loss(edge_logits: Tensor, labels: Tensor, radius: int) -> Tensor:
@@ -138,14 +107,54 @@ def affinity_loss(edge_logits: Tensor, labels: Tensor, radius: int) -> Tensor:
 
 
 def affinity_loss_parts(edge_logits: Tensor, labels: Tensor, radius: int) -> AffinityLoss:
-    """The three parts of `affinity_loss`, which takes the same arguments."""
+    """The three parts of `affinity_loss`, which takes the same arguments.
+
+    The cross entropy of a pair depends on nothing but its kind and the highest cell of its path. So it is enough to
+    count for each cell the pairs of each kind that it decides: the loss is a sum over cells, weighted with these
+    counts, and so is its gradient. Nothing is held per pair, and the same input gives the same bits on any device.
+    """
     logits = edge_logits if edge_logits.dtype == torch.float64 else edge_logits.float()
-    affinity = edge_to_affinity(logits.sigmoid(), radius)
-    pairs = affinity_pairs(labels, radius)
+    edge = logits.sigmoid()
+    decided = _decided_pairs(edge.detach(), labels, radius)
+    affinity = 1.0 - edge
     same = -torch.log(affinity + EPSILON)
     different = -torch.log(1.0 + EPSILON - affinity)
-    return AffinityLoss(_mean(same, pairs.bg_pos), _mean(same, pairs.fg_pos), _mean(different, pairs.neg))
+    terms = zip((same, same, different), decided, strict=True)
+    return AffinityLoss(*((values * counts).sum() / (counts.sum() + EPSILON) for values, counts in terms))
 
 
-def _mean(values: Tensor, mask: Tensor) -> Tensor:
-    return (values * mask).sum() / (mask.sum() + EPSILON)
+def _decided_pairs(edge: Tensor, labels: Tensor, radius: int) -> Tensor:
+    """For each kind and cell, of how many pairs the cell is the highest: int32 (3, B, Hg, Wg)."""
+    total = torch.zeros((IGNORED, *edge.shape), dtype=torch.int32, device=edge.device)
+    of_pairs = _PairKinds(labels, radius, scale=edge.numel(), image_scale=edge.shape[1] * edge.shape[2])
+    ones = torch.ones_like(of_pairs.source, dtype=torch.int32).flatten()
+    for side in path_winners(edge, radius):
+        by_rank = torch.zeros((IGNORED + 1, *side.cells.shape), dtype=torch.int32, device=edge.device)
+        for place, ranks in zip(side.places, side.ranks, strict=True):
+            by_rank.view(-1).index_add_(0, of_pairs(place).add_(ranks).flatten(), ones)
+        total.flatten(2).scatter_add_(2, side.cells.expand(IGNORED, -1, -1), by_rank[:IGNORED])
+    return total
+
+
+class _PairKinds:
+    """The kinds of the pairs of each destination: int32 (B, rows, columns), kind * scale + image * image_scale."""
+
+    def __init__(self, labels: Tensor, radius: int, scale: int = 1, image_scale: int = 0) -> None:
+        self.labels = labels
+        self.radius = radius
+        self.destinations = destination_offsets(radius)
+        images = image_scale * torch.arange(len(labels), dtype=torch.int32, device=labels.device)
+        kinds = torch.full(labels.shape, FG_POS, dtype=torch.int32, device=labels.device)
+        kinds[labels == BACKGROUND] = BG_POS
+        kinds[labels == IGNORE] = IGNORED
+        self.unequal = kinds.clamp(min=NEG) * scale + images[:, None, None]
+        self.equal = window(kinds * scale + images[:, None, None], (0, 0), radius)
+        self.source = window(labels, (0, 0), radius)
+        self.unequal_source = window(self.unequal, (0, 0), radius)
+
+    def __call__(self, place: int) -> Tensor:
+        offset = self.destinations[place]
+        equal = self.source == window(self.labels, offset, self.radius)
+        # An ignored cell on either side outweighs the other one: its kind is the highest.
+        unequal = torch.maximum(self.unequal_source, window(self.unequal, offset, self.radius))
+        return torch.where(equal, self.equal, unequal)

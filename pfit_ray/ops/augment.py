@@ -72,10 +72,13 @@ def augment(
 
     picture = _resize(image, height, width, Image.Resampling.BICUBIC)
     picture = (picture[:, ::-1] if mirrored else picture)[window]
-    scaled = picture.astype(np.float32) / np.float32(255)
-    normalised = (scaled - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
     canvas = np.zeros((3, crop, crop), np.float32)
-    canvas[:, *target] = normalised.transpose(2, 0, 1)
+    values = np.arange(256, dtype=np.float32) / np.float32(255)
+    for channel, (centre, spread) in enumerate(
+        zip(np.asarray(mean, np.float32), np.asarray(std, np.float32), strict=True)
+    ):
+        normalised = (values - centre) / spread  # of each byte, once
+        canvas[channel, *target] = normalised[picture[:, :, channel]]
 
     label_canvas = np.full((crop, crop), IGNORE, np.uint8)
     if label is not None:

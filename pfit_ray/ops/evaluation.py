@@ -30,15 +30,12 @@ def confusion(prediction: NDArray[np.uint8], truth: NDArray[np.uint8], n_classes
     """
     if prediction.shape != truth.shape:
         raise ValueError(f"the prediction is {prediction.shape}, its ground truth {truth.shape}: sizes must be equal")
-    valid = truth != IGNORE
-    rows, columns = truth[valid].astype(np.intp), prediction[valid].astype(np.intp)
-    missing = columns == IGNORE
-    _check_labels("prediction", columns[~missing], n_classes)
-    _check_labels("ground truth", rows, n_classes)
-    columns[missing] = n_classes + 1
-    shape = (n_classes + 1, n_classes + 2)
-    counts = np.bincount(rows * shape[1] + columns, minlength=shape[0] * shape[1])
-    return counts.astype(np.int64).reshape(shape)
+    # Two labels of a byte make one index of two bytes; labels out of range are looked for in the small table.
+    table = np.bincount((truth.astype(np.uint16) << 8 | prediction).ravel(), minlength=2**16).reshape(256, 256)
+    table = table[:IGNORE]
+    _check_labels("prediction", np.flatnonzero(table[:, :IGNORE].any(axis=0)), n_classes)
+    _check_labels("ground truth", np.flatnonzero(table.any(axis=1)), n_classes)
+    return table[: n_classes + 1, [*range(n_classes + 1), IGNORE]].astype(np.int64)
 
 
 def threshold_sweep(
@@ -69,17 +66,21 @@ def threshold_sweep(
     if class_maps.shape[1:] != truth.shape:
         raise ValueError(f"the maps are {class_maps.shape[1:]}, the ground truth {truth.shape}: sizes must be equal")
     values, winners = strongest_class(class_maps)
+    columns = np.array([BACKGROUND, *keys], dtype=np.intp)
+    _check_labels("class maps", columns, n_classes)
     levels = np.array(thresholds, dtype=np.float32)
     order = levels.argsort(kind="stable")
-    valid = truth != IGNORE
-    rows = truth[valid].astype(np.intp)
-    columns = np.array([BACKGROUND, *keys], dtype=np.intp)[winners[valid]]
-    _check_labels("class maps", columns, n_classes)
-    _check_labels("ground truth", rows, n_classes)
-    exceeded = np.searchsorted(levels[order], values[valid], side="left")
-    shape = (len(levels) + 1, n_classes + 1, n_classes + 2)
-    counts = np.bincount(np.ravel_multi_index((exceeded, rows, columns), shape), minlength=int(np.prod(shape)))
-    by_exceeded = counts.astype(np.int64).reshape(shape)
+    # Counted by the bytes of the truth and by place among the image's own classes; sorted into labels afterwards.
+    shape = (len(levels) + 1, 256, len(columns))
+    cells = levels[order].searchsorted(values.ravel(), side="left")
+    cells *= shape[1]
+    cells += truth.ravel()
+    cells *= shape[2]
+    cells += winners.ravel()
+    table = np.bincount(cells, minlength=int(np.prod(shape))).reshape(shape)[:, :IGNORE]
+    _check_labels("ground truth", np.flatnonzero(table.any(axis=(0, 2))), n_classes)
+    by_exceeded = np.zeros((len(levels) + 1, n_classes + 1, n_classes + 2), dtype=np.int64)
+    by_exceeded[:, :, columns] = table[:, : n_classes + 1]
     # The threshold of rank r in ascending order is exceeded by the pixels that exceed more than r of them.
     foreground = by_exceeded[::-1].cumsum(axis=0)[::-1][1:]
     matrices = np.empty_like(foreground)

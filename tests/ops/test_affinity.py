@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 from golden import cases, item, load
-from oracles.affinity import gathered_affinity, slow_loss
+from oracles.affinity import gathered_affinity, gathered_loss, slow_loss
 
-from pfit_ray.ops.affinity import affinity_loss, affinity_loss_parts, affinity_pairs, edge_to_affinity
+from pfit_ray.ops.affinity import affinity_loss, affinity_loss_parts, affinity_pairs, edge_to_affinity, pair_counts
 from pfit_ray.ops.path_index import destination_offsets
 
 
@@ -24,6 +24,7 @@ def test_pairs_by_hand() -> None:
     assert bg_pos[:, :, 0].int().tolist() == [[1, 0, 0, 1], [0, 0, 0, 0]]
     assert fg_pos[:, :, 0].int().tolist() == [[0, 0, 0, 0], [0, 1, 0, 0]]
     assert neg[:, :, 0].int().tolist() == [[0, 0, 1, 0], [1, 0, 1, 0]]
+    assert pair_counts(labels, 2).tolist() == [2, 1, 3]
 
 
 def test_loss_by_hand() -> None:
@@ -68,6 +69,39 @@ def test_loss_equals_the_slow_one(seed: int) -> None:
     assert torch.isfinite(logits.grad).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("seed", range(4))
+def test_loss_and_gradient_equal_those_of_gathered_paths(seed: int, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(3, 12, 17, generator=generator, dtype=dtype, requires_grad=True)
+    labels = torch.tensor([0, 0, 1, 30, 255])[torch.randint(5, (3, 12, 17), generator=generator)]
+    fast, slow = affinity_loss(logits, labels, 5), gathered_loss(logits, labels, 5)
+    torch.testing.assert_close(fast, slow)
+    (fast_gradient,), (slow_gradient,) = (torch.autograd.grad(loss, logits) for loss in (fast, slow))
+    torch.testing.assert_close(fast_gradient, slow_gradient)
+
+
+def test_gradient_of_the_loss_is_its_slope() -> None:
+    generator = torch.Generator().manual_seed(1)
+    logits = torch.randn(2, 6, 8, generator=generator, dtype=torch.float64, requires_grad=True)
+    labels = torch.tensor([0, 0, 1, 255])[torch.randint(4, (2, 6, 8), generator=generator)]
+    assert torch.autograd.gradcheck(lambda edge: affinity_loss(edge, labels, 3), logits)
+
+
+def test_gradient_of_the_loss_at_a_tie_goes_to_the_destination() -> None:
+    logits = torch.zeros(1, 2, 3, requires_grad=True)
+    affinity_loss(logits, torch.zeros(1, 2, 3, dtype=torch.uint8), 2).backward()
+    assert logits.grad is not None
+    slope = 0.25 * (0.25 / 0.5) / 4  # a quarter of the mean over four pairs of -log(1 - sigmoid)
+    np.testing.assert_allclose(logits.grad[0], [[0.0, 0.0, slope], [slope, slope, slope]], rtol=1e-4)
+
+
+def test_a_loss_of_nan_is_nan() -> None:
+    logits = torch.zeros(1, 6, 9)
+    logits[0, 3, 4] = torch.nan
+    assert torch.isnan(affinity_loss(logits, torch.zeros(1, 6, 9, dtype=torch.uint8), 3))
+
+
 def test_half_precision_logits_give_a_float32_loss() -> None:
     logits = torch.randn(1, 6, 9, generator=torch.Generator().manual_seed(0)).bfloat16()
     labels = torch.zeros(1, 6, 9, dtype=torch.uint8)
@@ -97,7 +131,9 @@ def test_pair_counts_as_published(file: Path) -> None:
     _, n_destinations, n_sources = unit["label_shape"]
     radius = next(radius for radius in range(2, 30) if len(destination_offsets(radius)) == n_destinations)
     pairs = affinity_pairs(torch.from_numpy(unit["label128"])[None], radius)
-    for mask, name in zip(pairs, ("bg", "fg", "neg"), strict=True):
+    names = ("bg", "fg", "neg")
+    assert pair_counts(torch.from_numpy(unit["label128"])[None], radius).tolist() == [totals[f"n_{n}"] for n in names]
+    for mask, name in zip(pairs, names, strict=True):
         assert mask.shape[2] == n_sources
         np.testing.assert_array_equal(mask.sum(dim=2).numpy(), unit[f"{name}_sum_per_dst"])
         assert mask.sum().item() == totals[f"n_{name}"]

@@ -24,6 +24,40 @@ def gathered_affinity(edge: Tensor, radius: int) -> Tensor:
     return torch.stack(rows, dim=1)
 
 
+def first_highest_cells(edge: Tensor, radius: int) -> Tensor:
+    """Index of the first highest cell of each path, counted from the destination: (B, D, N), cell by cell."""
+    _, height, width = edge.shape
+    cells = []
+    for image in edge.tolist():
+        rows = []
+        for path in path_offsets(radius):
+            row = []
+            for y, x in source_cells(height, width, radius):
+                values = [image[y + dy][x + dx] for dy, dx in path]
+                dy, dx = path[values.index(max(values))]
+                row.append((y + dy) * width + x + dx)
+            rows.append(row)
+        cells.append(rows)
+    return torch.tensor(cells)
+
+
+def gathered_loss(edge_logits: Tensor, labels: Tensor, radius: int) -> Tensor:
+    """The loss as published: all affinities and masks at once, differentiated by torch."""
+    affinity = gathered_affinity(edge_logits.sigmoid(), radius)
+    width = labels.shape[2]
+    sources = torch.tensor([y * width + x for y, x in source_cells(*labels.shape[1:], radius)])
+    flat = labels.flatten(1).long()
+    first = flat[:, None, sources]
+    second = torch.stack([flat[:, sources + path[0][0] * width + path[0][1]] for path in path_offsets(radius)], dim=1)
+    known, equal = (first != 255) & (second != 255), first == second
+    same, different = -torch.log(affinity + 1e-5), -torch.log(1 + 1e-5 - affinity)
+    masks = known & equal & (first == 0), known & equal & (first != 0), known & ~equal
+    bg, fg, neg = (
+        (values * mask).sum() / (mask.sum() + 1e-5) for values, mask in zip((same, same, different), masks, strict=True)
+    )
+    return bg / 4 + fg / 4 + neg / 2
+
+
 def slow_loss(edge_logits: Tensor, labels: Tensor, radius: int) -> float:
     parts: dict[str, list[float]] = {"bg": [], "fg": [], "neg": []}
     affinity = gathered_affinity(edge_logits.double().sigmoid(), radius)
