@@ -15,8 +15,8 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 import torch
+from chains import HEIGHT, WIDTH, blobs, photograph
 from PIL import Image, ImageDraw
-from stages import HEIGHT, WIDTH, blobs, photograph
 
 from pfit_ray.config.stages import FitConfig, RegionsConfig
 from pfit_ray.images import decode_image

@@ -1,10 +1,13 @@
-"""Superpixels: small connected patches of similar colour."""
+"""Superpixels: small connected patches of similar colour, with the labels of scikit-image."""
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.segmentation import slic
+from scipy.ndimage import gaussian_filter
+from skimage.color import rgb2lab
+from skimage.util import img_as_float
 
 from pfit_ray.ops.quickshift import quickshift
+from pfit_ray.ops.slic import slic
 
 
 def slic_superpixels(
@@ -23,8 +26,14 @@ def slic_superpixels(
     Returns:
         int32 (H, W), labels from 1. Ids without pixels are possible.
     """
-    labels = slic(image, n_segments=n_segments, compactness=compactness, sigma=sigma, start_label=1)
-    return labels.astype(np.int32)
+    values = img_as_float(image)
+    values = values - values.min()
+    largest = values.max()
+    if largest > 0:
+        values /= largest
+    # A first axis of length 1 is smoothed, too, as scikit-image does: it changes last bits.
+    smooth = gaussian_filter(rgb2lab(values)[np.newaxis], (sigma, sigma, sigma, 0), mode="reflect")[0]
+    return slic(smooth * (1.0 / compactness), n_segments=n_segments)
 
 
 def quickshift_superpixels(
@@ -52,4 +61,4 @@ def quickshift_superpixels(
     Raises:
         ValueError: when `kernel_size` is below 1.
     """
-    return quickshift(image, kernel_size=kernel_size, max_dist=max_dist, ratio=ratio, seed=seed)
+    return quickshift(rgb2lab(image) * ratio, kernel_size=kernel_size, max_dist=max_dist, seed=seed)

@@ -1,6 +1,11 @@
+import random
+from pathlib import Path
+
 import numpy as np
 import pytest
 from golden import cases, load, photograph
+from PIL import Image
+from skimage.segmentation import quickshift, slic
 
 from pfit_ray.ops.superpixels import quickshift_superpixels, slic_superpixels
 
@@ -34,7 +39,7 @@ def test_no_superpixel_crosses_a_sharp_edge(superpixels, options):
     assert not np.intersect1d(labels[:, :15], labels[:, 15:]).size
 
 
-def test_options_are_handed_on():
+def test_options_reach_the_algorithms():
     assert slic_superpixels(HALVES, n_segments=6).max() < slic_superpixels(HALVES, n_segments=100).max()
     with pytest.raises(ValueError, match="kernel_size"):
         quickshift_superpixels(HALVES, kernel_size=0.5)
@@ -45,3 +50,15 @@ def test_as_published(file):
     superpixels = slic_superpixels if file.parent.name == "01_uss_slic" else quickshift_superpixels
     bgr = photograph(file.stem)[..., ::-1]
     np.testing.assert_array_equal(superpixels(bgr), load(file)["superpixels"])
+
+
+@pytest.mark.parametrize("number", [pytest.param(n, marks=[pytest.mark.slow] if n else []) for n in range(20)])
+def test_labels_of_scikit_image_on_photographs(voc_animals: Path, number: int) -> None:
+    paths = sorted((voc_animals / "JPEGImages").glob("*.jpg"))
+    with Image.open(random.Random(0).sample(paths, 20)[number]) as opened:
+        rgb = np.asarray(opened.convert("RGB"))
+    for image in (rgb, rgb[..., ::-1]):
+        expected = slic(image, n_segments=1000, compactness=15, sigma=1, start_label=1)
+        np.testing.assert_array_equal(slic_superpixels(image), expected)
+        expected = quickshift(image, kernel_size=3, max_dist=6, ratio=0.29)
+        np.testing.assert_array_equal(quickshift_superpixels(image), expected)
