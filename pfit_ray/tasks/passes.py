@@ -67,7 +67,7 @@ def plan_pass(name: Pass, config: RunConfig, run: RunDirectory) -> PassPlan:
                 PerimeterStage(config.fit, reference_fit),
                 FitStage(config.fit, reference_fit),
                 CombineStage(),
-                AffinityLabelStage(config.affinity_label),
+                AffinityLabelStage(config.affinity_label, config.used_crf_engine),
                 encode,
             ],
         )
@@ -80,15 +80,16 @@ def plan_pass(name: Pass, config: RunConfig, run: RunDirectory) -> PassPlan:
             finish=[
                 decode,
                 WalkStage(config.walk),
-                PseudoLabelStage(config.pseudo_label),
+                PseudoLabelStage(config.pseudo_label, config.used_crf_engine),
                 encode,
             ],
         )
     reference = config.fidelity_of("predict") == "reference"
+    predict = config.predict.model_copy(update={"label_floor": 0.0}) if reference else config.predict
     return PassPlan(
         name,
-        network=[decode, PredictStage(run.weights("deeplab"), config.predict, reference)],
-        finish=[decode, PredictionStage(config.predict), encode],
+        network=[decode, PredictStage(run.weights("deeplab"), predict, reference)],
+        finish=[decode, PredictionStage(predict, config.used_crf_engine), encode],
     )
 
 
