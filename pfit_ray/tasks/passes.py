@@ -85,11 +85,10 @@ def plan_pass(name: Pass, config: RunConfig, run: RunDirectory) -> PassPlan:
             ],
         )
     reference = config.fidelity_of("predict") == "reference"
-    predict = config.predict.model_copy(update={"label_floor": 0.0}) if reference else config.predict
     return PassPlan(
         name,
-        network=[decode, PredictStage(run.weights("deeplab"), predict, reference)],
-        finish=[decode, PredictionStage(predict, config.used_crf_engine), encode],
+        network=[decode, PredictStage(run.weights("deeplab"), config.predict, reference)],
+        finish=[decode, PredictionStage(config.predict, config.used_crf_engine), encode],
     )
 
 

@@ -85,6 +85,12 @@ def test_improbable_labels_are_left_out() -> None:
     assert probabilities(row).shape == (2, 1, 1)
 
 
+def test_reference_keeps_all_labels() -> None:
+    row = {"image": np.array([[[0, 0, 255]]], dtype=np.uint8)}
+    stage(Colours(10.0), True, label_floor=0.01, flip=False).process(row)
+    assert row["label_ids"] == [0, 1, 2]
+
+
 def test_nan_fails_the_row() -> None:
     with pytest.raises(RowError, match="the segmentation holds NaN or infinity"):
         stage(Colours(float("nan"))).process({"image": np.zeros((1, 1, 3), dtype=np.uint8)})
