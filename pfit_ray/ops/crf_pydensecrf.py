@@ -36,7 +36,7 @@ class PydensecrfField:
         self._field: Any = densecrf.DenseCRF2D(image.shape[1], image.shape[0], n_labels)
         self._field.addPairwiseGaussian(sxy=gaussian[0], compat=gaussian[1])
         self._field.addPairwiseBilateral(
-            sxy=bilateral[0], srgb=bilateral[1], rgbim=np.ascontiguousarray(image), compat=bilateral[2]
+            sxy=bilateral[0], srgb=bilateral[1], rgbim=np.require(image, requirements=["C", "W"]), compat=bilateral[2]
         )
 
     def infer(self, unary: NDArray[np.float32], iterations: int) -> NDArray[np.float32]:

@@ -91,7 +91,8 @@ def _corners(features: Tensor) -> tuple[Tensor, Tensor, list[int]]:
         position[:, i] = ahead - i * scaled[:, i - 1]
         ahead = ahead + scaled[:, i - 1]
     position[:, 0] = ahead
-    cell = (position * np.float32(1 / corners)).round()
+    inverse = float(np.float32(1 / corners))
+    cell = (position * inverse).round()
     inside = position - cell * corners
     rank = cell.sum(dim=1, keepdim=True).long().repeat(1, corners)
     for i in range(dimensions):
@@ -101,7 +102,7 @@ def _corners(features: Tensor) -> tuple[Tensor, Tensor, list[int]]:
             rank[:, j] += ~lower
     turns = torch.div(rank, corners, rounding_mode="floor")
     rank, cell = rank - turns * corners, cell.long() - turns
-    inside = (position - (cell * corners).float()) * np.float32(1 / corners)
+    inside = (position - (cell * corners).float()) * inverse
     share = position.new_zeros(batch * n, corners + 1)
     share.scatter_add_(1, dimensions - rank, inside)
     share.scatter_add_(1, corners - rank, -inside)
