@@ -1,12 +1,14 @@
 """What a run was computed with: versions, platform and seeds."""
 
 import platform
+from importlib import util
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from PIL import features
 
 from pfit_ray.config import RunConfig
+from pfit_ray.errors import UserError
 
 PACKAGES = (
     "pfit-ray",
@@ -33,6 +35,7 @@ def describe_environment(config: RunConfig) -> dict[str, Any]:
         "platform": platform.platform(),
         "packages": {name: found for name in PACKAGES if (found := _version(name))},
         "jpeg_library": features.version("libjpeg_turbo") or features.version("jpg"),
+        "crf_engine": config.used_crf_engine,
         "seed": config.seed,
         "uss_seed": config.regions.uss.seed,
         "fidelity": {
@@ -43,6 +46,20 @@ def describe_environment(config: RunConfig) -> dict[str, Any]:
             "predict": config.fidelity_of("predict"),
         },
     }
+
+
+def check_packages(config: RunConfig) -> None:
+    """Check that the packages are there which the config asks for and an installation may lack.
+
+    Raises:
+        UserError: names the field, the extra that brings the package, and what does without it.
+    """
+    if config.used_crf_engine == "pydensecrf" and util.find_spec("pydensecrf") is None:
+        asked = "'crf_engine' is pydensecrf" if config.crf_engine else "'fidelity' is reference"
+        raise UserError(
+            f'config: {asked}, and the package pydensecrf is not installed; pip install "pfit-ray[pydensecrf]", which '
+            "needs a C++ compiler, or set crf_engine=native"
+        )
 
 
 def _version(name: str) -> str | None:

@@ -30,12 +30,12 @@ STEP_FIELDS: dict[str, tuple[str, ...]] = {
     "manifest-train": (*_SOURCE, "data.train", "data.score"),
     "manifest-classifier": (*_SOURCE, "data.classifier"),
     "classifier": ("seed", "classifier"),
-    "seeds": ("fidelity", "images", "predicted_labels", "cam", "regions", "fit", "affinity_label"),
+    "seeds": ("fidelity", "crf_engine", "images", "predicted_labels", "cam", "regions", "fit", "affinity_label"),
     "affinitynet": ("seed", "affinitynet"),
-    "labels": ("fidelity", "walk", "pseudo_label"),
+    "labels": ("fidelity", "crf_engine", "walk", "pseudo_label"),
     "deeplab": ("seed", "deeplab"),
     "manifest-predict": (*_SOURCE, "data.predict"),
-    "predict": ("fidelity", "images", "predict"),
+    "predict": ("fidelity", "crf_engine", "images", "predict"),
 }
 """Config fields, or whole sections, that decide a step's result, besides those of the steps before it."""
 
@@ -121,7 +121,8 @@ def _reaches(first: str, step: str) -> bool:
 
 
 def _fields(config: RunConfig, step: str) -> dict[str, Any]:
-    document = config.model_dump(mode="json")
+    # The engine that is used: a run that was begun when null meant another one is not continued.
+    document = config.model_dump(mode="json") | {"crf_engine": config.used_crf_engine}
     result: dict[str, Any] = {}
     names = STEP_FIELDS[step]
     if step == "manifest-predict" and config.data.predict is None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pfit_ray import freshness
 from pfit_ray.config import RunConfig
 from pfit_ray.config.data import ImageSetConfig
+from pfit_ray.environment import check_packages
 from pfit_ray.networks import check_networks
 from pfit_ray.pipeline import place
 from pfit_ray.progress import Progress
@@ -46,6 +47,7 @@ def describe_plan(config: RunConfig) -> Iterator[str]:
     runner = Runner(config, Progress())
     freshness.check_fresh(runner.run_directory, config)
     steps = runner.steps()
+    check_packages(config)
     check_networks(config, networks_of([step for step in steps if step.todo]))
     names = config.data.class_list.names
     yield f"output: {runner.run_directory.root}"

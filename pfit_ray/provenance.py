@@ -58,14 +58,14 @@ def provenance(config: RunConfig, run: RunDirectory) -> dict[str, dict[str, Any]
     affinity = {
         "fg_threshold": config.affinity_label.fg_threshold,
         "bg_threshold": config.affinity_label.bg_threshold,
-        "crf": _crf(config.affinity_label.crf),
+        "crf": _crf(config, config.affinity_label.crf),
     }
     stages = (*_SEED_STAGES, "walk")
     walk = cam | _entry(config, run, labelled, stages, ("classifier", "affinitynet")) | {"affinity_label": affinity}
     walk |= {name: getattr(config.walk, name) for name in ("source", "beta", "exp_times", "radius")}
-    pseudo = walk | {"threshold": config.pseudo_label.threshold, "crf": _crf(config.pseudo_label.crf)}
+    pseudo = walk | {"threshold": config.pseudo_label.threshold, "crf": _crf(config, config.pseudo_label.crf)}
     prediction = _entry(config, run, predicted, ("predict",), ("deeplab",))
-    prediction |= {"scales": list(config.predict.scales), "crf": _crf(config.predict.crf)}
+    prediction |= {"scales": list(config.predict.scales), "crf": _crf(config, config.predict.crf)}
     return {
         "cam": cam,
         "combined_cam": combined,
@@ -88,7 +88,8 @@ def describe(name: str, entry: dict[str, Any]) -> str:
     elif name != "prediction":
         parts.append("threshold: best on these images")
     if "crf" in entry:
-        parts.append(f"CRF t={entry['crf']['iterations']}")
+        engine = entry["crf"].get("engine", "pydensecrf")  # scores without it are of a time when there was no other
+        parts.append(f"CRF t={entry['crf']['iterations']} ({engine})")
     digests = [f"{network} {digest[:_SHORT_DIGEST]}" for network, digest in entry["weights"].items()]
     return f"{name}: {'; '.join([*parts, 'weights ' + (', '.join(digests) or 'not recorded')])}"
 
@@ -117,8 +118,8 @@ def _split(split: str | None, limit: int | None) -> str:
     return (split or "all images") + ("" if limit is None else f", first {limit}")
 
 
-def _crf(crf: LabelCrfConfig | SoftmaxCrfConfig) -> dict[str, Any]:
-    return crf.model_dump(mode="json")
+def _crf(config: RunConfig, crf: LabelCrfConfig | SoftmaxCrfConfig) -> dict[str, Any]:
+    return crf.model_dump(mode="json") | {"engine": config.used_crf_engine}
 
 
 def _grouped(fidelity: dict[str, str]) -> str:

@@ -8,7 +8,7 @@ from typing import Any, cast
 from pfit_ray import evaluation, freshness, pipeline, storage
 from pfit_ray.config import PASSES, Pass, RunConfig, resolved_yaml
 from pfit_ray.config.data import ImageSetConfig
-from pfit_ray.environment import describe_environment
+from pfit_ray.environment import check_packages, describe_environment
 from pfit_ray.errors import UserError
 from pfit_ray.failures import RunFailedError
 from pfit_ray.interrupts import sigterm_as_interrupt
@@ -128,6 +128,7 @@ class Runner:
 
     def _prepare(self, todo: Sequence[Step]) -> None:
         """What needs no Ray: it shows mistakes early."""
+        check_packages(self.config)
         check_networks(self.config, networks_of(todo))
         storage.write_bytes(self.run_directory.url("config.yaml"), resolved_yaml(self.config).encode())
         self.run_directory.write_json(describe_environment(self.config), "environment.json")

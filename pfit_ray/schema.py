@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ OK = "ok"
 FAILED = "failed"
 DONE = "done"
 """Status of a row whose results an earlier run has stored, on its way into its shard once more."""
+
+CrfEngine = Literal["native", "pydensecrf"]
+"""What computes a dense CRF."""
 
 Row = dict[str, Any]
 """One image: `image_id`, `uri`, what the stages added, then `status` and `reason`."""

@@ -3,9 +3,12 @@ import platform
 from importlib.metadata import version
 
 import numpy as np
+import pytest
 
+from pfit_ray import environment
 from pfit_ray.config.load import validate
-from pfit_ray.environment import describe_environment
+from pfit_ray.environment import check_packages, describe_environment
+from pfit_ray.errors import UserError
 
 
 def test_versions_seeds_and_fidelities() -> None:
@@ -23,7 +26,7 @@ def test_versions_seeds_and_fidelities() -> None:
     assert found["python"] == platform.python_version()
     assert found["packages"]["numpy"] == np.__version__
     assert found["packages"]["pfit-ray"] == version("pfit-ray")
-    assert (found["seed"], found["uss_seed"]) == (7, 5)
+    assert (found["seed"], found["uss_seed"], found["crf_engine"]) == (7, 5, "pydensecrf")
     assert found["fidelity"] == {
         "cam": "reference",
         "regions": "reference",
@@ -39,3 +42,18 @@ def test_packages_that_are_not_installed_are_left_out(monkeypatch) -> None:
     monkeypatch.setattr("pfit_ray.environment.PACKAGES", ("numpy", "no-such-package-at-all"))
     config = validate({"output": "run", "data": {"source": "samples"}})
     assert describe_environment(config)["packages"] == {"numpy": np.__version__}
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"), [({"crf_engine": "pydensecrf"}, "'crf_engine'"), ({"fidelity": "reference"}, "'fidelity'")]
+)
+def test_a_missing_engine_is_said_before_any_work(
+    fields: dict[str, str], named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = {"output": "run", "data": {"source": "samples"}}
+    check_packages(validate(base | fields))
+    monkeypatch.setattr(environment.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=rf"config: {named} is .* pip install \"pfit-ray\[pydensecrf\]\""):
+        check_packages(validate(base | fields))
+    check_packages(validate(base))
+    check_packages(validate(base | {"fidelity": "reference", "crf_engine": "native"}))

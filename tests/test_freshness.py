@@ -65,6 +65,7 @@ def test_the_sentence_names_the_field_both_values_and_what_to_do(run: RunDirecto
         ({"classifier": {"train": {"epochs": 2}}}, "classifier.train.epochs", "classifier"),
         ({"classifier": {"source": "weights", "weights": "a"}}, "classifier.source", "classifier"),
         ({"fidelity": "reference"}, "fidelity", "seeds"),
+        ({"crf_engine": "pydensecrf"}, "crf_engine", "seeds"),
         ({"images": {"max_pixels": 10}}, "images.max_pixels", "seeds"),
         ({"cam": {"scales": [1.0]}}, "cam.scales", "seeds"),
         ({"regions": {"uss": {"seed": 1}}}, "regions.uss.seed", "seeds"),
@@ -100,6 +101,14 @@ def test_fields_that_decide_no_result_may_change(run: RunDirectory, fields: dict
     for step in STEP_FIELDS:
         begin_step(run, config(), step)
     assert complaint(run, config(**fields)) is None
+
+
+def test_the_engine_that_null_stands_for_is_recorded(run: RunDirectory) -> None:
+    begin_step(run, config(), "labels")
+    recorded = run.read_json("steps", "labels.json")
+    assert recorded["crf_engine"] == "native"
+    run.write_json({name: value for name, value in recorded.items() if name != "crf_engine"}, "steps", "labels.json")
+    assert "'crf_engine' was None" in (complaint(run, config()) or "")
 
 
 def test_only_steps_that_were_begun_count(run: RunDirectory) -> None:

@@ -86,13 +86,21 @@ def test_every_scored_map_says_what_it_was_computed_with(tmp_path, run):
     assert found["prediction"]["weights"] == {}
     assert describe("pseudo_label", pseudo) == (
         "pseudo_label: split train (of train_aug); fidelity cam reference, regions reference, fit lossless, walk "
-        "reference; walk from cam, beta 8, exp_times 8, radius 5; threshold 0.3; CRF t=2; "
+        "reference; walk from cam, beta 8, exp_times 8, radius 5; threshold 0.3; CRF t=2 (pydensecrf); "
         f"weights classifier {digest[:12]}"
     )
+    assert pseudo["affinity_label"]["crf"]["engine"] == "pydensecrf"
     assert "threshold: best on these images" in describe("cam", found["cam"])
     assert describe("prediction", found["prediction"]) == (
-        "prediction: split val, first 12; fidelity reference; CRF t=10; weights not recorded"
+        "prediction: split val, first 12; fidelity reference; CRF t=10 (pydensecrf); weights not recorded"
     )
+
+
+def test_scores_without_an_engine_are_of_the_only_one(tmp_path, run):
+    entry = provenance(config(tmp_path), run)["prediction"]
+    assert "CRF t=10 (native)" in describe("prediction", entry)
+    del entry["crf"]["engine"]
+    assert "CRF t=10 (pydensecrf)" in describe("prediction", entry)
 
 
 def test_images_without_lists(tmp_path, run):

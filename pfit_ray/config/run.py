@@ -25,6 +25,7 @@ from pfit_ray.config.stages import (
 from pfit_ray.config.storage import StorageConfig
 from pfit_ray.config.training import AffinityNetConfig, ClassifierConfig, DeepLabConfig
 from pfit_ray.credentials import carries_credentials
+from pfit_ray.schema import CrfEngine
 
 Pass = Literal["seeds", "labels", "predict"]
 PASSES: tuple[Pass, ...] = ("seeds", "labels", "predict")
@@ -38,6 +39,11 @@ class RunConfig(Section):
     seed: int = option(0, "Seed of the trainings.", ge=0, lt=2**31)
     fidelity: Fidelity = option(
         "lossless", "lossless: the clean method; reference: the published programs with their quirks."
+    )
+    crf_engine: CrfEngine | None = option(
+        None,
+        "The dense CRF: native is our own; pydensecrf, that of the published programs, is the extra of that name and "
+        "needs a compiler; null is native, or pydensecrf with fidelity reference.",
     )
     shard_size: int = option(
         16,
@@ -107,6 +113,11 @@ class RunConfig(Section):
         """The fidelity of one stage: its own, or the run's."""
         own: Fidelity | None = getattr(self, stage).fidelity
         return own or self.fidelity
+
+    @property
+    def used_crf_engine(self) -> CrfEngine:
+        """The engine of all dense CRFs: `crf_engine`, or what the run's fidelity asks for."""
+        return self.crf_engine or ("pydensecrf" if self.fidelity == "reference" else "native")
 
     @property
     def cam_stored_as(self) -> StoredAs:

@@ -200,8 +200,9 @@ class PredictConfig(Section):
         ge=32,
     )
     label_floor: float = option(
-        0.0,
-        "Labels whose probability stays below it everywhere are left out of the CRF; 0 keeps all.",
+        0.01,
+        "Labels whose probability stays below it everywhere are left out of the CRF; 0 keeps all, and so does "
+        "fidelity reference, whatever stands here.",
         ge=0.0,
         lt=1.0,
     )

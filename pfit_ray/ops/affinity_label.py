@@ -42,9 +42,8 @@ def affinity_label(
     labelings = [threshold_classes(hr_cam, threshold) for threshold in (fg_threshold, bg_threshold)]
     if crf.iterations > 0:
         n_labels = len(keys) + 1
-        field = DenseCrf(image, n_labels, crf)
-        unaries = (label_unary(labels, n_labels, crf.gt_prob) for labels in labelings)
-        labelings = [field.infer(unary).argmax(axis=0) for unary in unaries]
+        unaries = [label_unary(labels, n_labels, crf.gt_prob) for labels in labelings]
+        labelings = [q.argmax(axis=0) for q in DenseCrf(image, n_labels, crf).infer_all(unaries)]
     sure_class, sure_background = labelings
     label = label_ids(keys)[sure_class]
     label[(sure_class == 0) & (sure_background != 0)] = IGNORE

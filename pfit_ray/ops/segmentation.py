@@ -53,14 +53,14 @@ def drop_rare_labels(probabilities: NDArray[np.float32], floor: float) -> tuple[
 
     Args:
         probabilities: float32 (C, H, W), background first.
-        floor: a label stays if its probability reaches this value anywhere; the background always
-            stays, and 0 keeps all.
+        floor: a label stays if its probability reaches this value anywhere, or is 1 / C, so that whatever is likeliest
+            somewhere stays; the background always stays, and 0 keeps all.
 
     Returns:
         (kept, rest): int32 indices of the kept labels, ascending, and their probabilities, as they were
         (without the dropped ones they may sum to less than 1).
     """
-    keep = probabilities.max(axis=(1, 2)) >= floor
+    keep = probabilities.max(axis=(1, 2)) >= min(floor, 1 / len(probabilities))
     keep[BACKGROUND] = True
     return np.flatnonzero(keep).astype(np.int32), probabilities[keep]
 

@@ -6,7 +6,7 @@ from pfit_ray.config.stages import AffinityLabelConfig
 from pfit_ray.ops.affinity_label import affinity_label
 from pfit_ray.ops.crf import LabelCrf
 from pfit_ray.ops.seed_scores import cam_margin, foreground_share
-from pfit_ray.schema import Row
+from pfit_ray.schema import CrfEngine, Row
 from pfit_ray.tasks.base import Stage
 
 
@@ -15,9 +15,9 @@ class AffinityLabelStage(Stage):
 
     name = "affinity_label"
 
-    def __init__(self, config: AffinityLabelConfig) -> None:
+    def __init__(self, config: AffinityLabelConfig, crf_engine: CrfEngine = "native") -> None:
         self.config = config
-        self.crf = LabelCrf(**config.crf.model_dump())
+        self.crf = LabelCrf(**config.crf.model_dump(), engine=crf_engine)
 
     def process(self, row: Row) -> None:
         """Label one image."""

@@ -71,7 +71,7 @@ def plan_pass(name: Pass, config: RunConfig, run: RunDirectory) -> PassPlan:
                 PerimeterStage(config.fit, reference_fit),
                 FitStage(config.fit, reference_fit),
                 CombineStage(),
-                AffinityLabelStage(config.affinity_label),
+                AffinityLabelStage(config.affinity_label, config.used_crf_engine),
                 encode,
             ],
         )
@@ -84,7 +84,7 @@ def plan_pass(name: Pass, config: RunConfig, run: RunDirectory) -> PassPlan:
             finish=[
                 decode,
                 WalkStage(config.walk),
-                PseudoLabelStage(config.pseudo_label),
+                PseudoLabelStage(config.pseudo_label, config.used_crf_engine),
                 encode,
             ],
         )
@@ -92,7 +92,7 @@ def plan_pass(name: Pass, config: RunConfig, run: RunDirectory) -> PassPlan:
     return PassPlan(
         name,
         network=[decode, PredictStage(run.weights("deeplab"), config.predict, reference)],
-        finish=[decode, PredictionStage(config.predict), encode],
+        finish=[decode, PredictionStage(config.predict, config.used_crf_engine), encode],
     )
 
 

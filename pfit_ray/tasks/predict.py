@@ -27,7 +27,8 @@ class PredictStage(NetworkStage[np.ndarray]):
     Args:
         weights_url: the trained DeepLabv3+.
         config: scales, precision, size limit and the floor under which labels are dropped.
-        reference: as the published programs, neither pad to a multiple of the network's stride nor shrink.
+        reference: as the published programs, neither pad to a multiple of the network's stride nor shrink, and keep
+            all labels.
     """
 
     name = "predict"
@@ -53,7 +54,7 @@ class PredictStage(NetworkStage[np.ndarray]):
     def finish(self, row: Row, output: np.ndarray) -> None:
         """Leave out the labels that are improbable everywhere."""
         require_finite(output, "the segmentation")
-        kept, probabilities = drop_rare_labels(output, self.config.label_floor)
+        kept, probabilities = drop_rare_labels(output, 0.0 if self.reference else self.config.label_floor)
         row["label_ids"] = [int(label) for label in kept]
         # Below the floor of the CRF probabilities do not count; without their digits a map shrinks to a twentieth,
         # and the maps of a whole shard lie in memory.

@@ -7,7 +7,7 @@ from pfit_ray.ops.cam import resize_image
 from pfit_ray.ops.crf import SoftmaxCrf, softmax_crf
 from pfit_ray.ops.seed_scores import crf_change, foreground_share
 from pfit_ray.ops.segmentation import enlarged_argmax
-from pfit_ray.schema import Row
+from pfit_ray.schema import CrfEngine, Row
 from pfit_ray.tasks.base import Stage
 from pfit_ray.tasks.encode import decompressed_array
 
@@ -21,8 +21,8 @@ class PredictionStage(Stage):
 
     name = "prediction"
 
-    def __init__(self, config: PredictConfig) -> None:
-        self.crf = SoftmaxCrf(**config.crf.model_dump())
+    def __init__(self, config: PredictConfig, crf_engine: CrfEngine = "native") -> None:
+        self.crf = SoftmaxCrf(**config.crf.model_dump(), engine=crf_engine)
 
     def process(self, row: Row) -> None:
         """Label one image."""

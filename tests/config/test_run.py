@@ -61,6 +61,14 @@ def test_the_type_of_stored_cams_follows_the_fidelity_unless_it_is_given() -> No
     assert run(fidelity="reference", cam={"stored_as": "float16"}).cam_stored_as == "float16"
 
 
+def test_the_engine_of_the_crf_follows_the_fidelity_of_the_run() -> None:
+    assert run().used_crf_engine == "native"
+    assert run(fidelity="reference").used_crf_engine == "pydensecrf"
+    assert run(fidelity="reference", crf_engine="native").used_crf_engine == "native"
+    assert run(crf_engine="pydensecrf").used_crf_engine == "pydensecrf"
+    assert run(predict={"fidelity": "reference"}).used_crf_engine == "native"
+
+
 @pytest.mark.parametrize("source", ["folder", "tar", "parquet"])
 def test_output_lies_outside_of_what_a_pattern_searches(source: str) -> None:
     data = {"source": source, "root": "s3://b/photos/**/*.x", "classes": ["cat"]}

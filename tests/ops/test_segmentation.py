@@ -57,6 +57,14 @@ def test_rare_labels_are_dropped(floor: float, expected: list[int]) -> None:
     np.testing.assert_array_equal(rest, probabilities[expected])
 
 
+def test_the_likeliest_label_is_never_dropped() -> None:
+    probabilities = np.full((200, 1, 2), 0.004, np.float32)
+    probabilities[7, 0, 1] = 1 - 199 * 0.004
+    probabilities[9, 0, 0] = 0.0051
+    kept, _ = drop_rare_labels(probabilities, 0.3)
+    assert kept.tolist() == [0, 7, 9]
+
+
 def test_enlarged_argmax() -> None:
     values = np.array([[[1.0, 0.0]], [[0.0, 0.9]], [[0.2, 0.1]]], dtype=np.float32)
     assert enlarged_argmax(values, 2, 4).tolist() == [[0, 0, 1, 1]] * 2

@@ -151,12 +151,16 @@ def test_chains_follow_the_config(run: RunDirectory, make_config) -> None:
     assert by_name["hr_cam"].crop is True
     assert by_name["regions_slic"].reference is True
     assert (by_name["perimeter"].reference, by_name["fit"].reference) == (False, False)
+    assert by_name["affinity_label"].crf.engine == "pydensecrf"
     labels_plan = plan_pass("labels", config, run)
+    assert labels_plan.finish[-2].crf.engine == "pydensecrf"
     assert labels_plan.upstream == SeedMaps(run, "combined_cam")
     assert [stage.name for stage in labels_plan.network] == ["decode", "edge"]
     assert [stage.name for stage in labels_plan.finish] == ["decode", "walk", "pseudo_label", "encode"]
     predict = plan_pass("predict", config, run)
     assert predict.upstream is None
+    assert predict.finish[-2].crf.engine == "pydensecrf"
+    assert plan_pass("predict", make_config(), run).finish[-2].crf.engine == "native"
     assert [stage.name for stage in (*predict.network, *predict.finish)] == [
         "decode", "predict", "decode", "prediction", "encode",
     ]  # fmt: skip

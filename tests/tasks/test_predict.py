@@ -85,13 +85,19 @@ def test_improbable_labels_are_left_out() -> None:
     assert probabilities(row).shape == (2, 1, 1)
 
 
+def test_reference_keeps_all_labels() -> None:
+    row = {"image": np.array([[[0, 0, 255]]], dtype=np.uint8)}
+    stage(Colours(10.0), True, label_floor=0.01, flip=False).process(row)
+    assert row["label_ids"] == [0, 1, 2]
+
+
 def test_nan_fails_the_row() -> None:
     with pytest.raises(RowError, match="the segmentation holds NaN or infinity"):
         stage(Colours(float("nan"))).process({"image": np.zeros((1, 1, 3), dtype=np.uint8)})
 
 
 def test_a_trained_deeplab_is_loaded(run: RunDirectory, photo: np.ndarray) -> None:
-    real = PredictStage(run.weights("deeplab"), PredictConfig(scales=(0.5, 1.0)), reference=False)
+    real = PredictStage(run.weights("deeplab"), PredictConfig(scales=(0.5, 1.0), label_floor=0.0), reference=False)
     real.setup()
     row = {"image": photo}
     real.process(row)
@@ -101,5 +107,5 @@ def test_a_trained_deeplab_is_loaded(run: RunDirectory, photo: np.ndarray) -> No
 
 def test_what_the_crf_does_not_see_has_no_digits() -> None:
     row = {"image": np.array([[[0, 0, 255], [255, 0, 0]]], dtype=np.uint8)}
-    stage(Colours(20.0), flip=False).process(row)
+    stage(Colours(20.0), label_floor=0.0, flip=False).process(row)
     assert probabilities(row)[:, 0, 0].tolist() == [np.float32(1e-5), np.float32(1e-5), 1.0]
