@@ -119,7 +119,7 @@ def _channel_values(x: Tensor, layers: list[Layer]) -> Tensor:
 
 
 @contextmanager
-def _exact_arithmetic(threads: int) -> Iterator[None]:
+def exact_arithmetic(threads: int) -> Iterator[None]:
     """Fix what decides the order and the precision of sums in torch, and put it back afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -180,7 +180,7 @@ def segment_unsupervised(
     layers = initial_layers(seed, hidden=hidden, n_channels=n_channels, device=device)
     optimiser = torch.optim.SGD([p for layer in layers for p in layer], lr=learning_rate, momentum=momentum)
     labels_per_iteration = []
-    with _exact_arithmetic(threads):
+    with exact_arithmetic(threads):
         while True:
             values = _channel_values(pixels, layers)
             strongest = values.detach().argmax(dim=1).cpu().numpy().reshape(superpixels.shape)
