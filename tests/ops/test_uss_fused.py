@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from golden import cases, is_large, load, photograph
-from oracles.uss_network import slow_gradients
+from oracles.uss_network import slow_gradients, slow_votes
 
 from pfit_ray.ops.uss import initial_layers, majority_vote, segment_unsupervised
 from pfit_ray.ops.uss_fused import FusedNetwork, each_block, segment_unsupervised_fused
@@ -99,3 +99,16 @@ def test_first_iterations_as_published(file):
     bgr = photograph(file.stem)[..., ::-1]
     regions = segment_unsupervised_fused(bgr, published["superpixels"], max_iterations=2)
     assert regions.labels_per_iteration == tuple(published["nlab_per_iter"][:2])
+
+
+@pytest.mark.parametrize("file", cases("01_uss_slic/s2007_000999.npz", "01_uss_quick/s2007_000999.npz"))
+def test_votes_of_double_precision(file):
+    """All but a few superpixels, about which a rounded value decides."""
+    superpixels = load(file)["superpixels"]
+    bgr = photograph(file.stem)[..., ::-1].copy()
+    network = FusedNetwork(bgr, 43, 64, 32)
+    with each_block(network.blocks, 1) as each:
+        for voted in slow_votes(bgr, superpixels, initial_layers(43), 3):
+            ours = majority_vote(network.labels(each), superpixels)
+            assert (ours == voted).mean() >= 0.99
+            network.learn(each, ours, 0.05, 0.9)
