@@ -164,7 +164,9 @@ class Bench:
 
     def _regions(self, kind: str, row: Row, keep: Cache) -> dict[str, np.ndarray]:
         seen = np.ascontiguousarray(row["image"][:, :, ::-1]) if kind == "bgr" else row["image"]
-        stages = [RegionsStage(source, self.config.regions, kind == "reference") for source in REGION_SOURCES]
+        uss = self.config.regions.uss.model_copy(update={"fused": kind == "fused"})
+        config = self.config.regions.model_copy(update={"uss": uss})
+        stages = [RegionsStage(source, config, kind == "reference") for source in REGION_SOURCES]
 
         def make() -> dict[str, np.ndarray]:
             work = _run({**row, "image": seen}, *stages)

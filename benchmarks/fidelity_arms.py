@@ -44,6 +44,7 @@ SEED_ARMS = {
     "hr_cam cropped": SeedArm(crop=True),
     "regions of BGR": SeedArm(regions="bgr"),
     "regions of BGR on two threads": SeedArm("regions of BGR", regions="reference"),
+    "regions by the fused CNN": SeedArm(regions="fused"),
     "JPEG of regions and perimeters": SeedArm(fit=frozenset({"jpeg"})),
     "Canny": SeedArm(fit=frozenset({"canny"})),
     "quickshift mask not clipped": SeedArm(fit=frozenset({"unclipped"})),

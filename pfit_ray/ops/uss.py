@@ -1,7 +1,7 @@
 """Unsupervised segmentation: a small CNN, trained on one image, merges its superpixels into regions."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -28,6 +28,30 @@ class Regions:
     labels: NDArray[np.uint8]
     channel_ids: NDArray[np.int64]
     labels_per_iteration: tuple[int, ...]
+
+    @classmethod
+    def of(
+        cls, voted: NDArray[np.integer], present: NDArray[np.bool_], labels_per_iteration: Sequence[int]
+    ) -> "Regions":
+        """Regions from the last vote (H, W), and which channels (n_channels,) it gave to some pixel."""
+        rank = (np.cumsum(present) - 1).astype(np.uint8)
+        return cls(rank[voted], np.flatnonzero(present), tuple(labels_per_iteration))
+
+
+def check_input(
+    image: NDArray[np.uint8], superpixels: NDArray[np.integer], n_channels: int, max_iterations: int
+) -> None:
+    """Refuse what no segmentation can work on; the arguments are those of `segment_unsupervised`.
+
+    Raises:
+        ValueError: when the sizes differ or `n_channels` or `max_iterations` is out of range.
+    """
+    if image.shape[:2] != superpixels.shape:
+        raise ValueError(f"image {image.shape[:2]} and superpixels {superpixels.shape} differ in size")
+    if not 2 <= n_channels <= 256:
+        raise ValueError(f"n_channels is {n_channels}, must be 2 to 256")
+    if max_iterations < 1:
+        raise ValueError(f"max_iterations is {max_iterations}, must be at least 1")
 
 
 def majority_vote(
@@ -95,7 +119,7 @@ def _channel_values(x: Tensor, layers: list[Layer]) -> Tensor:
 
 
 @contextmanager
-def _exact_arithmetic(threads: int) -> Iterator[None]:
+def exact_arithmetic(threads: int) -> Iterator[None]:
     """Fix what decides the order and the precision of sums in torch, and put it back afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -147,12 +171,7 @@ def segment_unsupervised(
     Raises:
         ValueError: when the sizes differ or `n_channels` or `max_iterations` is out of range.
     """
-    if image.shape[:2] != superpixels.shape:
-        raise ValueError(f"image {image.shape[:2]} and superpixels {superpixels.shape} differ in size")
-    if not 2 <= n_channels <= 256:
-        raise ValueError(f"n_channels is {n_channels}, must be 2 to 256")
-    if max_iterations < 1:
-        raise ValueError(f"max_iterations is {max_iterations}, must be at least 1")
+    check_input(image, superpixels, n_channels, max_iterations)
     if superpixels.size == 1:  # batch statistics of one pixel: every channel is 0, so channel 0 wins
         return Regions(np.zeros((1, 1), np.uint8), np.zeros(1, np.int64), (1,))
     device = torch.device(device)
@@ -161,7 +180,7 @@ def segment_unsupervised(
     layers = initial_layers(seed, hidden=hidden, n_channels=n_channels, device=device)
     optimiser = torch.optim.SGD([p for layer in layers for p in layer], lr=learning_rate, momentum=momentum)
     labels_per_iteration = []
-    with _exact_arithmetic(threads):
+    with exact_arithmetic(threads):
         while True:
             values = _channel_values(pixels, layers)
             strongest = values.detach().argmax(dim=1).cpu().numpy().reshape(superpixels.shape)
@@ -173,5 +192,4 @@ def segment_unsupervised(
             optimiser.zero_grad()
             F.cross_entropy(values, torch.from_numpy(voted.ravel()).to(device)).backward()
             optimiser.step()
-    rank = (np.cumsum(present) - 1).astype(np.uint8)
-    return Regions(rank[voted], np.flatnonzero(present), tuple(labels_per_iteration))
+    return Regions.of(voted, present, labels_per_iteration)

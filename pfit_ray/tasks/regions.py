@@ -8,6 +8,7 @@ import numpy as np
 from pfit_ray.config.stages import RegionsConfig
 from pfit_ray.ops.superpixels import quickshift_superpixels, slic_superpixels
 from pfit_ray.ops.uss import segment_unsupervised
+from pfit_ray.ops.uss_fused import segment_unsupervised_fused
 from pfit_ray.schema import Row
 from pfit_ray.tasks.base import Stage
 
@@ -22,8 +23,8 @@ class RegionsStage(Stage):
         source: which superpixels the CNN works on.
         config: superpixels and CNN.
         reference: as the published programs, hand the image over with red and blue exchanged and never
-            shrunk, and let the CNN run on two threads, because its rounding, and so at times its labels,
-            depend on their number.
+            shrunk, and let the CNN run in torch on two threads, because its rounding, and so at times its
+            labels, depend on these.
     """
 
     def __init__(self, source: RegionSource, config: RegionsConfig, reference: bool) -> None:
@@ -44,7 +45,8 @@ class RegionsStage(Stage):
         if self.reference:
             image = np.ascontiguousarray(image[:, :, ::-1])
         uss = self.config.uss
-        regions = segment_unsupervised(
+        segment = segment_unsupervised_fused if uss.fused and not self.reference else segment_unsupervised
+        regions = segment(
             image,
             self._superpixels(image),
             seed=uss.seed,

@@ -8,7 +8,7 @@ def test_published_numbers_are_the_defaults() -> None:
     assert stages.CamConfig().scales == (0.5, 1.0, 1.5, 2.0)
     assert stages.SlicConfig().model_dump() == {"n_segments": 1000, "compactness": 15.0, "sigma": 1.0}
     assert stages.QuickshiftConfig().model_dump() == {"kernel_size": 3.0, "max_dist": 6.0, "ratio": 0.29, "seed": 42}
-    assert stages.UssConfig().model_dump(exclude={"max_side"}) == {
+    assert stages.UssConfig().model_dump(exclude={"max_side", "fused"}) == {
         "seed": 43,
         "max_iterations": 64,
         "min_labels": 20,

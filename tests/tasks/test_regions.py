@@ -33,6 +33,32 @@ def test_tiny_images(source: regions.RegionSource, shape: tuple[int, int]) -> No
     assert row[f"regions_{source}"].shape == shape
 
 
+@pytest.mark.parametrize("source", REGION_SOURCES)
+def test_the_fused_network_finds_the_same_regions(source: regions.RegionSource) -> None:
+    found = []
+    for fused in (False, True):
+        uss = {"fused": fused, "min_labels": 3, "max_iterations": 4}
+        config = RegionsConfig.model_validate({"slic": {"n_segments": 12}, "uss": uss})
+        row = {"image": HALVES}
+        RegionsStage(source, config, reference=False).process(row)
+        found.append(row[f"regions_{source}"])
+    np.testing.assert_array_equal(*found)
+
+
+@pytest.mark.parametrize(("fused", "reference", "taken"), [(True, False, "fused"), (True, True, "torch")])
+def test_reference_runs_in_torch(fused: bool, reference: bool, taken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def result(name: str) -> Regions:
+        called.append(name)
+        return Regions(np.zeros(HALVES.shape[:2], np.uint8), np.zeros(1, np.int64), (1,))
+
+    called: list[str] = []
+    monkeypatch.setattr(regions, "segment_unsupervised", lambda *_, **__: result("torch"))
+    monkeypatch.setattr(regions, "segment_unsupervised_fused", lambda *_, **__: result("fused"))
+    config = RegionsConfig.model_validate({"uss": {"fused": fused}})
+    RegionsStage("slic", config, reference).process({"image": HALVES})
+    assert called == [taken]
+
+
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
     """What the CNN was given; its result is one region per column."""
