@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from golden import REGION_FOLDERS, array, assert_close_to_maximum, cases, checkpoint, is_large, item, load, photograph
+from oracles.uss import published_segmentation
 from PIL import Image
 from scipy.optimize import linear_sum_assignment
 from scipy.special import softmax
@@ -98,13 +99,24 @@ def assert_seeds_as_published(row: Row) -> None:
     np.testing.assert_array_equal(row["affinity_label"], label)
 
 
+def assert_regions_of_the_published_program(row: Row) -> None:
+    """The regions are those that the published program, run here from the published superpixels, finds."""
+    bgr = row["image"][..., ::-1]
+    for source, folder in REGION_FOLDERS.items():
+        channels = published_segmentation(bgr, array(f"{folder}/{row['image_id']}.npz")["superpixels"])[-1]
+        ranks = np.unique(channels, return_inverse=True)[1].reshape(channels.shape)
+        np.testing.assert_array_equal(row[f"regions_{source}"], ranks)
+
+
 @pytest.mark.parametrize("file", cases("00_inputs/*.jpg", slow=is_large))
 def test_seeds_from_the_photograph(file: Path) -> None:
     row = seeds(file.stem, "reference")
     np.testing.assert_array_equal(row["image"], photograph(file.stem))
     published = published_regions(file.stem)
     agreement = [(row[name] == labels).mean() for name, labels in published.items()]
-    assert min(agreement) >= 0.999
+    if min(agreement) < 0.999:
+        assert_regions_of_the_published_program(row)
+        pytest.skip("the published program itself finds other regions on this processor than the golden data has")
     if min(agreement) == 1.0:  # a superpixel that rounding has moved may change everything that follows
         assert_seeds_as_published(row)
 

@@ -4,7 +4,7 @@ import torch
 from golden import cases, is_large, load, photograph
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles.uss import slow_majority_vote
+from oracles.uss import published_segmentation, slow_majority_vote
 
 from pfit_ray.ops.uss import initial_layers, majority_vote, segment_unsupervised
 
@@ -122,9 +122,16 @@ def test_first_weights_as_published(file):
 @pytest.mark.parametrize("file", cases(*USS, slow=is_large))
 def test_as_published(file):
     published = load(file)
-    bgr = photograph(file.stem)[..., ::-1]
-    regions = segment_unsupervised(bgr, published["superpixels"], threads=2)
-    assert regions.labels_per_iteration == tuple(published["nlab_per_iter"])
+    bgr, superpixels = photograph(file.stem)[..., ::-1], published["superpixels"]
+    regions = segment_unsupervised(bgr, superpixels, threads=2)
+    here = published_segmentation(bgr, superpixels)
+    assert regions.labels_per_iteration == tuple(len(np.unique(labels)) for labels in here)
+    np.testing.assert_array_equal(regions.channel_ids[regions.labels], here[-1])
+    if regions.labels_per_iteration != tuple(published["nlab_per_iter"]):
+        pytest.skip(
+            f"the published program itself finds {regions.labels_per_iteration} labels on this processor "
+            f"({torch.backends.cpu.get_cpu_capability()}), whose sums round otherwise than the golden data's"
+        )
     np.testing.assert_array_equal(regions.channel_ids, published["channel_ids"])
     assert (regions.labels == published["label_rank"]).mean() >= 0.999
     assert (regions.channel_ids[regions.labels] == published["channel_label"]).mean() >= 0.999
