@@ -23,6 +23,7 @@ from pfit_ray.errors import UserError
 from pfit_ray.failures import RunFailedError, last_line
 from pfit_ray.layout import RunDirectory
 from pfit_ray.memory import WorkerMemory, fit_memory
+from pfit_ray.metrics import count_stages
 from pfit_ray.quarantine import run_alone
 from pfit_ray.tasks.packing import MISTAKE
 from pfit_ray.tasks.passes import PassPlan
@@ -146,6 +147,7 @@ def _stream(
     plan: PassPlan, config: RunConfig, run: RunDirectory, shards: Sequence[int], placement: Placement
 ) -> Iterator[dict[str, Any]]:
     fetch, network, finish = plan.operators(config, run)
+    finish.writer.report = count_stages
     faults = config.faults
     context = DataContext.get_current()
     context.max_errored_blocks = max(faults.max_lost_shards, len(shards) // 10)

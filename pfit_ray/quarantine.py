@@ -12,6 +12,7 @@ from pfit_ray.config.faults import FaultsConfig
 from pfit_ray.errors import UserError
 from pfit_ray.failures import RunFailedError, last_line
 from pfit_ray.layout import RunDirectory
+from pfit_ray.metrics import count_stages
 from pfit_ray.prefetch import prefetch
 from pfit_ray.schema import Row
 from pfit_ray.tasks.alone import RowWorker
@@ -56,6 +57,7 @@ class _Quarantine:
         self.faults: FaultsConfig = config.faults
         self.fetch, network, finish = plan.operators(config, run)
         self.writer = finish.writer
+        self.writer.report = count_stages
         self.stages = [*plan.network, *plan.finish]
         self.threads = [network.threads] * len(plan.network) + [finish.chain.threads] * len(plan.finish)
         self.actor = ray.remote(**takes, max_restarts=0)(RowWorker)

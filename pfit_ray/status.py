@@ -39,11 +39,20 @@ def _pass_lines(name: str, manifest: dict[str, Any], markers: list[dict[str, Any
     for reason, count in reasons.most_common():
         yield f"  failed, {reason}: {count}"
     for stage, timing in timings.items():
-        images = int(timing["images"])
-        yield f"  {stage:<20} {timing['seconds'] / max(images, 1):8.3f} s/image over {images} images"
+        yield _stage_line(stage, timing)
     repeated = sum(int(timing.get("retries", 0)) for timing in timings.values())
     if repeated:
         yield f"  storage requests that had to be repeated: {repeated}"
+
+
+def _stage_line(stage: str, timing: dict[str, float]) -> str:
+    images = int(timing["images"])
+    seconds, cpu_seconds = (timing[name] / max(images, 1) for name in ("seconds", "cpu_seconds"))
+    megabytes = f", {timing['bytes'] / 1e6:.1f} MB" if timing.get("bytes") else ""
+    failed = f", {int(timing['failed'])} failed" if timing.get("failed") else ""
+    return (
+        f"  {stage:<20} {seconds:8.3f} s/image, {cpu_seconds:.3f} CPU s/image over {images} images{megabytes}{failed}"
+    )
 
 
 def _rate(markers: list[dict[str, Any]]) -> str:

@@ -45,7 +45,7 @@ def test_a_run_in_the_middle(run: RunDirectory) -> None:
         f"pass seeds: 10 of 10 images (5 ok, 5 failed), 3 of 4 shards, 1.17 images/s, last at {last}",
         "  failed, missing: 3",
         "  failed, unreadable: 2",
-        "  decode                  0.500 s/image over 10 images",
+        "  decode                  0.500 s/image, 0.000 CPU s/image over 10 images",
         "pass labels: 0 of 10 images (0 ok, 0 failed), 0 of 4 shards",
         "pass predict: not started",
     ]
@@ -62,6 +62,16 @@ def test_repeated_requests(run: RunDirectory) -> None:
         marker = {"ok": 2, "failed": 0, "reasons": {}, "finished": 100.0, "stages": stages}
         run.write_json(marker, "seeds", "done", f"{shard:05d}.json")
     assert "  storage requests that had to be repeated: 7" in list(describe_status(run))
+
+
+def test_bytes_and_failures_of_a_stage(run: RunDirectory) -> None:
+    run.write_json({"images": 4, "shards": 2}, "manifest", "train.json")
+    for shard in (0, 1):
+        stages = {"fetch": {"images": 2, "failed": shard, "seconds": 1.0, "cpu_seconds": 0.5, "bytes": 1_250_000}}
+        marker = {"ok": 2, "failed": 0, "reasons": {}, "finished": 100.0, "stages": stages}
+        run.write_json(marker, "seeds", "done", f"{shard:05d}.json")
+    line = "  fetch                   0.500 s/image, 0.250 CPU s/image over 4 images, 2.5 MB, 1 failed"
+    assert line in list(describe_status(run))
 
 
 def test_one_marker_has_no_rate(run: RunDirectory) -> None:

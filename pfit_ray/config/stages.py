@@ -29,7 +29,9 @@ class CamConfig(Section):
     fidelity: Fidelity | None = option(
         None, "reference crops hr_cam instead of resizing it; null follows the run's fidelity."
     )
-    precision: Precision = option("float32", "Type of the forward pass.")
+    precision: Precision = option(
+        "float32", "Type of the forward pass; float32 with fidelity reference, whatever stands here."
+    )
     stored_as: StoredAs | None = option(
         None,
         "Type of the CAMs in the result tables, from which the walk starts; null is float16, or float32 with "
@@ -180,7 +182,9 @@ class WalkConfig(Section):
         unit="pixels",
         ge=32,
     )
-    precision: Precision = option("float32", "Type of AffinityNet's forward pass.")
+    precision: Precision = option(
+        "float32", "Type of AffinityNet's forward pass; float32 with fidelity reference, whatever stands here."
+    )
 
 
 class PseudoLabelConfig(Section):
@@ -214,7 +218,9 @@ class PredictConfig(Section):
     fidelity: Fidelity | None = option(
         None, "reference does not pad the image to the network's stride; null follows the run's fidelity."
     )
-    precision: Precision = option("float32", "Type of the forward pass.")
+    precision: Precision = option(
+        "float32", "Type of the forward pass; float32 with fidelity reference, whatever stands here."
+    )
     crf: SoftmaxCrfConfig = option(SoftmaxCrfConfig(), "The dense CRF after the softmax.")
 
 

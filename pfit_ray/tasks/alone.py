@@ -6,10 +6,9 @@ from collections.abc import Sequence
 import cv2
 import torch
 
-from pfit_ray.manifest import fetch_images
 from pfit_ray.schema import OK, Row
-from pfit_ray.tasks.base import Stage, Timings, add_timings, run_stages
-from pfit_ray.tasks.fetch import FetchOperator
+from pfit_ray.tasks.base import Stage, StorageWatch, Timings, add_timings, run_stages
+from pfit_ray.tasks.fetch import FetchOperator, timed_fetch
 from pfit_ray.tasks.operators import TRANSIENT
 from pfit_ray.tasks.packing import pack_rows
 from pfit_ray.tasks.watchdog import watchdog
@@ -42,13 +41,13 @@ class RowWorker:
 
     def begin(self, shard: int, index: int) -> bool:
         """Turn to a row of a shard and read its image; False when it has failed already."""
+        watch = StorageWatch()
         with watchdog(self.stage_seconds):
             if self.shard != shard:
                 self.rows = self.fetch.rows(shard)
                 self.shard = shard
             self.row = copy.deepcopy(self.rows[index])
-            self.timings = {}
-            fetch_images([self.row])
+            self.timings = {"fetch": timed_fetch([self.row], watch)}
         return bool(self.row["status"] == OK)
 
     def step(self, number: int) -> bool:

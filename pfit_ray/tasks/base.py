@@ -17,8 +17,9 @@ OUTPUT_STRIDE = 16
 """Inputs of AffinityNet and DeepLabv3+ are padded to a multiple of it."""
 
 Timings = dict[str, dict[str, float]]
-"""Per stage: `images`, `seconds` (wall), `cpu_seconds` (of the process's main thread and its helpers), and for those
-that read or write storage `retries` (requests that had to be repeated)."""
+"""Per stage: `images`, `failed` (of these), `seconds` (wall), `cpu_seconds` (of the process's main thread and its
+helpers), and for those that read or write storage `bytes` (of image files read, of result files written) and `retries`
+(requests that had to be repeated)."""
 
 
 Outcome = Exception | None
@@ -69,7 +70,7 @@ def run_stages(stages: Sequence[Stage], rows: Sequence[Row], seconds: float | No
     Returns:
         What each stage took.
     """
-    timings: Timings = defaultdict(lambda: {"images": 0, "seconds": 0.0, "cpu_seconds": 0.0})
+    timings: Timings = defaultdict(lambda: {"images": 0, "failed": 0, "seconds": 0.0, "cpu_seconds": 0.0})
     for stage in stages:
         waiting = [row for row in rows if row["status"] == OK]
         if not waiting:
@@ -82,6 +83,7 @@ def run_stages(stages: Sequence[Stage], rows: Sequence[Row], seconds: float | No
                 fail(row, stage.name, *explained(problem))
         timing = timings[stage.name]
         timing["images"] += len(waiting)
+        timing["failed"] += sum(problem is not None for problem in problems)
         timing["seconds"] += time.perf_counter() - wall
         timing["cpu_seconds"] += time.process_time() - cpu
     return dict(timings)
@@ -122,13 +124,15 @@ class StorageWatch:
     def __init__(self) -> None:
         self.began = time.perf_counter(), time.process_time(), storage.retries()
 
-    def timing(self, images: int) -> dict[str, float]:
-        """What the step has taken so far for a number of images; see `Timings`."""
+    def timing(self, images: int, failed: int, size: int) -> dict[str, float]:
+        """What the step has taken so far for so many images, failed ones and bytes; see `Timings`."""
         wall, cpu, repeated = self.began
         return {
             "images": images,
+            "failed": failed,
             "seconds": time.perf_counter() - wall,
             "cpu_seconds": time.process_time() - cpu,
+            "bytes": size,
             "retries": storage.retries() - repeated,
         }
 

@@ -12,7 +12,7 @@ from pfit_ray.ops.cam import resize_image, resize_maps, scaled_size
 from pfit_ray.ops.walk import merge_edge_logits
 from pfit_ray.schema import Row, strided_size
 from pfit_ray.tasks.base import OUTPUT_STRIDE, require_finite
-from pfit_ray.tasks.device import autocast, by_image, normalised_batch, pick_device, with_mirrors
+from pfit_ray.tasks.device import Precision, autocast, by_image, normalised_batch, pick_device, with_mirrors
 from pfit_ray.tasks.network_stage import NetworkStage
 from pfit_ray.tasks.networks import load_network
 
@@ -39,6 +39,7 @@ class EdgeStage(NetworkStage[np.ndarray]):
         self.weights_url = weights_url
         self.config = config
         self.reference = reference
+        self.precision: Precision = "float32" if reference else config.precision
 
     def setup(self) -> None:
         """Load AffinityNet."""
@@ -59,7 +60,7 @@ class EdgeStage(NetworkStage[np.ndarray]):
             both = F.pad(with_mirrors(batch, True), padding)
         else:
             both = with_mirrors(F.pad(batch, padding), True)
-        with torch.inference_mode(), autocast(self.device, self.config.precision):
+        with torch.inference_mode(), autocast(self.device, self.precision):
             logits = self.network(both).float()[:, 0]
         return list(by_image(logits, len(images)).cpu().numpy())
 

@@ -50,14 +50,19 @@ class StageOperator:
         shard, rows, timings = self.run(packed)
         return {"shard": shard, "rows": pack_rows(rows, timings)}
 
+    def prepare(self) -> None:
+        """Let the stages load what they need, once; the first shard does it where nobody has done it before."""
+        if self.ready:
+            return
+        torch.set_num_threads(self.threads)
+        cv2.setNumThreads(self.threads)
+        for stage in self.stages:
+            stage.setup()
+        self.ready = True
+
     def run(self, packed: Packed) -> tuple[int, list[Row], Timings]:
         """The shard's number, its rows after the chain, and what all stages so far took."""
-        if not self.ready:
-            torch.set_num_threads(self.threads)
-            cv2.setNumThreads(self.threads)
-            for stage in self.stages:
-                stage.setup()
-            self.ready = True
+        self.prepare()
         rows, timings = unpack_rows(packed["rows"])
         for batch in self._batches(rows):
             timings = add_timings(timings, run_stages(self.stages, batch, self.stage_seconds))

@@ -99,5 +99,5 @@ def plan_pass(name: Pass, config: RunConfig, run: RunDirectory) -> PassPlan:
 def _cam_stage(config: RunConfig, run: RunDirectory) -> CamStage:
     cam = config.cam
     if config.fidelity_of("cam") == "reference":
-        cam = cam.model_copy(update={"max_side": None})
+        cam = cam.model_copy(update={"max_side": None, "precision": "float32"})
     return CamStage(run.weights("classifier"), cam, config.predicted_labels, config.data.class_list.names)

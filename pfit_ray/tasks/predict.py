@@ -12,7 +12,7 @@ from pfit_ray.ops.crf import UNARY_FLOOR
 from pfit_ray.ops.segmentation import drop_rare_labels, merge_logits
 from pfit_ray.schema import Row
 from pfit_ray.tasks.base import OUTPUT_STRIDE, require_finite
-from pfit_ray.tasks.device import autocast, by_image, normalised_batch, pick_device, with_mirrors
+from pfit_ray.tasks.device import Precision, autocast, by_image, normalised_batch, pick_device, with_mirrors
 from pfit_ray.tasks.encode import compressed_array
 from pfit_ray.tasks.network_stage import NetworkStage
 from pfit_ray.tasks.networks import load_network
@@ -36,6 +36,7 @@ class PredictStage(NetworkStage[np.ndarray]):
     def __init__(self, weights_url: str, config: PredictConfig, reference: bool) -> None:
         super().__init__()
         self.reference = reference
+        self.precision: Precision = "float32" if reference else config.precision
         self.weights_url = weights_url
         self.config = config
 
@@ -67,7 +68,7 @@ class PredictStage(NetworkStage[np.ndarray]):
         batch = with_mirrors(normalised_batch(scaled, self.mean, self.std, self.device), self.config.flip)
         if not self.reference:
             batch = F.pad(batch, (0, -width % OUTPUT_STRIDE, 0, -height % OUTPUT_STRIDE))
-        with torch.inference_mode(), autocast(self.device, self.config.precision):
+        with torch.inference_mode(), autocast(self.device, self.precision):
             return by_image(self.network(batch).float()[..., :height, :width], len(images))
 
 

@@ -3,7 +3,7 @@
 import io
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -23,7 +23,12 @@ class ShardWriter:
     Args:
         run: the run directory.
         pass_name: `seeds`, `labels` or `predict`.
+
+    Whoever runs the pass may set `report`, which is then told the pass and the timings of each shard once it is
+    published.
     """
+
+    report: Callable[[str, Timings], None] | None = None
 
     def __init__(self, run: RunDirectory, pass_name: str) -> None:
         self.run = run
@@ -39,17 +44,17 @@ class ShardWriter:
         tar, places = pack_shard((row["image_id"], row["label"]) for row in good)
         for row in good:
             row["label_offset"], row["label_size"] = places[row["image_id"]]
-        storage.write_bytes(self.run.labels(self.pass_name, shard), tar)
-        storage.write_bytes(
-            self.run.rows(self.pass_name, shard),
-            _parquet(pa.Table.from_pylist(good, schema=result_schema(self.pass_name))),
-        )
+        files = {
+            self.run.labels(self.pass_name, shard): tar,
+            self.run.rows(self.pass_name, shard): _parquet(good, result_schema(self.pass_name)),
+        }
         if failed:
-            table = pa.Table.from_pylist(failed, schema=FAILURE_SCHEMA)
-            storage.write_bytes(self.run.failures(self.pass_name, shard), _parquet(table))
+            files[self.run.failures(self.pass_name, shard)] = _parquet(failed, FAILURE_SCHEMA)
         else:
             storage.remove(self.run.failures(self.pass_name, shard))
-        timings["write"] = watch.timing(len(rows))
+        for url, data in files.items():
+            storage.write_bytes(url, data)
+        timings["write"] = watch.timing(len(rows), 0, sum(map(len, files.values())))
         marker = {
             "shard": shard,
             "ok": len(good),
@@ -59,6 +64,8 @@ class ShardWriter:
             "stages": timings,
         }
         self.run.write_json(marker, self.pass_name, "done", f"{shard:05d}.json")
+        if self.report is not None:
+            self.report(self.pass_name, timings)
         return marker
 
 
@@ -68,7 +75,7 @@ def summary(marker: dict[str, Any]) -> dict[str, int]:
     return {**numbers, "skipped": int(marker["reasons"].get(SKIPPED, 0))}
 
 
-def _parquet(table: pa.Table) -> bytes:
+def _parquet(rows: Sequence[Row], schema: pa.Schema) -> bytes:
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), buffer, compression="zstd")
     return buffer.getvalue()

@@ -39,6 +39,7 @@ def test_a_bad_row_fails_alone_and_keeps_flowing() -> None:
     assert (rows[2]["stage"], rows[2]["reason"]) == ("divide", "error")
     assert rows[2]["message"] == "ZeroDivisionError: integer division or modulo by zero"
     assert {name: timing["images"] for name, timing in timings.items()} == {"halve": 4, "divide": 3}
+    assert {name: timing["failed"] for name, timing in timings.items()} == {"halve": 1, "divide": 1}
     assert all(timing["seconds"] >= 0 and timing["cpu_seconds"] >= 0 for timing in timings.values())
 
 
@@ -113,8 +114,10 @@ def test_timings_add_up() -> None:
 def test_what_storage_made_a_step_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = iter([5, 7])
     monkeypatch.setattr("pfit_ray.storage.retries", lambda: next(counted))
-    timing = StorageWatch().timing(3)
-    assert (timing["images"], timing["retries"]) == (3, 2)
+    timing = StorageWatch().timing(3, 1, 700)
+    assert {name: timing[name] for name in ("images", "failed", "bytes", "retries")} == {
+        "images": 3, "failed": 1, "bytes": 700, "retries": 2
+    }  # fmt: skip
     assert timing["seconds"] >= 0
     assert add_timings({"fetch": {"images": 1}}, {"fetch": timing})["fetch"]["retries"] == 2
 

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 
 from pfit_ray.tasks.device import autocast, by_image, normalised_batch, pick_device, with_mirrors
@@ -16,6 +17,26 @@ def test_normalised_batch() -> None:
     assert batch.dtype == torch.float32
     expected = torch.tensor([[[0.0, 1.0]], [[0.0, 2.0]], [[1.0, -1.0]]])
     torch.testing.assert_close(batch, torch.stack([expected, expected.flip(-1)]))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 7, 5), (1, 256, 3)])
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_normalised_values_are_those_of_the_formula(shape: tuple[int, int, int], device: str) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    expected = ((images / 255.0 - mean) / std).astype(np.float32).transpose(0, 3, 1, 2)
+    batch = normalised_batch(images, mean, std, torch.device(device))
+    assert (batch.shape, batch.dtype) == (expected.shape, torch.float32)
+    if device == "cpu":
+        np.testing.assert_array_equal(batch.numpy(), expected)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_normalises_to_the_same_values() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 9, 11, 3), dtype=np.uint8)
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    there = normalised_batch(images, mean, std, torch.device("cuda"))
+    assert torch.equal(there.cpu(), normalised_batch(images, mean, std, CPU))
 
 
 def test_mirrors_follow_the_images_and_come_back_to_them() -> None:

@@ -93,3 +93,17 @@ def test_a_trained_affinitynet_is_loaded(run: RunDirectory, photo: np.ndarray) -
     real.process(row)
     assert row["edge"].shape == (8, 10)
     assert 0 <= row["edge"].min() <= row["edge"].max() <= 1
+
+
+@pytest.mark.parametrize(("reference", "dtype"), [(False, torch.bfloat16), (True, torch.float32)])
+def test_reference_is_never_less_precise(reference: bool, dtype: torch.dtype) -> None:
+    """A layer under the network shows the type in which autocast lets it run."""
+
+    class Layered(Columns):
+        def __call__(self, x: Tensor) -> Tensor:
+            assert torch.nn.functional.conv2d(x, torch.ones(1, 3, 1, 1)).dtype == dtype
+            return super().__call__(x)
+
+    network = Layered()
+    stage(network, reference, precision="bfloat16").process({"image": np.zeros((16, 16, 3), dtype=np.uint8)})
+    assert network.seen

@@ -34,7 +34,8 @@ def test_fetch(listed: RunDirectory) -> None:
     packed = FetchOperator(listed, "train", None)({"shard": np.int64(0)})
     assert packed["shard"] == 0
     rows, timings = unpack_rows(packed["rows"])
-    assert (timings["fetch"]["images"], timings["fetch"]["retries"]) == (3, 0)
+    fetch = timings["fetch"]
+    assert (fetch["images"], fetch["failed"], fetch["bytes"], fetch["retries"]) == (3, 1, 3, 0)
     assert [(row["image_id"], row["status"], row["reason"]) for row in rows] == [
         ("a", OK, None),
         ("b", FAILED, "missing"),

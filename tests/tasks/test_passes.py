@@ -165,3 +165,9 @@ def test_chains_follow_the_config(run: RunDirectory, make_config) -> None:
         "decode", "predict", "decode", "prediction", "encode",
     ]  # fmt: skip
     assert LABEL_COLUMN == {"seeds": "affinity_label", "labels": "pseudo_label", "predict": "prediction"}
+
+
+def test_cams_of_the_reference_are_never_less_precise(listed: RunDirectory, make_config) -> None:
+    for fidelity, precision in (("lossless", "bfloat16"), ("reference", "float32")):
+        config = make_config(fidelity=fidelity, cam={"precision": "bfloat16"})
+        assert plan_pass("seeds", config, listed).network[1].config.precision == precision

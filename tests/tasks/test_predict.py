@@ -109,3 +109,17 @@ def test_what_the_crf_does_not_see_has_no_digits() -> None:
     row = {"image": np.array([[[0, 0, 255], [255, 0, 0]]], dtype=np.uint8)}
     stage(Colours(20.0), label_floor=0.0, flip=False).process(row)
     assert probabilities(row)[:, 0, 0].tolist() == [np.float32(1e-5), np.float32(1e-5), 1.0]
+
+
+@pytest.mark.parametrize(("reference", "dtype"), [(False, torch.bfloat16), (True, torch.float32)])
+def test_reference_is_never_less_precise(reference: bool, dtype: torch.dtype) -> None:
+    """A layer under the network shows the type in which autocast lets it run."""
+
+    class Layered(Colours):
+        def __call__(self, x: Tensor) -> Tensor:
+            assert torch.nn.functional.conv2d(x, torch.ones(1, 3, 1, 1)).dtype == dtype
+            return super().__call__(x)
+
+    network = Layered()
+    stage(network, reference, precision="bfloat16").process({"image": np.zeros((16, 16, 3), dtype=np.uint8)})
+    assert network.seen

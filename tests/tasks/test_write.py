@@ -116,7 +116,18 @@ def test_the_marker_comes_last_and_tells_the_timings(tmp_path: Path, monkeypatch
     assert written[-1] == run.marker("predict", 0)
     assert run.finished_shards("predict") == {0: marker}
     assert marker["stages"]["cam"] == cam
-    assert marker["stages"]["write"]["images"] == 3
+    write_timing = marker["stages"]["write"]
+    sizes = [len(data) for name, data in contents(tmp_path).items() if not name.endswith(".json")]
+    assert (write_timing["images"], write_timing["failed"], write_timing["bytes"]) == (3, 0, sum(sizes))
+
+
+def test_the_report_hears_of_a_published_shard(tmp_path: Path) -> None:
+    heard = []
+    writer = ShardWriter(RunDirectory(str(tmp_path)), "predict")
+    writer.report = lambda name, timings: heard.append((name, storage.exists(marker), timings))
+    marker = writer.run.marker("predict", 5)
+    written = writer.write(5, rows(), {"cam": {"images": 3}})
+    assert heard == [("predict", True, written["stages"])]
 
 
 def test_the_driver_is_told_what_was_skipped() -> None:
