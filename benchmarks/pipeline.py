@@ -121,9 +121,9 @@ def measure(folder: Path, arguments: argparse.Namespace) -> None:
         if "pool" not in arguments.skip:
             pools[name] = pool(name, config, runs["pool"], cores)
     began = time.perf_counter()
-    with ray_session("local", config.resources, verbose=False) as size:
+    with ray_session("local", config.resources, verbose=False) as cluster:
         print(f"start of Ray, once per run: {time.perf_counter() - began:.1f} s")
-        placement = place(config, size.cpus, size.gpus, size.memory, size.node_memory)
+        placement = place(config, cluster)
         print(placement.describe())
         for name in arguments.passes:
             ours = pipeline(name, config, runs["ray"], placement, arguments.device)

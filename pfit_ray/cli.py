@@ -102,13 +102,13 @@ def run(
 
 
 @app.command()
-def plan(config: ConfigArgument, overrides: OverridesArgument = None) -> None:
+def plan(config: ConfigArgument, overrides: OverridesArgument = None, address: AddressOption = None) -> None:
     """Show what a run would do and how far it is, without doing anything."""
     loaded = _load(config, overrides)
 
     from pfit_ray.plan import describe_plan
 
-    for line in describe_plan(loaded):
+    for line in describe_plan(loaded, address):
         out.print(line, soft_wrap=True)
 
 
@@ -193,7 +193,7 @@ def main() -> NoReturn:
     from pfit_ray.failures import RunFailedError
 
     try:
-        app(standalone_mode=True)
+        app(prog_name=app.info.name)
     except UserError as error:
         err.print(str(error), soft_wrap=True)
         sys.exit(EXIT_MISTAKE)

@@ -33,7 +33,7 @@ def describe_environment(config: RunConfig) -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "packages": {name: found for name in PACKAGES if (found := package_version(name))},
         "jpeg_library": features.version("libjpeg_turbo") or features.version("jpg"),
         "crf_engine": config.used_crf_engine,
         "seed": config.seed,
@@ -62,7 +62,8 @@ def check_packages(config: RunConfig) -> None:
         )
 
 
-def _version(name: str) -> str | None:
+def package_version(name: str) -> str | None:
+    """The installed version of a package, None where it is not installed."""
     try:
         return version(name)
     except PackageNotFoundError:

@@ -1,5 +1,6 @@
 """How much memory one worker of each operator takes, estimated from the config's size limits."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pfit_ray.config import Pass, RunConfig
@@ -59,7 +60,9 @@ def worker_memory(config: RunConfig, gpu: bool) -> WorkerMemory:
     )
 
 
-def fit_memory(config: RunConfig, gpu: bool, total: float, largest: float) -> tuple[WorkerMemory, str | None]:
+def fit_memory(
+    config: RunConfig, gpu: bool, total: float, largest: Mapping[str, float]
+) -> tuple[WorkerMemory, str | None]:
     """The memory that workers take on a cluster on which one worker of each operator must fit.
 
     Estimates that do not fit are lowered to what there is, because a worker that tries is better than one that
@@ -69,7 +72,7 @@ def fit_memory(config: RunConfig, gpu: bool, total: float, largest: float) -> tu
         config: the run's config.
         gpu: whether the networks run on GPUs.
         total: memory of the cluster, in bytes.
-        largest: memory of its largest node, in bytes.
+        largest: memory of the largest node that takes workers of `fetch`, `network` and `cpu`, in bytes.
 
     Returns:
         The memory, and a sentence for people where estimates were lowered.
@@ -78,12 +81,12 @@ def fit_memory(config: RunConfig, gpu: bool, total: float, largest: float) -> tu
         UserError: when what the config states does not fit.
     """
     wanted = vars(worker_memory(config, gpu))
-    stated = {name for name in wanted if getattr(config.resources, name).memory_mb is not None}
+    stated = _stated(config)
     for name in stated:
-        if wanted[name] > largest:
+        if wanted[name] > largest[name]:
             raise UserError(
                 f"resources.{name}.memory_mb asks for {_mebibytes(wanted[name])} and the largest node has "
-                f"{_mebibytes(largest)} for workers; lower it or take larger nodes"
+                f"{_mebibytes(largest[name])} for workers; lower it or take larger nodes"
             )
     left = total - sum(wanted[name] for name in stated)
     estimated = sum(wanted.values()) - (total - left)
@@ -93,7 +96,7 @@ def fit_memory(config: RunConfig, gpu: bool, total: float, largest: float) -> tu
             f"{names} leave no room for one worker of each kind in the cluster's {_mebibytes(total)}; lower one of them"
         )
     share = min(1.0, left / estimated) if estimated else 1.0
-    fitted = {name: size if name in stated else int(min(size * share, largest)) for name, size in wanted.items()}
+    fitted = {name: size if name in stated else int(min(size * share, largest[name])) for name, size in wanted.items()}
     if fitted == wanted:
         return WorkerMemory(**wanted), None
     return WorkerMemory(**fitted), (
@@ -101,6 +104,16 @@ def fit_memory(config: RunConfig, gpu: bool, total: float, largest: float) -> tu
         f"has {_mebibytes(total)}; they share that, and large images may fail: lower images.max_pixels, or see "
         "docs/memory.md"
     )
+
+
+def lowered(config: RunConfig, memory: WorkerMemory, share: float) -> WorkerMemory:
+    """The same with a share of what is estimated; what the config states is kept."""
+    stated = _stated(config)
+    return WorkerMemory(**{name: size if name in stated else int(size * share) for name, size in vars(memory).items()})
+
+
+def _stated(config: RunConfig) -> list[str]:
+    return [name for name in ("cpu", "fetch", "network") if getattr(config.resources, name).memory_mb is not None]
 
 
 def _mebibytes(size: float) -> str:

@@ -3,9 +3,8 @@
 import json
 from typing import Any
 
-import ray
-
 from pfit_ray import storage
+from pfit_ray.cluster import Cluster
 from pfit_ray.config import RunConfig
 from pfit_ray.errors import UserError
 from pfit_ray.given_network import given_network
@@ -27,7 +26,7 @@ def check_networks(config: RunConfig, networks: list[Network]) -> None:
         section = getattr(config, name)
         backbone = section.backbone.weights
         if section.source == "train":
-            check_batch(name, section.train, config.resources.train.workers)
+            check_batch(name, section.train, config.resources.train)
         if section.source == "weights":
             given_network(config, name)
         elif backbone not in SPECIAL_WEIGHTS:
@@ -39,14 +38,14 @@ def check_networks(config: RunConfig, networks: list[Network]) -> None:
                 raise UserError(f"{name}.backbone: {error}") from error
 
 
-def check_training_resources(config: RunConfig, networks: list[Network]) -> None:
-    """Make sure before any work that the cluster has room for the trainings; Ray must be initialised.
+def check_training_resources(config: RunConfig, networks: list[Network], cluster: Cluster) -> None:
+    """Make sure before any work that the cluster has room for the trainings.
 
     Raises:
         UserError: when it has not.
     """
     if any(getattr(config, name).source == "train" for name in networks):
-        place_training(config.resources.train, ray.nodes())
+        place_training(config.resources.train, cluster)
 
 
 def provide_network(config: RunConfig, run: RunDirectory, name: Network) -> dict[str, Any]:

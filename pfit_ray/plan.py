@@ -5,14 +5,18 @@ import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
+import torch
+
 from pfit_ray import freshness
+from pfit_ray.cluster import Cluster
 from pfit_ray.config import RunConfig
 from pfit_ray.config.data import ImageSetConfig
 from pfit_ray.environment import check_packages
+from pfit_ray.layout import Network
 from pfit_ray.networks import check_networks
-from pfit_ray.pipeline import place
 from pfit_ray.progress import Progress
-from pfit_ray.runner import Runner, networks_of
+from pfit_ray.runner import Runner, networks_of, preflight
+from pfit_ray.session import cluster_address, ray_session
 
 NOTE_SECONDS = 10.0
 """Seconds of counting between two lines that say how far it is."""
@@ -35,8 +39,10 @@ class Count:
         return f"{self.images} images{size} in {-(-self.images // shard_size)} shards"
 
 
-def describe_plan(config: RunConfig) -> Iterator[str]:
+def describe_plan(config: RunConfig, address: str | None = None) -> Iterator[str]:
     """Lines for people: images, classes, resources, and each step with what it still has to do.
+
+    The resources are those of the cluster at the address (or of RAY_ADDRESS), else of this machine.
 
     Sets of images that have no manifest yet are counted by listing them, as a stream; lines in between say how far
     the counting is, where it takes long.
@@ -48,7 +54,9 @@ def describe_plan(config: RunConfig) -> Iterator[str]:
     freshness.check_fresh(runner.run_directory, config)
     steps = runner.steps()
     check_packages(config)
-    check_networks(config, networks_of([step for step in steps if step.todo]))
+    networks = networks_of([step for step in steps if step.todo])
+    check_networks(config, networks)
+    place = _describe_place(config, address, networks)
     names = config.data.class_list.names
     yield f"output: {runner.run_directory.root}"
     yield f"classes: {len(names)} ({', '.join(names[:8])}{', ...' if len(names) > 8 else ''})"
@@ -63,8 +71,15 @@ def describe_plan(config: RunConfig) -> Iterator[str]:
                 counted[images] = yield from _count(runner, step.name)
             count = f", {counted[images].describe(config.shard_size)}"
         yield f"{label}: {step.todo or 'finished'}{count}"
-    cpus = max(2, os.cpu_count() or 1)
-    yield f"on this machine: {place(config, cpus, 0).describe()}"
+    yield place
+
+
+def _describe_place(config: RunConfig, address: str | None, networks: list[Network]) -> str:
+    if cluster_address(address) is None:
+        machine = Cluster.of_one_node(max(2, os.cpu_count() or 1), torch.cuda.device_count())
+        return f"on this machine: {preflight(config, machine, networks).describe()}"
+    with ray_session(address, config.resources, verbose=False) as cluster:
+        return f"on the cluster ({cluster}): {preflight(config, cluster, networks).describe()}"
 
 
 def _count(runner: Runner, image_set: str) -> Generator[str, None, Count]:

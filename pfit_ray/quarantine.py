@@ -25,7 +25,7 @@ _NODE_LOST = "node has died"
 
 
 def run_alone(
-    plan: PassPlan, config: RunConfig, run: RunDirectory, shards: Sequence[int], workers: int, takes: dict[str, float]
+    plan: PassPlan, config: RunConfig, run: RunDirectory, shards: Sequence[int], workers: int, takes: dict[str, Any]
 ) -> Iterator[dict[str, Any]]:
     """Take shards through a pass, image by image, each in a worker that may die.
 
@@ -38,7 +38,7 @@ def run_alone(
         run: the run directory.
         shards: the shards.
         workers: how many shards are worked on at the same time.
-        takes: `num_cpus` and `num_gpus` of a worker.
+        takes: what a worker takes, as `ray.remote` is told it.
 
     Yields:
         `shard`, `ok` and `failed` of each shard once it is published.
@@ -52,7 +52,7 @@ def run_alone(
 
 
 class _Quarantine:
-    def __init__(self, plan: PassPlan, config: RunConfig, run: RunDirectory, takes: dict[str, float]) -> None:
+    def __init__(self, plan: PassPlan, config: RunConfig, run: RunDirectory, takes: dict[str, Any]) -> None:
         self.plan = plan
         self.faults: FaultsConfig = config.faults
         self.fetch, network, finish = plan.operators(config, run)

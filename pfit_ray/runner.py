@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from pfit_ray import evaluation, freshness, pipeline, storage
+from pfit_ray.cluster import Cluster
 from pfit_ray.config import PASSES, Pass, RunConfig, resolved_yaml
 from pfit_ray.config.data import ImageSetConfig
 from pfit_ray.environment import check_packages, describe_environment
@@ -16,9 +17,11 @@ from pfit_ray.layout import IMAGE_SET, Network, RunDirectory
 from pfit_ray.ledger import Ledger, ShardCount
 from pfit_ray.manifest import write_manifest
 from pfit_ray.networks import check_networks, check_training_resources, provide_network
+from pfit_ray.nodes import check_nodes
+from pfit_ray.placement import Placement, place
 from pfit_ray.progress import Progress
 from pfit_ray.provenance import record_missing_weights, record_weights
-from pfit_ray.session import ClusterSize, ray_session
+from pfit_ray.session import cluster_address, ray_session
 from pfit_ray.show import write_sheets
 from pfit_ray.sources import Item, list_images
 from pfit_ray.tasks.passes import plan_pass
@@ -118,18 +121,25 @@ class Runner:
         if todo:
             outcome.worked = True
             with sigterm_as_interrupt() as handle_again:
-                self._prepare(todo)
-                with ray_session(address, config.resources, verbose) as size:
+                check_packages(config)
+                check_networks(config, networks_of(todo))
+                on_cluster = cluster_address(address) is not None
+                if not on_cluster:
+                    self._prepare(todo)
+                with ray_session(address, config.resources, verbose) as cluster:
                     handle_again()
-                    self._work(todo, size)
+                    self.progress.say(f"Ray: {cluster}")
+                    placement = preflight(config, cluster, networks_of(todo))
+                    check_nodes(config, run.root)
+                    if on_cluster:  # listing a bucket may take hours: not before the cluster is known to suffice
+                        self._prepare(todo)
+                    self._work(todo, placement)
         outcome.counts = {name: self.ledger.counts(name) for name in PASSES if name in config.passes}
         outcome.metrics = run.read_json("evaluation.json") or {}
         return outcome
 
     def _prepare(self, todo: Sequence[Step]) -> None:
         """What needs no Ray: it shows mistakes early."""
-        check_packages(self.config)
-        check_networks(self.config, networks_of(todo))
         storage.write_bytes(self.run_directory.url("config.yaml"), resolved_yaml(self.config).encode())
         self.run_directory.write_json(describe_environment(self.config), "environment.json")
         for step in todo:
@@ -138,12 +148,9 @@ class Runner:
             elif self._is_given(step):
                 self._provide(cast(Network, step.name))
 
-    def _work(self, todo: Sequence[Step], size: ClusterSize) -> None:
-        self.progress.say(f"Ray: {size}")
-        placement = pipeline.place(self.config, size.cpus, size.gpus, size.memory, size.node_memory)
+    def _work(self, todo: Sequence[Step], placement: Placement) -> None:
         if placement.warning:
             self.progress.say(placement.warning)
-        check_training_resources(self.config, networks_of(todo))
         for step in todo:
             self._do(step, placement)
 
@@ -151,7 +158,7 @@ class Runner:
         """Whether a step only puts a network there that is not trained: done first, so that misfits show early."""
         return step.kind == "network" and getattr(self.config, step.name).source != "train"
 
-    def _do(self, step: Step, placement: pipeline.Placement) -> None:
+    def _do(self, step: Step, placement: Placement) -> None:
         if step.kind == "network" and not self._is_given(step):
             self._provide(cast(Network, step.name))
         elif step.kind == "pass":
@@ -199,7 +206,7 @@ class Runner:
             freshness.take_back(self.run_directory, step)
             raise
 
-    def _pass(self, name: Pass, placement: pipeline.Placement) -> None:
+    def _pass(self, name: Pass, placement: Placement) -> None:
         run, config, ledger = self.run_directory, self.config, self.ledger
         freshness.begin_step(run, config, name)
         self._outdate_report()
@@ -284,6 +291,22 @@ class Runner:
 
     def _ready(self, network: Network) -> bool:
         return storage.exists(self.run_directory.weights(network))
+
+
+def preflight(config: RunConfig, cluster: Cluster, networks: list[Network]) -> Placement:
+    """Make sure that a cluster has room for what a run needs at the least, now or once it has grown.
+
+    Args:
+        config: the run's config.
+        cluster: its nodes, and those that it may add.
+        networks: the networks that are still to be provided.
+
+    Raises:
+        UserError: names what does not fit, and what there is.
+    """
+    placement = place(config, cluster)
+    check_training_resources(config, networks, cluster)
+    return placement
 
 
 def networks_of(steps: Sequence[Step]) -> list[Network]:

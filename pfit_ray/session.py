@@ -5,13 +5,13 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import ray
 import ray.data
 
 from pfit_ray import storage
+from pfit_ray.cluster import Cluster, joined_cluster
 from pfit_ray.config.resources import ResourcesConfig
 from pfit_ray.config.storage import StorageConfig
 from pfit_ray.credentials import OPTIONS_VARIABLE, Handover, storage_variables
@@ -23,24 +23,13 @@ ANSWER_SECONDS = 10.0
 CLIENT_PREFIX = "ray://"
 
 
-@dataclass(frozen=True)
-class ClusterSize:
-    """What the cluster has."""
-
-    nodes: int
-    cpus: float
-    gpus: float
-    memory: float
-    """Bytes that Ray may give to workers, over all nodes."""
-    node_memory: float
-    """The same of the largest node."""
-
-    def __str__(self) -> str:
-        return f"{self.nodes} node(s), {self.cpus:g} CPU, {self.gpus:g} GPU"
+def node_id() -> str:
+    """Id of the node that this process runs on; Ray must be initialised."""
+    return str(ray.get_runtime_context().get_node_id())
 
 
 @contextmanager
-def ray_session(address: str | None, resources: ResourcesConfig, verbose: bool) -> Iterator[ClusterSize]:
+def ray_session(address: str | None, resources: ResourcesConfig, verbose: bool) -> Iterator[Cluster]:
     """Join a cluster, or start Ray on this machine, and leave it as it was.
 
     The workers reach storage as this process does (`storage.options`), with its credentials: on this machine they
@@ -49,11 +38,11 @@ def ray_session(address: str | None, resources: ResourcesConfig, verbose: bool) 
     Args:
         address: address of a cluster, "auto" for the one this machine belongs to; None takes RAY_ADDRESS,
             and where that is unset starts a local Ray. A Ray that this process has joined is used as it is.
-        resources: object store of a local Ray.
+        resources: object store of a local Ray, and the nodes that a cluster may add.
         verbose: keep Ray's messages.
 
     Yields:
-        What the cluster has.
+        What the cluster has, and may add.
 
     Raises:
         UserError: when no cluster answers at the address, or the workers would reach storage otherwise than this
@@ -61,15 +50,11 @@ def ray_session(address: str | None, resources: ResourcesConfig, verbose: bool) 
     """
     joined = ray.is_initialized()
     if not joined:
-        _join(address or os.environ.get("RAY_ADDRESS"), resources, verbose)
+        _join(cluster_address(address), resources, verbose)
     _quiet_data(verbose)
     try:
         _check_storage()
-        total = ray.cluster_resources()
-        nodes = [node["Resources"].get("memory", 0.0) for node in ray.nodes() if node["Alive"]]
-        yield ClusterSize(
-            len(nodes), total.get("CPU", 0.0), total.get("GPU", 0.0), total.get("memory", 0.0), max(nodes, default=0.0)
-        )
+        yield joined_cluster(ray.nodes(), node_id(), resources.node_types)
     finally:
         if not joined:
             ray.shutdown()
@@ -114,6 +99,12 @@ def _inherited(variables: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
+def cluster_address(address: str | None) -> str | None:
+    """The cluster that a session would join; None where it would start Ray on this machine."""
+    found = address or os.environ.get("RAY_ADDRESS")
+    return None if found == "local" else found
+
+
 def _join(address: str | None, resources: ResourcesConfig, verbose: bool) -> None:
     # Waiting threads that spin make several workers on the same cores many times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -123,7 +114,7 @@ def _join(address: str | None, resources: ResourcesConfig, verbose: bool) -> Non
         # Ray Data makes Ray's core complain about each actor pool, harmlessly (ray-project/ray#53727).
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     noise = {"log_to_driver": verbose, "logging_level": logging.INFO if verbose else logging.ERROR}
-    if address in (None, "local"):
+    if address is None:
         megabytes = resources.object_store_mb or LOCAL_OBJECT_STORE_MB
         with _inherited({OPTIONS_VARIABLE: storage.options().model_dump_json()}):
             ray.init(

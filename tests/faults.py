@@ -14,10 +14,12 @@ import numpy as np
 from PIL import Image
 from ray.cloudpickle import register_pickle_by_value
 
+from pfit_ray.cluster import Cluster
 from pfit_ray.config.load import validate
 from pfit_ray.layout import RunDirectory
 from pfit_ray.manifest import write_manifest
-from pfit_ray.pipeline import place, run_pass
+from pfit_ray.pipeline import run_pass
+from pfit_ray.placement import place
 from pfit_ray.schema import Row
 from pfit_ray.sources import Item
 from pfit_ray.tasks.base import Stage
@@ -76,7 +78,7 @@ def go(
 ) -> Iterator[tuple[int, tuple[int, int]]]:
     """Run a pass: each shard as it is published, with how many of its images are ok and how many have failed."""
     config = validate({"output": run.root, "data": {"source": "samples"}, "faults": faults})
-    results = run_pass(plan, config, run, shards, place(config, cpus, 0))
+    results = run_pass(plan, config, run, shards, place(config, Cluster.of_one_node(cpus)))
     return ((one["shard"], (one["ok"], one["failed"])) for one in results)
 
 

@@ -16,6 +16,10 @@ SMALL_IMAGES = {"images": {"max_pixels": 250_000}}
 STATED = {name: {"memory_mb": 1000} for name in ("fetch", "network", "cpu")}
 
 
+def each(mebibytes: int) -> dict[str, float]:
+    return dict.fromkeys(("fetch", "network", "cpu"), float(mebibytes * MEBIBYTE))
+
+
 def megabytes(memory: WorkerMemory) -> tuple[int, int, int]:
     return (memory.fetch // MEBIBYTE, memory.network // MEBIBYTE, memory.cpu // MEBIBYTE)
 
@@ -55,12 +59,12 @@ def test_larger_limits_never_take_less() -> None:
 
 
 def test_what_fits_is_kept() -> None:
-    memory, warning = fit_memory(config(resources=STATED), False, 3000 * MEBIBYTE, 1000 * MEBIBYTE)
+    memory, warning = fit_memory(config(resources=STATED), False, 3000 * MEBIBYTE, each(1000))
     assert (megabytes(memory), warning) == ((1000, 1000, 1000), None)
 
 
 def test_estimates_are_lowered_to_what_there_is() -> None:
-    memory, warning = fit_memory(config(**SMALL_IMAGES), False, 1000 * MEBIBYTE, 1000 * MEBIBYTE)
+    memory, warning = fit_memory(config(**SMALL_IMAGES), False, 1000 * MEBIBYTE, each(1000))
     assert megabytes(memory) == (85, 510, 403)
     assert warning == (
         "Memory: one worker of each kind may take 3,729 MiB on large images, and the cluster has 1,000 MiB; they share "
@@ -69,7 +73,7 @@ def test_estimates_are_lowered_to_what_there_is() -> None:
 
 
 def test_estimates_are_lowered_to_the_largest_node() -> None:
-    memory, warning = fit_memory(config(**SMALL_IMAGES), False, 9000 * MEBIBYTE, 1000 * MEBIBYTE)
+    memory, warning = fit_memory(config(**SMALL_IMAGES), False, 9000 * MEBIBYTE, each(1000))
     assert megabytes(memory) == (320, 1000, 1000)
     assert warning is not None
 
@@ -91,5 +95,5 @@ def test_estimates_are_lowered_to_the_largest_node() -> None:
 )
 def test_what_is_stated_and_does_not_fit_is_refused(resources: dict, sentence: str) -> None:
     with pytest.raises(UserError) as caught:
-        fit_memory(config(resources=resources), False, 4000 * MEBIBYTE, 3000 * MEBIBYTE)
+        fit_memory(config(resources=resources), False, 4000 * MEBIBYTE, each(3000))
     assert str(caught.value) == sentence

@@ -1,6 +1,12 @@
 """Config of where the stages run and what they may use."""
 
+from typing import Literal, Self
+
+from pydantic import model_validator
+
 from pfit_ray.config.base import Section, option
+
+LABELS_HELP = "Only nodes with these labels of Ray take such workers, as in {pool: gpu}."
 
 
 class StageResources(Section):
@@ -12,6 +18,7 @@ class StageResources(Section):
     )
     workers: int | None = option(None, "Upper bound of the workers; null lets Ray use what is free.", ge=1)
     threads: int = option(1, "Threads of one worker.", ge=1, le=64)
+    labels: dict[str, str] = option({}, LABELS_HELP)
     memory_mb: int | None = option(
         None,
         "Memory that Ray reserves for one worker; null estimates it from the config's size limits, see docs/memory.md.",
@@ -29,6 +36,7 @@ class FetchResources(StageResources):
 class NetworkResources(StageResources):
     """What one worker of the networks takes."""
 
+    min_workers: int = option(1, "So many workers start at once and stay; more come as images wait for them.", ge=1)
     batch_size: int | None = option(
         None,
         "At most so many images of one shape go through a network together, fewer where the GPU's memory does not "
@@ -38,22 +46,54 @@ class NetworkResources(StageResources):
         le=1024,
     )
 
+    @model_validator(mode="after")
+    def _order(self) -> Self:
+        if self.workers is not None and self.min_workers > self.workers:
+            raise ValueError(f"min_workers {self.min_workers} is more than workers {self.workers}")
+        return self
+
 
 class TrainResources(Section):
     """What a training takes."""
 
     workers: int = option(1, "Number of data-parallel workers.", ge=1)
+    min_workers: int | None = option(
+        None,
+        "A training begins and goes on with so many workers where there is no room for all; null waits for all. How "
+        "many there were changes the weights.",
+        ge=1,
+    )
+    labels: dict[str, str] = option({}, LABELS_HELP)
     cpus_per_worker: float | None = option(
         None, "CPUs of one worker; null takes all of a node that has no GPU, else 1.", gt=0.0
     )
     gpus_per_worker: float | None = option(
         None, "GPUs of one worker; null takes one where the cluster has GPUs and none elsewhere.", ge=0.0
     )
+    backend: Literal["nccl", "gloo"] | None = option(
+        None, "How workers exchange gradients; null takes NCCL where they have GPUs, else Gloo."
+    )
     loader_threads: int = option(2, "Threads of one worker that decode and augment images.", ge=0, le=64)
     checkpoint_seconds: float = option(
         10.0, "Checkpoint after every epoch, but leave out those of epochs that follow faster.", unit="seconds", ge=0.0
     )
     max_failures: int = option(3, "Restarts after the loss of a worker.", ge=0)
+
+    @model_validator(mode="after")
+    def _order(self) -> Self:
+        if self.min_workers is not None and self.min_workers > self.workers:
+            raise ValueError(f"min_workers {self.min_workers} is more than workers {self.workers}")
+        return self
+
+
+class NodeType(Section):
+    """Nodes that a cluster may add."""
+
+    cpus: float = option(..., "CPUs of a node.", gt=0.0)
+    gpus: float = option(0.0, "GPUs of a node.", ge=0.0)
+    memory_gb: float | None = option(None, "Memory of a node for Ray's workers; null: unknown.", unit="GiB", gt=0.0)
+    max_nodes: int = option(..., "At most so many nodes of this type.", ge=1)
+    labels: dict[str, str] = option({}, "Labels of Ray that these nodes carry.")
 
 
 class ResourcesConfig(Section):
@@ -63,6 +103,11 @@ class ResourcesConfig(Section):
     network: NetworkResources = option(NetworkResources(), "CAM, edge and segmentation networks, in actors.")
     cpu: StageResources = option(StageResources(gpus=0.0), "Regions, masks, CRF and the writing, in tasks.")
     train: TrainResources = option(TrainResources(), "Trainings.")
+    node_types: list[NodeType] = option(
+        [],
+        "Nodes that the cluster's autoscaler may add, so that a run can tell whether its workers will fit. Not needed "
+        "on the head of a cluster of `ray up`, whose file says it.",
+    )
     object_store_mb: int | None = option(
         None, "Size of the object store of a local Ray; null takes Ray's default.", unit="MiB", ge=80
     )

@@ -3,6 +3,7 @@
 It reads and waits; torch is not imported, so that its workers start fast and stay small.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,7 +18,7 @@ from pfit_ray.schema import DONE, OK, SKIPPED, Row
 from pfit_ray.shards import read_member
 from pfit_ray.tasks.base import StorageWatch, fail
 from pfit_ray.tasks.encode import array_from_bytes
-from pfit_ray.tasks.packing import Packed, carry_mistakes, pack_rows
+from pfit_ray.tasks.packing import NODES, Packed, Where, carry_mistakes, pack_rows, visited
 
 
 class Upstream(Protocol):
@@ -36,7 +37,11 @@ class FetchOperator:
         upstream: adds what an earlier pass computed.
         finished: for a shard that is tried again: gives it the good rows that it has already.
         threads: images that are read at the same time.
+
+    Whoever runs the pass may set `where`, so that the results say on which node they were made.
     """
+
+    where: Where | None = None
 
     def __init__(
         self,
@@ -57,7 +62,12 @@ class FetchOperator:
         """Fetch one shard."""
         shard, watch = int(packed["shard"]), StorageWatch()
         rows = self.rows(shard)
-        return {"shard": shard, "rows": pack_rows(rows, {"fetch": timed_fetch(rows, watch, self.threads)})}
+        nodes = json.dumps(visited(packed, "fetch", self.where))
+        return {
+            "shard": shard,
+            "rows": pack_rows(rows, {"fetch": timed_fetch(rows, watch, self.threads)}),
+            NODES: nodes,
+        }
 
     def rows(self, shard: int) -> list[Row]:
         """A shard's rows without the images."""

@@ -2,10 +2,10 @@
 
 from torch import nn
 
-from pfit_ray import storage
 from pfit_ray.errors import UserError
 from pfit_ray.nets.rebuild import rebuild_network
 from pfit_ray.nets.weights import load_into, load_state
+from pfit_ray.weights_cache import read_weights
 
 
 def load_network(url: str) -> nn.Module:
@@ -22,7 +22,7 @@ def load_network(url: str) -> nn.Module:
         UserError: in one sentence, when there is no such file or it does not hold such a network.
     """
     try:
-        state, metadata = load_state(storage.read_bytes(url))
+        state, metadata = load_state(read_weights(url))
         network = rebuild_network(metadata.get("network", ""), metadata.get("backbone", ""), state)
         load_into(network, state, "these weights")
     except FileNotFoundError as error:

@@ -4,6 +4,7 @@ Between operators a shard travels as one packed block of bytes. An operator is b
 declared and does its loading in the worker, at its first shard.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 from pfit_ray.images import image_size
 from pfit_ray.schema import OK, Row
 from pfit_ray.tasks.base import Stage, Timings, add_timings, run_stages
-from pfit_ray.tasks.packing import Packed, carry_mistakes, pack_rows, unpack_rows
+from pfit_ray.tasks.packing import NODES, Packed, Where, carry_mistakes, pack_rows, unpack_rows, visited
 from pfit_ray.tasks.write import ShardWriter, summary
 
 TRANSIENT = ("image",)
@@ -33,7 +34,11 @@ class StageOperator:
         batch_size: so many images of one shape are decoded and go through the chain together, in which a network
             takes them at once; None takes 1 on a CPU and 8 on a GPU.
         stage_seconds: a stage that takes longer for a batch ends its worker.
+
+    Whoever runs the pass may set `where`, see `FetchOperator`.
     """
+
+    where: Where | None = None
 
     def __init__(
         self, stages: Sequence[Stage], threads: int, batch_size: int | None = 1, stage_seconds: float | None = None
@@ -48,7 +53,8 @@ class StageOperator:
     def __call__(self, packed: Packed) -> Packed:
         """Run the chain over one shard."""
         shard, rows, timings = self.run(packed)
-        return {"shard": shard, "rows": pack_rows(rows, timings)}
+        nodes = json.dumps(visited(packed, "network", self.where))
+        return {"shard": shard, "rows": pack_rows(rows, timings), NODES: nodes}
 
     def prepare(self) -> None:
         """Let the stages load what they need, once; the first shard does it where nobody has done it before."""
@@ -100,4 +106,5 @@ class FinishOperator:
     def __call__(self, packed: Packed) -> dict[str, Any]:
         """Finish one shard; the result is a small summary."""
         shard, rows, timings = self.chain.run(packed)
-        return summary(self.writer.write(shard, rows, timings))
+        nodes = visited(packed, "cpu", self.chain.where)
+        return summary(self.writer.write(shard, rows, timings, nodes))

@@ -16,6 +16,12 @@ Packed = dict[str, Any]
 
 MISTAKE = "mistake"
 
+NODES = "nodes"
+"""Column that says which node each operator ran on so far, as JSON."""
+
+Where = Callable[[], str]
+"""Tells the id of the node that it is called on."""
+
 
 def carry_mistakes(operator: Callable[[Any, Packed], Packed]) -> Callable[[Any, Packed], Packed]:
     """Decorate an operator so that a user's mistake travels on as data, past the operators that follow.
@@ -33,6 +39,14 @@ def carry_mistakes(operator: Callable[[Any, Packed], Packed]) -> Callable[[Any, 
             return {MISTAKE: str(error)}
 
     return call
+
+
+def visited(packed: Packed, operator: str, where: Where | None) -> dict[str, str]:
+    """The nodes that a shard has been on, by operator, and this one; none where nobody tells."""
+    if where is None:
+        return {}
+    nodes: dict[str, str] = json.loads(packed.get(NODES, "{}"))
+    return nodes | {operator: where()}
 
 
 def pack_rows(rows: Sequence[Row], meta: dict[str, Any]) -> bytes:

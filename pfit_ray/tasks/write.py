@@ -3,7 +3,7 @@
 import io
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -34,8 +34,17 @@ class ShardWriter:
         self.run = run
         self.pass_name = pass_name
 
-    def write(self, shard: int, rows: Sequence[Row], timings: Timings) -> dict[str, Any]:
-        """Write one shard of encoded rows, each file atomically, the marker last, and return the marker."""
+    def write(
+        self, shard: int, rows: Sequence[Row], timings: Timings, nodes: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """Write one shard of encoded rows, each file atomically, the marker last, and return the marker.
+
+        Args:
+            shard: its number.
+            rows: its rows.
+            timings: what the stages took.
+            nodes: id of the node that each operator ran on, for the marker.
+        """
         watch = StorageWatch()
         good = [row for row in rows if row["status"] in (OK, DONE)]
         failed = [{"attempt": 1, **row, "pass": self.pass_name} for row in rows if row["status"] not in (OK, DONE)]
@@ -62,6 +71,7 @@ class ShardWriter:
             "reasons": dict(Counter(row["reason"] for row in failed)),
             "finished": time.time(),
             "stages": timings,
+            "nodes": dict(nodes or {}),
         }
         self.run.write_json(marker, self.pass_name, "done", f"{shard:05d}.json")
         if self.report is not None:

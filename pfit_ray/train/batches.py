@@ -49,9 +49,10 @@ def epoch_order(examples: int, batch_size: int, seed: int, epoch: int) -> list[l
 
 
 def rank_share(batch: list[Slot], rank: int, world_size: int) -> list[Slot]:
-    """The consecutive part of a batch that one of the workers takes; `world_size` divides the batch."""
-    share = len(batch) // world_size
-    return batch[rank * share : (rank + 1) * share]
+    """The consecutive part of a batch that one of the workers takes; the parts differ by one slot at the most."""
+    size, longer = divmod(len(batch), world_size)
+    start = rank * size + min(rank, longer)
+    return batch[start : start + size + (rank < longer)]
 
 
 def load_batches(

@@ -12,9 +12,10 @@ import ray
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, ScalingConfig, TrainingFailedError
 from ray.train import RunConfig as RayRunConfig
-from ray.train.torch import TorchTrainer
+from ray.train.torch import TorchConfig, TorchTrainer
 
 from pfit_ray import storage
+from pfit_ray.cluster import Cluster, Need, joined_cluster
 from pfit_ray.config import RunConfig
 from pfit_ray.config.resources import TrainResources
 from pfit_ray.config.training import TrainingConfig
@@ -34,6 +35,8 @@ class TrainPlacement:
     workers: int
     cpus: float
     gpus: float
+    min_workers: int | None = None
+    """It begins with so many where there is no room for all; None waits for all."""
 
     @property
     def threads(self) -> int:
@@ -62,8 +65,9 @@ def train_network(
     Raises:
         UserError: when config, images or weights do not allow the training, or it diverges.
     """
-    placement = place_training(config.resources.train, ray.nodes())
-    check_batch(name, getattr(config, name).train, placement.workers)
+    cluster = joined_cluster(ray.nodes(), ray.get_runtime_context().get_node_id(), config.resources.node_types)
+    placement = place_training(config.resources.train, cluster)
+    check_batch(name, getattr(config, name).train, config.resources.train)
     work_url = storage.absolute(work_url)
     resources = {"CPU": placement.cpus}
     if placement.gpus:
@@ -79,8 +83,10 @@ def train_network(
     trainer = _Trainer(
         run_worker,
         train_loop_config=job,
+        torch_config=TorchConfig(backend=config.resources.train.backend),
         scaling_config=ScalingConfig(
-            num_workers=placement.workers,
+            num_workers=(placement.min_workers, placement.workers) if placement.min_workers else placement.workers,
+            label_selector=config.resources.train.labels or None,
             use_gpu=placement.gpus > 0,
             resources_per_worker=resources,
         ),
@@ -103,57 +109,62 @@ def train_network(
     return outcome
 
 
-def place_training(resources: TrainResources, nodes: list[dict[str, Any]]) -> TrainPlacement:
+def place_training(resources: TrainResources, cluster: Cluster) -> TrainPlacement:
     """Decide what the workers of a training take.
 
     Args:
         resources: the config.
-        nodes: `ray.nodes()`.
+        cluster: its nodes, and those that it may add.
 
     Raises:
-        UserError: when the workers do not fit at the same time; Ray would wait for ever.
+        UserError: when the least number of workers does not fit at the same time; Ray would wait for ever.
     """
-    alive = [node["Resources"] for node in nodes if node["Alive"]]
+    fitting = Cluster(tuple(kind for kind in cluster.kinds if kind.has(resources.labels)))
+    if not fitting.kinds:
+        labels = ", ".join(f"{key}: {value}" for key, value in resources.labels.items())
+        raise UserError(
+            f"resources.train.labels asks for nodes labelled {labels}, and the cluster has none; correct the labels, "
+            "or say under resources.node_types which nodes its autoscaler adds"
+        )
     gpus = resources.gpus_per_worker
     if gpus is None:
-        gpus = 1.0 if any(node.get("GPU", 0) >= 1 for node in alive) else 0.0
+        gpus = 1.0 if any(kind.gpus >= 1 for kind in fitting.kinds) else 0.0
+    least = resources.min_workers or resources.workers
     cpus = resources.cpus_per_worker
     if cpus is None:
-        cpus = 1.0 if gpus else _largest_share([node.get("CPU", 0.0) for node in alive], resources.workers)
-    if sum(_room(node, cpus, gpus) for node in alive) < resources.workers:
-        have = [sum(node.get(kind, 0) for node in alive) for kind in ("CPU", "GPU")]
+        cpus = 1.0 if gpus else _largest_share(fitting, resources.workers)
+    room = sum(Need(cpus, gpus).room(kind) * kind.count for kind in fitting.kinds)
+    if room < least:
+        which = "min_workers" if resources.min_workers else "workers"
         raise UserError(
-            f"resources.train: {resources.workers} worker(s) of {cpus:g} CPUs and {gpus:g} GPUs do not fit into the "
-            f"cluster's {len(alive)} node(s) with {have[0]:g} CPUs and {have[1]:g} GPUs; lower workers, "
-            "cpus_per_worker or gpus_per_worker"
+            f"resources.train.{which}: {least} worker(s) of {cpus:g} CPUs and {gpus:g} GPUs do not fit into the "
+            f"cluster's {sum(kind.count for kind in fitting.kinds)} node(s) with {fitting.cpus:g} CPUs and "
+            f"{fitting.gpus:g} GPUs; lower {which}, cpus_per_worker or gpus_per_worker"
         )
-    return TrainPlacement(resources.workers, cpus, gpus)
+    return TrainPlacement(resources.workers, cpus, gpus, resources.min_workers)
 
 
-def _room(node: dict[str, float], cpus: float, gpus: float) -> int:
-    """How many workers a node has room for."""
-    room = node.get("CPU", 0) // cpus
-    return int(min(room, node.get("GPU", 0) // gpus) if gpus else room)
-
-
-def _largest_share(cpus: list[float], workers: int) -> float:
+def _largest_share(cluster: Cluster, workers: int) -> float:
     """The most whole CPUs that each of some workers can have at the same time."""
-    for share in range(math.floor(max(cpus, default=0)), 0, -1):
-        if sum(math.floor(node / share) for node in cpus) >= workers:
+    for share in range(math.floor(max(kind.cpus for kind in cluster.kinds)), 0, -1):
+        if sum(math.floor(kind.cpus / share) * kind.count for kind in cluster.kinds) >= workers:
             return float(share)
     raise UserError(
-        f"resources.train.workers is {workers}, but the cluster has only {sum(cpus):g} CPUs; lower it or set "
+        f"resources.train.workers is {workers}, but the cluster has only {cluster.cpus:g} CPUs; lower it or set "
         "resources.train.cpus_per_worker below 1"
     )
 
 
-def check_batch(name: str, training: TrainingConfig, workers: int) -> None:
+def check_batch(name: str, training: TrainingConfig, resources: TrainResources) -> None:
     """Check that a batch can be divided among workers and backward passes.
+
+    Where the number of workers may change, their shares may differ by an image.
 
     Raises:
         UserError: names the fields.
     """
-    if training.batch_size % workers:
+    workers = resources.workers
+    if resources.min_workers is None and training.batch_size % workers:
         raise UserError(
             f"config: {name}.train.batch_size {training.batch_size} must be a multiple of resources.train.workers "
             f"{workers}"

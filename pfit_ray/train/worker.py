@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
+import ray
 import ray.train
 import ray.train.torch
 import torch
@@ -25,6 +26,8 @@ from pfit_ray.train.networks import build_objective, load_first_weights
 from pfit_ray.train.objective import Objective
 
 STATE_FILE = "state.pt"
+WORKERS_FILE = "workers.json"
+"""How many workers trained, on which device and nodes; of the last start, where the training was continued."""
 
 
 class Job(TypedDict):
@@ -57,6 +60,10 @@ def run_worker(job: Job) -> dict[str, Any]:
     errors = [one for one in workers.gather(error) if one]
     if parts is None or errors:
         return {"error": errors[0]}
+    nodes = workers.gather(ray.get_runtime_context().get_node_id())
+    if workers.rank == 0:
+        record = json.dumps({"workers": workers.size, "device": workers.device.type, "nodes": nodes}, indent=1)
+        storage.write_bytes(storage.join(job["work_url"], WORKERS_FILE), record.encode())
     trainer = Trainer(
         job["name"],
         *parts,

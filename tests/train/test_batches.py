@@ -41,6 +41,9 @@ def test_ranks_share_a_batch() -> None:
     batch = [(5, 0), (3, 0), (1, 0), (4, 0)]
     assert rank_share(batch, 0, 2) == [(5, 0), (3, 0)]
     assert rank_share(batch, 1, 2) == [(1, 0), (4, 0)]
+    shares = [rank_share(batch, rank, 3) for rank in range(3)]
+    assert [len(share) for share in shares] == [2, 1, 1]
+    assert [slot for share in shares for slot in share] == batch
 
 
 @pytest.mark.parametrize("threads", [0, 3])

@@ -1,0 +1,79 @@
+"""Weight files of a bucket, kept on each node: fetched once, however many workers read them there."""
+
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+
+from filelock import FileLock
+from platformdirs import user_cache_path
+
+from pfit_ray import storage
+from pfit_ray.errors import UserError
+
+CACHE_VARIABLE = "PFIT_RAY_CACHE"
+"""Environment variable with the folder of the cache, for a disk with more room than the home directory."""
+
+KEPT_SECONDS = 14 * 24 * 3600.0
+"""Files that nobody has used for so long go when another one comes."""
+
+
+def read_weights(url: str) -> bytes:
+    """The bytes of a run's weight file, checked against the sha256 that the run recorded beside it.
+
+    A file in a bucket is fetched once per node, into the cache folder; workers that want it at the same time wait for
+    the one that fetches it. A file on disk, or one without a record, is read where it lies.
+
+    Args:
+        url: `<network>.safetensors`; its record is `<network>.json` beside it.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        UserError: when the file is not the one that the run recorded.
+    """
+    digest = None if storage.is_local(url) else _recorded(url)
+    if digest is None:
+        return storage.read_bytes(url)
+    folder = cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = folder / f"{digest}.safetensors"
+    with FileLock(folder / f"{digest}.lock"):
+        data = kept.read_bytes() if kept.exists() else b""
+        if hashlib.sha256(data).hexdigest() == digest:
+            kept.touch()
+            return data
+        data = storage.read_bytes(url)
+        found = hashlib.sha256(data).hexdigest()
+        if found != digest:
+            raise UserError(
+                f"{url}: its sha256 is {found} and the run recorded {digest}; it was changed afterwards or is damaged: "
+                "put the file back, or provide the network anew with --redo"
+            )
+        _forget_unused(folder)
+        storage.write_bytes(str(kept), data)
+    return data
+
+
+def cache_folder() -> Path:
+    """Where this node keeps weight files."""
+    given = os.environ.get(CACHE_VARIABLE)
+    return (Path(given) if given else user_cache_path("pfit_ray")) / "weights"
+
+
+def _recorded(url: str) -> str | None:
+    """The sha256 that the run recorded, as 64 hexadecimal digits; None where there is no record."""
+    record = url.removesuffix(".safetensors") + ".json"
+    if not storage.exists(record):
+        return None
+    digest = str(json.loads(storage.read_bytes(record))["sha256"])
+    if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
+        raise UserError(f"{record}: {digest!r} is no sha256; provide the network anew with --redo")
+    return digest
+
+
+def _forget_unused(folder: Path) -> None:
+    limit = time.time() - KEPT_SECONDS
+    for file in folder.glob("*.safetensors"):
+        if file.stat().st_mtime < limit:
+            file.unlink(missing_ok=True)
