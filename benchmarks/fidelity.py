@@ -87,6 +87,7 @@ class Bench:
     affinitynet: str | None
     deeplab: str | None
     cache: Path | None
+    arms: tuple[str, ...] = tuple(SEED_ARMS)
 
     def seeds(self, item: Item) -> tuple[Row, Cache, np.ndarray]:
         """A row with image and CAM, its cache, and its ground truth."""
@@ -103,7 +104,8 @@ class Bench:
         row, keep, truth = self.seeds(item)
         found: Matrices = {}
         combined: dict[str, np.ndarray] = {}
-        for name, arm in SEED_ARMS.items():
+        for name in self.arms:
+            arm = SEED_ARMS[name]
             work = {**row, **self._regions(arm.regions, row, keep)}
             _run(work, HrCamStage(crop=arm.crop))
             self._fit(work, arm.fit)
@@ -115,7 +117,8 @@ class Bench:
             found["combined CAM", name] = self._sweep(work["combined_hr_cam"], row, truth)
             found["affinity label", name] = confusion(label, truth, self._n_classes)
         found["combined CAM", "CAM alone"] = found["CAM", "lossless"]
-        found["combined CAM", "CAM alone, reference"] = found["CAM", "hr_cam cropped"]
+        if "hr_cam cropped" in self.arms:
+            found["combined CAM", "CAM alone, reference"] = found["CAM", "hr_cam cropped"]
         stored = resize_maps(row["cam"].astype(np.float16), *truth.shape)
         found["strided CAM", "float32"] = self._sweep(resize_maps(row["cam"], *truth.shape), row, truth)
         found["strided CAM", "float16"] = self._sweep(stored, row, truth)
@@ -164,7 +167,7 @@ class Bench:
 
     def _regions(self, kind: str, row: Row, keep: Cache) -> dict[str, np.ndarray]:
         seen = np.ascontiguousarray(row["image"][:, :, ::-1]) if kind == "bgr" else row["image"]
-        uss = self.config.regions.uss.model_copy(update={"fused": kind == "fused"})
+        uss = self.config.regions.uss.model_copy(update={"fused": kind == "lossless"})
         config = self.config.regions.model_copy(update={"uss": uss})
         stages = [RegionsStage(source, config, kind == "reference") for source in REGION_SOURCES]
 
@@ -271,11 +274,14 @@ def main() -> None:
     parser.add_argument("--deeplab", help="without it, no predictions")
     parser.add_argument("--images", type=int, default=60)
     parser.add_argument("--predictions", type=int, help="photographs of val; as many as of train by default")
+    parser.add_argument("--arms", nargs="+", choices=SEED_ARMS, default=list(SEED_ARMS), help="of pass 1")
     parser.add_argument("--cache", help="folder that keeps what takes long")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     given = parser.parse_args()
     config = load_config(str(CONFIG), [f"data.root={given.root}", f"data.classes=[{given.classes}]"])
-    bench = Bench(config, given.classifier, given.affinitynet, given.deeplab, given.cache and Path(given.cache))
+    bench = Bench(
+        config, given.classifier, given.affinitynet, given.deeplab, given.cache and Path(given.cache), tuple(given.arms)
+    )
     found = _measure_all(bench.measure_seeds, _photographs(config, "train", given.images), given.processes)
     if given.deeplab:
         items = _photographs(config, "val", given.predictions or given.images)

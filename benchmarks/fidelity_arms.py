@@ -42,9 +42,9 @@ class WalkArm:
 SEED_ARMS = {
     "lossless": SeedArm(),
     "hr_cam cropped": SeedArm(crop=True),
-    "regions of BGR": SeedArm(regions="bgr"),
+    "regions by torch's CNN": SeedArm(regions="torch"),
+    "regions of BGR": SeedArm("regions by torch's CNN", regions="bgr"),
     "regions of BGR on two threads": SeedArm("regions of BGR", regions="reference"),
-    "regions by the fused CNN": SeedArm(regions="fused"),
     "JPEG of regions and perimeters": SeedArm(fit=frozenset({"jpeg"})),
     "Canny": SeedArm(fit=frozenset({"canny"})),
     "quickshift mask not clipped": SeedArm(fit=frozenset({"unclipped"})),

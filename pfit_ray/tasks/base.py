@@ -1,5 +1,6 @@
 """What a stage is, and how a chain of stages runs over rows without letting one bad row stop the others."""
 
+import logging
 import time
 from abc import ABC, abstractmethod
 from collections import defaultdict
@@ -12,6 +13,8 @@ from pfit_ray import storage
 from pfit_ray.errors import RowError
 from pfit_ray.schema import FAILED, OK, Row
 from pfit_ray.tasks.watchdog import watchdog
+
+logger = logging.getLogger(__name__)
 
 OUTPUT_STRIDE = 16
 """Inputs of AffinityNet and DeepLabv3+ are padded to a multiple of it."""
@@ -80,7 +83,9 @@ def run_stages(stages: Sequence[Stage], rows: Sequence[Row], seconds: float | No
             problems = stage.process_batch(waiting)
         for row, problem in zip(waiting, problems, strict=True):
             if problem is not None:
-                fail(row, stage.name, *explained(problem))
+                reason, message = explained(problem)
+                logger.warning("image %s failed in stage %s: %s: %s", row.get("image_id"), stage.name, reason, message)
+                fail(row, stage.name, reason, message)
         timing = timings[stage.name]
         timing["images"] += len(waiting)
         timing["failed"] += sum(problem is not None for problem in problems)

@@ -63,6 +63,14 @@ def test_a_lack_of_memory_has_its_own_reason(problem: Exception) -> None:
     assert row["message"] == f"{type(problem).__name__}: {problem}"
 
 
+def test_a_failed_image_is_logged_with_its_stage(caplog: pytest.LogCaptureFixture) -> None:
+    run_stages([Divide()], [{"image_id": "cat", "status": OK, "value": 0}])
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "image cat failed in stage divide: error: ZeroDivisionError: integer division or modulo by zero"
+    )
+
+
 def test_a_row_that_failed_before_passes_untouched() -> None:
     row = {"image_id": "a", "status": FAILED, "stage": "fetch", "reason": "missing", "message": "gone"}
     assert run_stages([Halve()], [row]) == {}
