@@ -49,7 +49,9 @@ def run_worker(job: Job) -> dict[str, Any]:
     """
     torch.set_num_threads(job["threads"])
     context = ray.train.get_context()
-    workers = Workers(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
+    # A node may have GPUs for Ray's scheduling alone; the device is recorded in the workers' file.
+    device = ray.train.torch.get_device() if torch.cuda.is_available() else torch.device("cpu")
+    workers = Workers(context.get_world_rank(), context.get_world_size(), device)
     config = RunConfig.model_validate(job["config"])
     parts, error = None, None
     try:
