@@ -25,6 +25,9 @@ MAPS = ("cam", "hr_cam")
 _READERS = 4
 _AHEAD = 16
 
+THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 16))
+"""0.05 to 0.75, as published."""
+
 Scored = tuple[str, MapScore] | RowError | None
 """The kind of map and its score, what is wrong with the image, or None where it has no ground truth."""
 
@@ -53,7 +56,7 @@ class FilesRequest:
     classes: tuple[str, ...] = VOC_CLASSES
     names: str | None = None
     truth_ids: Literal["same", "voc"] = "same"
-    thresholds: Sequence[float] = ()
+    thresholds: Sequence[float] = THRESHOLDS
     boundary: float = 0.02
     bootstrap: int = 1000
     seed: int = 0

@@ -49,7 +49,7 @@ class BoundaryCounter:
 
     def __init__(self, truth: NDArray[np.uint8], n_classes: int, ratio: float = DILATION_RATIO) -> None:
         self.n_classes = n_classes
-        self.width = band_width(*truth.shape, ratio)
+        self.width = band_width(truth.shape[0], truth.shape[1], ratio)
         self.valid = truth != IGNORE
         self.truth = {int(key): boundary_band(truth == key, self.width) for key in np.unique(truth[self.valid])}
 
