@@ -53,9 +53,8 @@ def main() -> None:
         values.append(histogram([found.cam]))
     of_images, of_values = np.stack(counts), np.stack(values)
     miou = mean_iou(of_images.sum(axis=0))
-    print(
-        f"{len(of_images)} photographs of {given.split}; best mIoU {miou.max() * 100:.2f} at {LEVELS[miou.argmax()]:.2f}"
-    )
+    best = f"{miou.max() * 100:.2f} at {LEVELS[miou.argmax()]:.2f}"
+    print(f"{len(of_images)} photographs of {given.split}; best mIoU {best}")
     rng = np.random.default_rng(0)
     sets = [rng.choice(len(of_images), SET, replace=False) for _ in range(DRAWS)]
     print(f"| threshold | at | mIoU | regret | mean regret of {SET} photographs | largest |\n|---|---|---|---|---|---|")
