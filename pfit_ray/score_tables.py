@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from rich import box
 from rich.table import Table
 
 _TOTALS = (
@@ -22,10 +23,9 @@ def scored_maps(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def overview(metrics: Mapping[str, Any]) -> Table:
     """One row per map."""
-    table = Table(
-        "map", "images", "best\nthreshold", "mIoU %", "95 %\ninterval", "published\n%", "boundary\nmIoU %", "FP", "FN",
-        title="Scores against ground truth",
-    )  # fmt: skip
+    table = Table(title="Scores against ground truth", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for head in ("map", "images", "best\nthr.", "mIoU\n%", "95 %\ninterval", "publ.\n%", "bound.\n%", "FP", "FN"):
+        table.add_column(head, no_wrap=True)  # 80 columns hold them
     for name, numbers in scored_maps(metrics).items():
         level, interval = numbers.get("threshold"), numbers.get("miou_interval")
         table.add_row(
@@ -33,7 +33,7 @@ def overview(metrics: Mapping[str, Any]) -> Table:
             str(numbers["images"]),
             "" if level is None else f"{level:g}",
             percent(numbers["miou"]),
-            "" if interval is None else " - ".join(percent(end) for end in interval),
+            "" if interval is None else "-".join(f"{end * 100:.1f}" for end in interval),
             percent(numbers["miou_published"]),
             percent(numbers.get("boundary_miou")),
             f"{numbers['fp']:.3f}",
@@ -45,7 +45,7 @@ def overview(metrics: Mapping[str, Any]) -> Table:
 def by_class(metrics: Mapping[str, Any]) -> Table:
     """IoU of each class, one column per map."""
     maps = scored_maps(metrics)
-    table = Table("IoU %", *maps)
+    table = Table("IoU %", *maps, box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for name in next(iter(maps.values()))["iou"]:
         table.add_row(name, *(percent(numbers["iou"][name]) for numbers in maps.values()))
     return table

@@ -98,8 +98,8 @@ def print_scores(run: RunDirectory | None, metrics: Mapping[str, Any]) -> None:
     if maps:
         out.print(overview(metrics))
         out.print(
-            "mIoU over background and the classes that occur; published: absent classes count as 0; interval: "
-            "bootstrap over the images; boundary: Boundary IoU, borders alone",
+            "mIoU over background and the classes that occur; publ.: absent classes count as 0, as published; "
+            "interval: bootstrap over the images; bound.: Boundary IoU, borders alone",
             soft_wrap=True,
         )
         out.print(by_class(metrics))
