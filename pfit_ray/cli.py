@@ -1,19 +1,17 @@
-"""The command line: run, plan, status, evaluate, show, import-checkpoint."""
+"""The command line: run, plan, status, show, import-checkpoint; the larger commands are in `pfit_ray.commands`."""
 
-import os
 import sys
 from typing import Annotated, NoReturn
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from pfit_ray import __version__, storage
+from pfit_ray.commands.evaluate import evaluate, print_scores
+from pfit_ray.commands.export import export
+from pfit_ray.commands.shared import AddressOption, RunArgument, VerboseOption, err, open_run, out
 from pfit_ray.config import RunConfig, load_config
-from pfit_ray.credentials import OPTIONS_VARIABLE
 from pfit_ray.errors import UserError
 from pfit_ray.layout import RunDirectory
-from pfit_ray.provenance import describe, describe_versions
 
 EXIT_FAILED = 1
 EXIT_MISTAKE = 2
@@ -27,8 +25,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-out = Console(highlight=False, markup=False, emoji=False)
-err = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 ConfigArgument = Annotated[str, typer.Argument(help="YAML file of the run, a path or a URL.", show_default=False)]
 OverridesArgument = Annotated[
@@ -39,15 +35,6 @@ OverridesArgument = Annotated[
         show_default=False,
     ),
 ]
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run directory (a config's output).")]
-AddressOption = Annotated[
-    str | None,
-    typer.Option(
-        help="Ray cluster to join, such as auto or 10.0.0.1:6379. Without it the variable RAY_ADDRESS counts, and "
-        "without that Ray starts on this machine.",
-    ),
-]
-VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Keep Ray's own messages.")]
 
 
 @app.command()
@@ -117,25 +104,13 @@ def status(run: RunArgument) -> None:
     """Show how far a run is: images done and failed per pass, their rate, and the reasons of failures."""
     from pfit_ray.status import describe_status
 
-    directory, _ = _open_run(run)
+    directory, _ = open_run(run)
     for line in describe_status(directory):
         out.print(line, soft_wrap=True)
 
 
-@app.command()
-def evaluate(run: RunArgument, address: AddressOption = None, verbose: VerboseOption = False) -> None:
-    """Score a run's maps, pseudo labels and predictions against ground truth."""
-    directory, config = _open_run(run)
-
-    from pfit_ray.evaluation import evaluate_run
-    from pfit_ray.session import ray_session
-
-    with ray_session(address, config.resources, verbose):
-        metrics = evaluate_run(config, directory)
-    directory.write_json(metrics, "evaluation.json")
-    if not metrics:
-        raise UserError(f"evaluate: no image of {directory.root} has ground truth; set data.masks, or use source voc")
-    _print_scores(directory, metrics)
+app.command()(evaluate)
+app.command()(export)
 
 
 @app.command()
@@ -148,7 +123,7 @@ def show(
     ] = None,
 ) -> None:
     """Draw everything that a run knows of one image on one contact sheet."""
-    directory, config = _open_run(run)
+    directory, config = open_run(run)
 
     from pfit_ray.show import contact_sheet, sheet_url
 
@@ -209,54 +184,12 @@ def _load(url: str, overrides: list[str] | None) -> RunConfig:
     return config
 
 
-def _open_run(url: str) -> tuple[RunDirectory, RunConfig]:
-    directory = RunDirectory(storage.absolute(url))
-    config = directory.url("config.yaml")
-    if not storage.exists(config):
-        raise UserError(f"{url} is not a run directory: it has no config.yaml; give the output of a run")
-    loaded = load_config(config, read=storage.read_bytes)
-    if OPTIONS_VARIABLE not in os.environ:
-        storage.configure(loaded.storage)
-    return directory, loaded
-
-
 def _print_outcome(run: RunDirectory, counts: dict[str, tuple[int, int]], metrics: dict[str, object]) -> None:
     for name, (ok, failed) in counts.items():
         out.print(f"pass {name}: {ok} ok + {failed} failed = {ok + failed} images")
         if failed:
             out.print(f"  reasons: {run.url(name, 'failures')}", soft_wrap=True)
     if metrics:
-        _print_scores(run, metrics)
+        print_scores(run, metrics)
     out.print(f"Results: {run.root}", soft_wrap=True)
     out.print(f"Contact sheets: {run.url('sheets')}", soft_wrap=True)
-
-
-def _print_scores(run: RunDirectory, metrics: dict[str, object]) -> None:
-    table = Table(
-        "map", "images", "threshold", "mIoU %", "published %", "FP", "FN", title="Scores against ground truth"
-    )
-    for name, numbers in metrics.items():
-        if isinstance(numbers, dict):
-            level = numbers.get("threshold")
-            table.add_row(
-                name,
-                str(numbers["images"]),
-                "" if level is None else f"{level:g} (best)",
-                _percent(numbers["miou"]),
-                _percent(numbers["miou_published"]),
-                f"{numbers['fp']:.3f}",
-                f"{numbers['fn']:.3f}",
-            )
-    out.print(table)
-    out.print("mIoU over background and the classes that occur; published: absent classes count as 0", soft_wrap=True)
-    for name, numbers in metrics.items():
-        if isinstance(numbers, dict):
-            out.print(describe(name, numbers["provenance"]), soft_wrap=True)
-    out.print(describe_versions(run.read_json("environment.json")), soft_wrap=True)
-    problems = metrics.get("problems")
-    if isinstance(problems, list):
-        out.print(f"{len(problems)} masks could not be used; the first: {problems[0]}", soft_wrap=True)
-
-
-def _percent(value: object) -> str:
-    return "-" if value is None else f"{float(str(value)) * 100:.2f}"

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from glob import has_magic
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from pfit_ray.drivers import GCS, S3, configure, open_system, options, refuse_credentials
 from pfit_ray.errors import RowError, UserError
@@ -16,8 +16,8 @@ from pfit_ray.storage_errors import explained, row_error
 from pfit_ray.tree import PARTIAL_SUFFIX, THREADS, LocalTree, Tree, list_tree, system_tree, version_tag
 
 __all__ = [
-    "Entry", "absolute", "configure", "exists", "fetch", "is_local", "join", "list_entries", "list_files",
-    "open_system", "options", "read_bytes", "refuse_credentials", "remove", "retries", "write_bytes",
+    "Entry", "absolute", "configure", "exists", "fetch", "is_local", "join", "link", "list_entries", "list_files",
+    "open_system", "options", "read_bytes", "refuse_credentials", "remove", "retries", "upload", "write_bytes",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -86,10 +86,31 @@ def write_bytes(url: str, data: bytes) -> None:
     """
     with explained(url):
         if is_local(url):
-            _patiently(lambda: _write_local(_local_path(url), data))
+            _patiently(lambda: _write_local(_local_path(url), lambda file: file.write(data)))
         else:
             system, path = open_system(url)
-            _patiently(lambda: _write_object(system, path, data))
+            _patiently(lambda: _write_object(lambda: system.pipe_file(path, data)))
+
+
+def upload(source: str, url: str) -> None:
+    """Copy a file of this machine to a place in storage, of which no more than a part is in memory.
+
+    Readers see the old bytes or all the new ones, as with `write_bytes`, whose errors this raises too.
+    """
+    with explained(url):
+        if is_local(url):
+            _patiently(lambda: _copy_local(source, _local_path(url)))
+        else:
+            system, path = open_system(url)
+            _patiently(lambda: _write_object(lambda: system.put_file(source, path)))
+
+
+def link(source: str, url: str) -> None:
+    """Make a symbolic link to a file of this machine; `url` is a path of this machine where nothing is yet."""
+    with explained(url):
+        path = _local_path(url)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        os.symlink(_local_path(source), path)
 
 
 class Entry(NamedTuple):
@@ -196,13 +217,18 @@ def _read_local(path: str, start: int, end: int | None) -> bytes:
         return file.read() if end is None else file.read(end - start)
 
 
-def _write_local(target: str, data: bytes) -> None:
+def _copy_local(source: str, target: str) -> None:
+    with open(source, "rb") as content:
+        _write_local(target, lambda file: shutil.copyfileobj(content, file))
+
+
+def _write_local(target: str, fill: Callable[[BinaryIO], object]) -> None:
     folder = os.path.dirname(target)
     os.makedirs(folder, exist_ok=True)
     partial = os.path.join(folder, f".{uuid.uuid4().hex}{PARTIAL_SUFFIX}")
     try:
         with open(partial, "xb") as file:
-            file.write(data)
+            fill(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, target)
@@ -218,9 +244,9 @@ def _write_local(target: str, data: bytes) -> None:
             os.close(descriptor)
 
 
-def _write_object(system: Any, path: str, data: bytes) -> None:
+def _write_object(write: Callable[[], object]) -> None:
     try:
-        system.pipe_file(path, data)
+        write()
     except FileNotFoundError as error:
         # The last request of a multipart upload is repeated when its answer was lost, and then unknown to S3.
         if "upload" in str(error).lower():

@@ -18,7 +18,7 @@ from pfit_ray.config import load_config
 from pfit_ray.config.load import resolved_yaml
 from pfit_ray.runner import Runner
 
-COMMANDS = ("run", "plan", "status", "evaluate", "show", "import-checkpoint")
+COMMANDS = ("run", "plan", "status", "evaluate", "export", "show", "import-checkpoint")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -93,7 +93,7 @@ def test_redo_of_no_such_step(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("words", [["status"], ["evaluate"], ["show", "cat"]])
+@pytest.mark.parametrize("words", [["status"], ["evaluate"], ["show", "cat"], ["export", "-o", "x", "--format", "voc"]])
 @pytest.mark.parametrize("name", ["nowhere", "[bold]:cat:"])
 def test_a_folder_that_is_no_run(tmp_path: Path, words: list[str], name: str) -> None:
     run = tmp_path / name

@@ -110,7 +110,18 @@ def test_scores_of_all_maps(run: RunDirectory, local_ray: None) -> None:
     for name in ("pseudo_label", "prediction"):
         origin = result[name].pop("provenance")
         assert origin["split"] == "all images"
+        low, high = result[name].pop("miou_interval")
+        assert 0 <= low <= result[name]["miou"] <= high <= 1
+        # Images of one row are all boundary: the same numbers as without.
+        assert result[name].pop("boundary_miou") == result[name]["miou"]
+        assert result[name].pop("boundary_iou") == result[name]["iou"]
         assert result[name] == expected
+
+
+def test_interval_and_boundary_can_be_left_out(run: RunDirectory, local_ray: None) -> None:
+    result = evaluate_run(config(Path(run.root), bootstrap=0, boundary=0), run)
+    assert result["prediction"]["miou_interval"] is None
+    assert "boundary_miou" not in result["prediction"]
 
 
 def test_shards_that_are_not_finished_do_not_count(run: RunDirectory, local_ray: None) -> None:

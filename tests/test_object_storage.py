@@ -207,6 +207,16 @@ def test_a_multipart_write_survives_faults(proxy: FaultyProxy, place: str, monke
     assert storage.read_bytes(f"{place}/x") == data
 
 
+def test_an_upload_survives_faults(proxy: FaultyProxy, place: str, tmp_path: Path) -> None:
+    proxy.faults = Faults(seed=3, busy=0.3, reset=0.3)
+    data = os.urandom(3 << 20)
+    (tmp_path / "part").write_bytes(data)
+    for number in range(6):
+        storage.upload(str(tmp_path / "part"), f"{place}/{number}")
+    assert proxy.faults.done["busy"] > 0
+    assert {storage.read_bytes(f"{place}/{number}") for number in range(6)} == {data}
+
+
 def test_threads_share_the_connections(proxy: FaultyProxy, place: str) -> None:
     for number in range(8):
         storage.write_bytes(f"{place}/{number}", bytes([number]))

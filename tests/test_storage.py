@@ -109,6 +109,26 @@ def test_write_read_exists_remove(root: str) -> None:
         storage.read_bytes(url)
 
 
+def test_upload_of_a_file(root: str, tmp_path: Path) -> None:
+    source = tmp_path / "source.bin"
+    source.write_bytes(b"x" * 100_000)
+    url = storage.join(root, "deep", "copy.bin")
+    storage.upload(str(source), url)
+    assert storage.read_bytes(url) == source.read_bytes()
+    source.write_bytes(b"new")
+    storage.upload(str(source), url)
+    assert storage.read_bytes(url) == b"new"
+    assert [found for found, _ in storage.list_files(storage.join(root, "deep"))] == [url]
+
+
+def test_link(tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes(b"photo")
+    storage.link(str(tmp_path / "photo.jpg"), str(tmp_path / "deep" / "link.jpg"))
+    assert (tmp_path / "deep" / "link.jpg").readlink() == tmp_path / "photo.jpg"
+    with pytest.raises(UserError, match="give another place"):
+        storage.link(str(tmp_path / "photo.jpg"), str(tmp_path / "deep" / "link.jpg"))
+
+
 def test_remove_folder(root: str) -> None:
     for name in ("a", "b/c"):
         storage.write_bytes(storage.join(root, "gone", name), b"x")

@@ -230,3 +230,12 @@ class EvaluateConfig(Section):
     threshold_start: float = option(0.05, "First background value of the threshold sweep.", ge=0.0, le=1.0)
     threshold_stop: float = option(0.80, "The sweep ends before this value.", gt=0.0, le=1.0)
     threshold_step: float = option(0.05, "Step of the threshold sweep.", gt=0.0, le=0.5)
+    bootstrap: int = option(
+        1000, "Draws of the images for the 95 % interval of each mIoU; 0 leaves it out.", unit="draws", ge=0, le=10_000
+    )
+    boundary: float = option(
+        0.02,
+        "Width of the band that boundary IoU compares, as a share of the image's diagonal; 0 leaves it out.",
+        ge=0.0,
+        le=0.5,
+    )

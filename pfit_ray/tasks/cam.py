@@ -47,8 +47,12 @@ class CamStage(NetworkStage[tuple[ScaledMaps, np.ndarray]]):
 
     def setup(self) -> None:
         """Load the classifier."""
+        self.use(cast(CamClassifier, load_network(self.weights_url)))
+
+    def use(self, network: CamClassifier) -> None:
+        """Take a classifier that is in memory."""
         self.device = pick_device()
-        self.network = cast(CamClassifier, load_network(self.weights_url)).to(self.device)
+        self.network = network.to(self.device)
         self.mean, self.std = normalisation(self.network.backbone)
 
     def forward(self, images: np.ndarray) -> list[tuple[ScaledMaps, np.ndarray]]:

@@ -1,7 +1,9 @@
 """Score one shard of a pass against ground truth: confusion matrices of maps and label maps."""
 
 import io
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,20 +14,89 @@ from pfit_ray.errors import RowError
 from pfit_ray.images import decode_mask
 from pfit_ray.layout import IMAGE_SET, LABEL_COLUMN, RunDirectory
 from pfit_ray.manifest import read_manifest_shard
+from pfit_ray.ops.bootstrap import pixel_counts
+from pfit_ray.ops.boundary import BoundaryCounter
 from pfit_ray.ops.cam import resize_maps
 from pfit_ray.ops.evaluation import confusion, threshold_sweep
-from pfit_ray.schema import IGNORE, OK
+from pfit_ray.ops.thresholding import label_ids, strongest_class
+from pfit_ray.schema import BACKGROUND, IGNORE, OK
 from pfit_ray.shards import read_member
 from pfit_ray.tasks.encode import array_from_bytes
-
-ShardScore = tuple[dict[str, np.ndarray], int, list[str]]
-"""Confusion matrices by name, images with ground truth, and a sentence for each mask that cannot be used."""
 
 SCORED_MAPS = {"seeds": ("cam", "combined_cam"), "labels": ("walk",), "predict": ()}
 """Strided maps of each pass that are scored over a sweep of thresholds."""
 
 SCORED_LABELS = ("labels", "predict")
 """Passes whose label map is complete; affinity labels are not, they leave unsure pixels open."""
+
+
+@dataclass
+class MapScore:
+    """What one or several images say of one kind of map; T is there only for maps that are thresholded.
+
+    Args:
+        matrix: confusion matrices, int64 ([T,] n_classes + 1, n_classes + 2), summed.
+        boundary: pixels in the boundaries' bands, int64 ([T,] n_classes + 1, 3), summed; see `BoundaryCounter`.
+        images: id of each image.
+        counts: pixel counts of each image, int64 ([T,] n_classes + 1, 3); see `pixel_counts`.
+    """
+
+    matrix: np.ndarray | int = 0
+    boundary: np.ndarray | int = 0
+    images: list[str] = field(default_factory=list)
+    counts: list[np.ndarray] = field(default_factory=list)
+
+    def add(self, image_id: str, matrix: np.ndarray, boundary: np.ndarray | None) -> None:
+        """Take up one image."""
+        self.matrix = self.matrix + matrix
+        if boundary is not None:
+            self.boundary = self.boundary + boundary
+        self.images.append(image_id)
+        self.counts.append(pixel_counts(matrix))
+
+
+@dataclass
+class ShardScore:
+    """Scores by name of the map, images with ground truth, and a sentence for each mask that cannot be used."""
+
+    maps: dict[str, MapScore] = field(default_factory=lambda: defaultdict(MapScore))
+    images: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+class TruthScorer:
+    """Compares maps of one image with its ground truth.
+
+    Args:
+        truth: uint8 (H, W): 0 = background, 1..n_classes, 255 = ignored.
+        n_classes: number of foreground classes.
+        thresholds: background values of the sweep.
+        boundary: width of the boundaries' bands as a share of the image's diagonal; 0 leaves them out.
+    """
+
+    def __init__(self, truth: np.ndarray, n_classes: int, thresholds: Sequence[float], boundary: float) -> None:
+        self.truth = truth
+        self.n_classes = n_classes
+        self.thresholds = thresholds
+        self.boundary = BoundaryCounter(truth, n_classes, boundary) if boundary else None
+
+    def label(self, label: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Confusion matrix and boundary counts of a label map, uint8 (H, W)."""
+        matrix = confusion(label, self.truth, self.n_classes)
+        return matrix, None if self.boundary is None else self.boundary.count(label)
+
+    def maps(self, maps: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """The same of class maps (K, h, w) of any size, with an axis of the thresholds before."""
+        hr_maps = resize_maps(maps, *self.truth.shape)
+        matrices = threshold_sweep(hr_maps, keys, self.truth, self.thresholds, self.n_classes)
+        if self.boundary is None:
+            return matrices, None
+        values, winners = strongest_class(hr_maps)
+        labels = label_ids(keys)[winners]
+        counts = []
+        for level in self.thresholds:
+            counts.append(self.boundary.count(np.where(values > np.float32(level), labels, BACKGROUND)))
+        return matrices, np.stack(counts)
 
 
 class ShardScorer:
@@ -37,6 +108,7 @@ class ShardScorer:
         n_classes: number of foreground classes.
         lookup: uint8 (256,), from the masks' label ids to the run's.
         thresholds: background values of the sweep.
+        boundary: width of the boundaries' bands as a share of the image's diagonal; 0 leaves them out.
     """
 
     def __init__(
@@ -46,57 +118,70 @@ class ShardScorer:
         n_classes: int,
         lookup: np.ndarray,
         thresholds: Sequence[float],
+        boundary: float,
     ) -> None:
         self.run = run
         self.pass_name = pass_name
         self.n_classes = n_classes
         self.lookup = lookup
         self.thresholds = list(thresholds)
+        self.boundary = boundary
 
     def __call__(self, shard: int) -> ShardScore:
-        """Score one shard: a matrix per label map, a stack of matrices (one per threshold) per strided map."""
+        """Score one shard."""
         masks = {
             row["image_id"]: row["mask_uri"]
             for row in read_manifest_shard(self.run, IMAGE_SET[self.pass_name], shard)
             if row["status"] == OK and row["mask_uri"]
         }
-        totals: dict[str, np.ndarray] = {}
-        images = 0
-        problems: list[str] = []
+        result = ShardScore()
         if not masks:
-            return totals, images, problems
+            return result
         data = storage.read_bytes(self.run.rows(self.pass_name, shard))
         for row in pq.read_table(io.BytesIO(data)).to_pylist():
-            if row["image_id"] not in masks:
+            image_id = row["image_id"]
+            if image_id not in masks:
                 continue
             try:
-                truth = self._truth(masks[row["image_id"]], (row["height"], row["width"]))
-                matrices = self._matrices(shard, row, truth)
+                truth = read_truth(masks[image_id], self.lookup, self.n_classes, (row["height"], row["width"]))
+                scored = self._scored(shard, row, truth)
             except RowError as error:
-                problems.append(f"{row['image_id']}: {error.message}")
+                result.problems.append(f"{image_id}: {error.message}")
                 continue
-            for name, matrix in matrices.items():
-                totals[name] = totals.get(name, 0) + matrix
-            images += 1
-        return totals, images, problems
+            for name, (matrix, boundary) in scored.items():
+                result.maps[name].add(image_id, matrix, boundary)
+            result.images += 1
+        return result
 
-    def _truth(self, uri: str, size: tuple[int, int]) -> np.ndarray:
-        truth = self.lookup[decode_mask(storage.fetch(uri), size)]
-        labels = truth[truth != IGNORE]
-        if labels.size and labels.max() > self.n_classes:
-            raise RowError(
-                "bad_mask",
-                f"the mask {uri} holds label {labels.max()} and there are {self.n_classes} classes",
-            )
-        return truth
-
-    def _matrices(self, shard: int, row: dict[str, Any], truth: np.ndarray) -> dict[str, np.ndarray]:
-        result = {}
+    def _scored(
+        self, shard: int, row: dict[str, Any], truth: np.ndarray
+    ) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
+        scorer = TruthScorer(truth, self.n_classes, self.thresholds, self.boundary)
         keys = np.asarray(row["keys"], dtype=np.int32)
-        for name in SCORED_MAPS[self.pass_name]:
-            maps = resize_maps(array_from_bytes(row[name]), *truth.shape)
-            result[name] = threshold_sweep(maps, keys, truth, self.thresholds, self.n_classes)
+        result = {name: scorer.maps(array_from_bytes(row[name]), keys) for name in SCORED_MAPS[self.pass_name]}
         if self.pass_name in SCORED_LABELS:
             data = read_member(self.run.labels(self.pass_name, shard), row["label_offset"], row["label_size"])
-            result[LABEL_COLUMN[self.pass_name]] = confusion(decode_mask(data), truth, self.n_classes)
+            result[LABEL_COLUMN[self.pass_name]] = scorer.label(decode_mask(data))
         return result
+
+
+def read_truth(uri: str, lookup: np.ndarray, n_classes: int, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Read a ground truth mask.
+
+    Args:
+        uri: a PNG.
+        lookup: uint8 (256,), from its label ids to those that are scored.
+        n_classes: number of foreground classes.
+        size: (H, W) that it must have.
+
+    Returns:
+        uint8 (H, W) of 0..n_classes and 255.
+
+    Raises:
+        RowError: when it cannot be used.
+    """
+    truth: np.ndarray = lookup[decode_mask(storage.fetch(uri), size)]
+    labels = truth[truth != IGNORE]
+    if labels.size and labels.max() > n_classes:
+        raise RowError("bad_mask", f"the mask {uri} holds label {labels.max()} and there are {n_classes} classes")
+    return truth

@@ -46,13 +46,21 @@ def results(run: RunDirectory, pass_name: str, images: dict[str, dict]) -> None:
     storage.write_bytes(run.rows(pass_name, 0), pd.DataFrame(rows).to_parquet())
 
 
+def score(
+    run: RunDirectory, pass_name: str, lookup: np.ndarray, thresholds: list[float]
+) -> tuple[dict[str, np.ndarray], int, list[str]]:
+    """Confusion matrices by name, images, problems."""
+    found = ShardScorer(run, pass_name, 2, lookup, thresholds, 0.0)(0)
+    return {name: np.asarray(one.matrix) for name, one in found.maps.items()}, found.images, found.problems
+
+
 @pytest.mark.parametrize("pass_name", ["labels", "predict"])
 def test_label_maps(tmp_path: Path, pass_name: str) -> None:
     uri = mask(tmp_path, "a", TRUTH)
     run = listed(tmp_path, [Item("a", "a.png", mask_uri=uri), Item("b", "b.png", mask_uri=uri), Item("c", "c.png")])
     walk = array_bytes(np.zeros((1, 1, 1), dtype=np.float16))
     results(run, pass_name, {image_id: {"keys": [1], "walk": walk} for image_id in "abc"})
-    totals, images, problems = ShardScorer(run, pass_name, 2, AS_IT_IS, [0.5])(0)
+    totals, images, problems = score(run, pass_name, AS_IT_IS, [0.5])
     assert (images, problems) == (2, [])
     assert totals[LABEL_COLUMN[pass_name]].tolist() == (2 * np.array(CONFUSION)).tolist()
     assert set(totals) == {LABEL_COLUMN[pass_name], *(["walk"] if pass_name == "labels" else [])}
@@ -63,7 +71,7 @@ def test_maps_are_scored_at_every_threshold(tmp_path: Path) -> None:
     cam = array_bytes(np.full((1, 1, 1), 0.5, dtype=np.float16))
     nothing = array_bytes(np.zeros((1, 1, 1), dtype=np.float16))
     results(run, "seeds", {"a": {"keys": [2], "cam": cam, "combined_cam": nothing}})
-    totals, images, _ = ShardScorer(run, "seeds", 2, AS_IT_IS, [0.4, 0.6])(0)
+    totals, images, _ = score(run, "seeds", AS_IT_IS, [0.4, 0.6])
     assert images == 1
     assert set(totals) == {"cam", "combined_cam"}  # affinity labels leave pixels open
     all_background, all_two = [[1, 0, 0, 0]] * 3, [[0, 0, 1, 0]] * 3
@@ -75,7 +83,7 @@ def test_maps_without_classes(tmp_path: Path) -> None:
     run = listed(tmp_path, [Item("a", "a.png", mask_uri=mask(tmp_path, "a", TRUTH))])
     walk = array_bytes(np.zeros((0, 1, 1), dtype=np.float16))
     results(run, "labels", {"a": {"keys": [], "walk": walk}})
-    totals, _, _ = ShardScorer(run, "labels", 2, AS_IT_IS, [0.4])(0)
+    totals, _, _ = score(run, "labels", AS_IT_IS, [0.4])
     assert totals["walk"].tolist() == [[[1, 0, 0, 0]] * 3]
 
 
@@ -84,7 +92,7 @@ def test_mask_values_become_ids_of_the_run(tmp_path: Path) -> None:
     lookup[[15, 8, 3]] = 1, 2, 0
     run = listed(tmp_path, [Item("a", "a.png", mask_uri=mask(tmp_path, "a", np.array([[3, 15, 8, 255]], np.uint8)))])
     results(run, "predict", {"a": {"keys": [1]}})
-    totals, _, _ = ShardScorer(run, "predict", 2, lookup, [])(0)
+    totals, _, _ = score(run, "predict", lookup, [])
     assert totals["prediction"].tolist() == CONFUSION
 
 
@@ -99,7 +107,7 @@ def test_masks_that_cannot_be_used_are_told_and_left_out(tmp_path: Path) -> None
     ]
     run = listed(tmp_path, items)
     results(run, "predict", {item.image_id: {"keys": [1]} for item in items})
-    totals, images, problems = ShardScorer(run, "predict", 2, AS_IT_IS, [])(0)
+    totals, images, problems = score(run, "predict", AS_IT_IS, [])
     assert images == 1
     assert totals["prediction"].tolist() == CONFUSION
     assert problems == [
@@ -116,11 +124,29 @@ def test_images_that_failed_are_not_scored(tmp_path: Path) -> None:
     items = [Item("a", "a.png", mask_uri=first), Item("a", "b.png", mask_uri=double), Item("c", "c", mask_uri=first)]
     run = listed(tmp_path, items)
     results(run, "predict", {"a": {"keys": [1]}})
-    totals, images, _ = ShardScorer(run, "predict", 2, AS_IT_IS, [])(0)
+    totals, images, _ = score(run, "predict", AS_IT_IS, [])
     assert images == 1
     assert totals["prediction"].tolist() == CONFUSION
 
 
 def test_without_ground_truth_nothing_is_read(tmp_path: Path) -> None:
     run = listed(tmp_path, [Item("a", "a.png")])
-    assert ShardScorer(run, "predict", 2, AS_IT_IS, [0.5])(0) == ({}, 0, [])
+    assert score(run, "predict", AS_IT_IS, [0.5]) == ({}, 0, [])
+
+
+def test_boundaries_and_counts_of_each_image(tmp_path: Path) -> None:
+    uri = mask(tmp_path, "a", TRUTH)
+    run = listed(tmp_path, [Item("a", "a.png", mask_uri=uri), Item("b", "b.png", mask_uri=uri)])
+    cam = array_bytes(np.full((1, 1, 1), 0.5, dtype=np.float16))
+    results(run, "labels", {image_id: {"keys": [1], "walk": cam} for image_id in "ab"})
+    found = ShardScorer(run, "labels", 2, AS_IT_IS, [0.4, 0.6], 0.02)(0)
+    label, walk = found.maps["pseudo_label"], found.maps["walk"]
+    assert label.images == walk.images == ["a", "b"]
+    assert [one.tolist() for one in label.counts] == 2 * [[[1, 1, 1], [1, 1, 2], [0, 1, 0]]]  # hit, true, predicted
+    # An image of one row is all boundary; the ignored pixel is in no band.
+    assert np.asarray(label.boundary).tolist() == [[2, 2, 2], [2, 2, 4], [0, 2, 0]]
+    assert np.asarray(walk.boundary).tolist() == [
+        [[0, 2, 0], [2, 2, 6], [0, 2, 0]],
+        [[2, 2, 6], [0, 2, 0], [0, 2, 0]],
+    ]
+    assert walk.counts[0].shape == (2, 3, 3)

@@ -1,0 +1,1 @@
+"""What a notebook uses; `import pfit_ray` offers it by name."""

@@ -1,0 +1,118 @@
+"""The label maps of a run as a table, a Ray Dataset or a torch Dataset."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.parquet as pq
+
+from pfit_ray import storage
+from pfit_ray.config import RunConfig
+from pfit_ray.errors import UserError
+from pfit_ray.images import decode_image, decode_mask
+from pfit_ray.layout import IMAGE_SET, RunDirectory
+from pfit_ray.manifest import PLACE_FIELDS, fetch_image, iterate_shards
+from pfit_ray.shards import read_member
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas
+    import ray.data
+    import torch.utils.data
+
+_PASS_OF = {"pseudo_label": "labels", "prediction": "predict", "affinity_label": "seeds"}
+_BINARY = ("cam", "combined_cam", "edge", "walk", "regions_", "fit_mask_")
+
+
+class Labels:
+    """The label maps of the finished shards; nothing is read before it is asked for.
+
+    Args:
+        directory: the run.
+        config: its config.
+        kind: `pseudo_label`, `prediction` or `affinity_label`; None takes what there is, in this order.
+
+    Raises:
+        UserError: when the run has none.
+    """
+
+    def __init__(self, directory: RunDirectory, config: RunConfig, kind: str | None = None) -> None:
+        if kind is not None and kind not in _PASS_OF:
+            raise UserError(f"labels: there is no map {kind!r}; choose from {', '.join(_PASS_OF)}")
+        for one in _PASS_OF if kind is None else (kind,):
+            self.kind, self.pass_name = one, _PASS_OF[one]
+            self.shards = directory.finished_numbers(self.pass_name)
+            if self.shards:
+                break
+        else:
+            raise UserError(f"labels: {directory.root} has no {kind or 'labels'} yet; finish its run first")
+        self.directory = directory
+        self.max_pixels = config.images.max_pixels
+
+    def __repr__(self) -> str:
+        return f"Labels({self.directory.root!r}, {self.kind!r}, {len(self.shards)} shards)"
+
+    def pandas(self) -> pandas.DataFrame:
+        """One row per image, by image_id: size, `keys`, scores, and where photograph and label map lie; no arrays."""
+        import pandas as pd
+
+        return pd.DataFrame([row for shard in self.shards for row in self._rows(shard)]).set_index("image_id")
+
+    def ray(self, photographs: bool = False) -> ray.data.Dataset:
+        """A Ray Dataset: the columns of `pandas` and `label`, uint8 (H, W); shards are read where they are used.
+
+        Args:
+            photographs: add `image`, uint8 RGB (H, W, 3).
+        """
+        import ray.data
+
+        shards = ray.data.from_items([{"shard": shard} for shard in self.shards])
+        return shards.flat_map(partial(_decoded_shard, self, photographs))
+
+    def torch(self, transform: Callable[[np.ndarray, np.ndarray], Any] | None = None) -> torch.utils.data.Dataset[Any]:
+        """A map-style torch Dataset in the order of `pandas`; its items are decoded by whoever asks for them.
+
+        Args:
+            transform: makes an item of the photograph, uint8 RGB (H, W, 3), and the label map, uint8 (H, W); by
+                default an item is a pair of tensors uint8 (3, H, W) and int64 (H, W).
+        """
+        from pfit_ray.api.torch_labels import TorchLabels
+
+        return TorchLabels([row for shard in self.shards for row in self._rows(shard)], self.max_pixels, transform)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Each image's row with `label`, uint8 (H, W), shard by shard."""
+        for shard in self.shards:
+            yield from _decoded_shard(self, False, {"shard": shard})
+
+    def _rows(self, shard: int) -> list[dict[str, Any]]:
+        ((_, listed),) = iterate_shards(self.directory, IMAGE_SET[self.pass_name], [shard])
+        places = {row["image_id"]: {name: row[name] for name, _ in PLACE_FIELDS} for row in listed if not row["reason"]}
+        table = pq.ParquetFile(io.BytesIO(storage.read_bytes(self.directory.rows(self.pass_name, shard))))
+        names = [name for name in table.schema_arrow.names if not name.startswith(_BINARY) or name.endswith("_margin")]
+        rows: list[dict[str, Any]] = table.read(columns=names).to_pylist()
+        url = self.directory.labels(self.pass_name, shard)
+        return [{**row, **places[row["image_id"]], "label_url": url} for row in rows]
+
+
+def decoded_label(row: dict[str, Any]) -> np.ndarray:
+    """The label map of a row, uint8 (H, W)."""
+    data = read_member(row["label_url"], row["label_offset"], row["label_size"])
+    return decode_mask(data, (row["height"], row["width"]))
+
+
+def decoded_image(row: dict[str, Any], max_pixels: int) -> np.ndarray:
+    """The photograph of a row, uint8 RGB (H, W, 3)."""
+    return decode_image(fetch_image(row), max_pixels)
+
+
+def _decoded_shard(labels: Labels, photographs: bool, item: dict[str, int]) -> list[dict[str, Any]]:
+    rows = labels._rows(item["shard"])
+    for row in rows:
+        row["label"] = decoded_label(row)
+        if photographs:
+            row["image"] = decoded_image(row, labels.max_pixels)
+    return rows

@@ -1,0 +1,222 @@
+"""Single stages on single images: arrays in, arrays out, without Ray and without a run."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from pfit_ray import storage
+from pfit_ray.config.data import PredictedLabelsConfig
+from pfit_ray.config.stages import CamConfig, FitConfig, RegionsConfig
+from pfit_ray.errors import UserError
+from pfit_ray.nets.classifier import CamClassifier
+from pfit_ray.nets.published import convert_published, identify_backbone, is_published
+from pfit_ray.nets.rebuild import rebuild_network
+from pfit_ray.nets.weights import load_into, load_state, package_weights, timm_weights
+from pfit_ray.nets.zero_shot import zero_shot_classifier as make_zero_shot
+from pfit_ray.ops.cam import merge_hr_cam
+from pfit_ray.ops.combine import combine_hr_cam
+from pfit_ray.ops.crf import LabelCrf
+from pfit_ray.ops.pseudo_label import pseudo_label as label_map
+from pfit_ray.schema import OK, Row
+from pfit_ray.tasks.cam import CamStage
+from pfit_ray.tasks.fit import FitStage
+from pfit_ray.tasks.perimeter import PerimeterStage
+from pfit_ray.tasks.regions import REGION_SOURCES, RegionsStage
+
+
+class Cam(NamedTuple):
+    """Class activation maps of an image.
+
+    `keys` int32 (K,): class ids, 1 for the classifier's first class, ascending; `cam` float32 (K, ceil(H/4), ceil(W/4))
+    and `hr_cam` float32 (K, H, W), in [0, 1]; `scores` float32 (C,) in [0, 1], of all C classes.
+    """
+
+    keys: NDArray[np.int32]
+    cam: NDArray[np.float32]
+    hr_cam: NDArray[np.float32]
+    scores: NDArray[np.float32]
+
+
+class Fit(NamedTuple):
+    """What PerimeterFit makes of CAMs.
+
+    `combined_hr_cam` float32 (K, H, W) in [0, 2]; by region source (`slic`, `quickshift`): `regions` uint8 (H, W) and
+    `fit_masks` bool (K, H, W).
+    """
+
+    combined_hr_cam: NDArray[np.float32]
+    regions: dict[str, NDArray[np.uint8]]
+    fit_masks: dict[str, NDArray[np.bool_]]
+
+
+class _GivenCamStage(CamStage):
+    """The CAM stage with a classifier that is in memory."""
+
+    def __init__(self, network: CamClassifier, config: CamConfig, predicted: PredictedLabelsConfig) -> None:
+        n_classes = len(network.state_dict()[network.class_tensor])
+        super().__init__("", config, predicted, [str(number) for number in range(n_classes)])
+        self.use(network)
+
+
+def load_classifier(url: str, backbone: str | None = None) -> CamClassifier:
+    """A CAM classifier from a file: of a run (`RUN/checkpoints/classifier.safetensors`), or a published checkpoint.
+
+    Args:
+        url: path or URL of a .safetensors or .pth file.
+        backbone: a timm model or alias, such as `resnest101`, for a file that does not say it.
+
+    Raises:
+        UserError: when there is no such file or it holds something else.
+    """
+    try:
+        state, metadata = load_state(storage.read_bytes(url))
+        name = backbone or metadata.get("backbone") or identify_backbone(state)
+        if name is None:
+            raise ValueError("the file does not say its backbone; name it")
+        if is_published(state):
+            state = convert_published(state, "classifier", name)
+        network = rebuild_network(metadata.get("network") or CamClassifier.__name__, name, state)
+        if not isinstance(network, CamClassifier):
+            raise ValueError(f"the file holds a {type(network).__name__}, no classifier")
+        load_into(network, state, "the file")
+    except FileNotFoundError as error:
+        raise UserError(f"{url}: there is no such file") from error
+    except ValueError as error:
+        raise UserError(f"{url}: {error}") from error
+    return network.eval()
+
+
+def zero_shot_classifier(
+    index_sets: Sequence[Sequence[int]], backbone: str = "efficientnet_lite0", weights: str = "package"
+) -> CamClassifier:
+    """A CAM classifier without training, of the rows of an ImageNet classifier.
+
+    Args:
+        index_sets: for each class, its ImageNet indices (0..999).
+        backbone: a timm model.
+        weights: `package`: EfficientNet-Lite0 of the extra `quickstart`; `imagenet`: timm downloads them.
+
+    Raises:
+        UserError: when the weights cannot be had or an index is none.
+    """
+    try:
+        source = package_weights(backbone) if weights == "package" else timm_weights(backbone)
+        return make_zero_shot(backbone, source, list(index_sets)).eval()
+    except ValueError as error:
+        raise UserError(f"zero_shot_classifier: {error}") from error
+
+
+def cam(
+    image: NDArray[np.uint8], classifier: CamClassifier, keys: Sequence[int] | None = None,
+    *, threshold: float = 0.5, **options: Any,
+) -> Cam:  # fmt: skip
+    """Class activation maps (PuzzleCAM inference, Jo and Yu, ICIP 2021).
+
+    Args:
+        image: uint8 RGB (H, W, 3).
+        classifier: of `load_classifier` or `zero_shot_classifier`.
+        keys: ids of the classes in the image, 1 for the first; None: those with a score of `threshold` or more.
+        threshold: see `keys`, in [0, 1].
+        **options: fields of the config's section `cam`, such as `scales=(1.0,)` or `flip=False`; `fidelity` and
+            `stored_as` change nothing here.
+
+    Raises:
+        UserError: when an option or a key is wrong.
+        ValueError: when the image has another form.
+        RowError: when the network puts out NaN.
+    """
+    stage = _GivenCamStage(
+        classifier,
+        _section(CamConfig, options, "cam"),
+        _section(PredictedLabelsConfig, {"threshold": threshold}, "cam"),
+    )
+    row = _row(image)
+    row["keys"] = None if keys is None else sorted(set(keys))
+    if keys is not None and not all(1 <= key <= len(stage.thresholds) for key in keys):
+        raise UserError(f"cam: keys are {list(keys)}; the classifier's classes are 1 to {len(stage.thresholds)}")
+    (output,) = stage.forward(image[None])
+    stage.finish(row, output)
+    hr_cam = merge_hr_cam(row["cam_maps"], row["height"], row["width"], crop=False)
+    return Cam(np.array(row["keys"], dtype=np.int32), row["cam"], hr_cam, output[1])
+
+
+def perimeter_fit(
+    image: NDArray[np.uint8],
+    hr_cam: NDArray[np.floating],
+    *,
+    regions: Mapping[str, Any] | None = None,
+    fit: Mapping[str, Any] | None = None,
+) -> Fit:
+    """CAMs doubled where regions and perimeters agree (PerimeterFit, Ostrowski, Prabakaran and Shafique 2023).
+
+    It takes some seconds: a small network is trained on the image itself, twice.
+
+    Args:
+        image: uint8 RGB (H, W, 3).
+        hr_cam: float (K, H, W) in [0, 1].
+        regions: fields of the config's section `regions`, such as `{"uss": {"fused": True}}`; `fidelity` counts.
+        fit: fields of the config's section `fit`; `fidelity` counts.
+
+    Raises:
+        UserError: when an option is wrong.
+        ValueError: when image or map has another form.
+    """
+    row = _row(image)
+    if hr_cam.ndim != 3 or hr_cam.shape[1:] != image.shape[:2]:
+        raise ValueError(f"hr_cam must be (K, {row['height']}, {row['width']}), not {hr_cam.shape}")
+    row["hr_cam"] = hr_cam
+    of_regions = _section(RegionsConfig, regions or {}, "regions")
+    of_fit = _section(FitConfig, fit or {}, "fit")
+    reference = of_fit.fidelity == "reference"
+    stages = [RegionsStage(source, of_regions, of_regions.fidelity == "reference") for source in REGION_SOURCES]
+    for stage in (*stages, PerimeterStage(of_fit, reference), FitStage(of_fit, reference)):
+        stage.process(row)
+    masks = {source: row[f"fit_mask_{source}"] for source in REGION_SOURCES}
+    combined = combine_hr_cam(hr_cam, list(masks.values()))
+    return Fit(combined, {source: row[f"regions_{source}"] for source in REGION_SOURCES}, cast(dict[str, Any], masks))
+
+
+def pseudo_label(
+    image: NDArray[np.uint8], class_maps: NDArray[np.floating], keys: Sequence[int] | NDArray[np.integer],
+    *, threshold: float = 0.35, crf: LabelCrf | None = None,
+) -> NDArray[np.uint8]:  # fmt: skip
+    """The label map of class maps: the strongest class above a threshold, refined by a dense CRF.
+
+    Args:
+        image: uint8 RGB (H, W, 3).
+        class_maps: floats (K, H, W) in [0, 1]: walked CAMs, as published, or CAMs as they are.
+        keys: ids of the K classes, ascending, 1..254.
+        threshold: value of the background, which wins ties.
+        crf: options of the CRF; None takes one iteration, as published. `LabelCrf(iterations=0)` leaves it out.
+
+    Returns:
+        uint8 (H, W): class ids, 0 for background.
+
+    Raises:
+        ValueError: when image, maps and keys do not fit together.
+    """
+    _row(image)
+    if class_maps.shape != (len(keys), *image.shape[:2]):
+        raise ValueError(
+            f"class_maps must be ({len(keys)}, {image.shape[0]}, {image.shape[1]}), not {class_maps.shape}"
+        )
+    ids = np.asarray(keys, dtype=np.int32)
+    return label_map(image, class_maps, ids, threshold=threshold, crf=crf or LabelCrf(iterations=1))[0]
+
+
+def _row(image: NDArray[np.uint8]) -> Row:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"an image must be uint8 RGB (H, W, 3), not {image.dtype} {image.shape}")
+    return {"image": image, "height": image.shape[0], "width": image.shape[1], "status": OK}
+
+
+def _section(section: Any, fields: Mapping[str, Any], name: str) -> Any:
+    try:
+        return section.model_validate(dict(fields))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{name}: option {field!r}: {first['msg'].removeprefix('Value error, ')}") from error

@@ -1,0 +1,63 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from export_run import ExportRun, write_run
+
+import pfit_ray as pf
+from pfit_ray.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> ExportRun:
+    return write_run(tmp_path_factory.mktemp("api"))
+
+
+def test_import_is_light() -> None:
+    code = "import sys, pfit_ray as pf; dir(pf); pf.Run; print({'torch', 'ray'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "set()\n"
+
+
+def test_names() -> None:
+    assert set(pf.__all__) <= set(dir(pf))
+    assert all(getattr(pf, name) is not None for name in pf.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'runn'"):
+        pf.runn  # noqa: B018
+
+
+def test_labels_without_ray(finished: ExportRun) -> None:
+    run = pf.open(finished.directory.root)
+    assert run.classes == ("cat", "dog", "red <fox>")
+    labels = run.labels()
+    assert labels.kind == "pseudo_label"
+    table = labels.pandas()
+    assert list(table.index) == ["a", "b", "c", "turned", "gone"]
+    assert table.loc["a", "walk_margin"] == 0.5
+    assert "walk" not in table.columns
+    for row in labels:
+        np.testing.assert_array_equal(row["label"], finished.labels[row["image_id"]])
+    for row in run.labels("prediction"):
+        np.testing.assert_array_equal(row["label"], finished.labels[row["image_id"]][:, ::-1])
+
+
+def test_torch_dataset(finished: ExportRun) -> None:
+    dataset = pf.open(finished.directory.root).labels().torch()
+    image, label = dataset[3]  # the photograph that lies on its side
+    np.testing.assert_array_equal(label.numpy(), finished.labels["turned"])
+    assert tuple(image.shape) == (3, *label.shape)
+    assert len(dataset) == 5
+
+
+def test_mistakes(finished: ExportRun, tmp_path: Path) -> None:
+    run = pf.open(finished.directory.root)
+    with pytest.raises(UserError, match="has no affinity_label yet"):
+        run.labels("affinity_label")
+    with pytest.raises(UserError, match="there is no map 'cam'; choose from pseudo_label, prediction"):
+        run.labels("cam")
+    with pytest.raises(UserError, match="is not a run directory"):
+        pf.open(str(tmp_path))
+    with pytest.raises(UserError, match="overrides are for a config file"):
+        pf.run({"output": str(tmp_path)}, ["cam.flip=false"])
