@@ -114,7 +114,7 @@ def decode_regions(data: bytes, shape: tuple[int, int]) -> NDArray[np.uint8] | N
         RowError: `bad_regions`, when it is not such a PNG, is damaged, or has another size.
     """
     values = _decode_labels(data, shape, "map of regions", "region ids", "bad_regions")
-    return values.astype(np.uint8 if values.max(initial=0) <= 255 else np.uint16)
+    return values.astype(np.uint8) if values.max(initial=0) <= 255 else values.astype(np.uint16)
 
 
 def _decode_labels(data: bytes, shape: tuple[int, int] | None, what: str, ids: str, reason: str) -> NDArray[Any]:

@@ -34,7 +34,7 @@ PIXEL_BYTES = 70
 """Per pixel of an image: its arrays and those of its walk."""
 
 SOURCE_BYTES = 12
-"""Per pixel: what each region source beyond the two published ones adds: labels, connected regions, perimeter, masks."""
+"""Per pixel: what each region source beyond the published two adds: labels, connected regions, perimeter, masks."""
 
 SEED_LABELS = 4
 """Background and the classes of an image with many classes, in the CRFs of passes 1 and 2."""

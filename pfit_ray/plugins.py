@@ -24,8 +24,8 @@ def find_class(group: str, name: str, builtin: dict[str, type], field: str) -> t
     if not found:
         known = sorted({*builtin, *(point.name for point in entry_points(group=group))})
         raise UserError(
-            f"config: {field} is {name!r}, which is none of {', '.join(known)}; a package that has it must be installed "
-            f"on every node and register it in the entry-point group {group}"
+            f"config: {field} is {name!r}, which is none of {', '.join(known)}; a package that has it must be "
+            f"installed on every node and register it in the entry-point group {group}"
         )
     if len(found) > 1:
         packages = " and ".join(sorted(_package(point) for point in found))

@@ -123,13 +123,13 @@ def _result(run: RunDirectory, pass_name: str, shard: int, image_id: str) -> Row
 def _seed_tiles(config: RunConfig, photo: np.ndarray, row: Row) -> list[Tile]:
     size = photo.shape[:2]
     names = config.region_names
-    regions = {source: decode_grey(row[f"regions_{source}"]) for source in names}
+    regions = {source: decode_grey(row[f"regions_{source}"]).astype(np.uint16) for source in names}
     tiles = [Tile("CAM", _heat(photo, row["cam"]))]
     tiles += [Tile(f"regions, {source}", region_picture(regions[source])) for source in names]
     for source in names:
         if config.fidelity_of("fit") == "reference":
             numbers = config.fit.published
-            published = jpeg_round_trip(published_picture(regions[source], seed=numbers.colour_seed))
+            published = jpeg_round_trip(published_picture(regions[source].astype(np.uint8), seed=numbers.colour_seed))
             low, high = numbers.canny_low, numbers.canny_high
             perimeter = canny_edges(published, low=low, high=high, blur=numbers.blur) > 0
         else:

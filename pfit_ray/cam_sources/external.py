@@ -21,8 +21,10 @@ _LARGEST_KEYS = 1 << 16
 
 
 class ExternalCam(CamSource):
-    """Maps by image id: .npz files, alone or in tar files, with the arrays `keys` (K,) and `cam` (K, h, w), or a Parquet
-    table with such columns, as pass seeds writes it. Maps are at most as large as the image.
+    """Maps by image id.
+
+    They are .npz files, alone or in tar files, with the arrays `keys` (K,) and `cam` (K, h, w), or rows of Parquet
+    tables with such columns, as pass seeds writes them. Maps are at most as large as the image.
 
     Args:
         options: the fields of `ExternalCamConfig`.

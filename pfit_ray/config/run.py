@@ -124,8 +124,8 @@ class RunConfig(Section):
                 training = getattr(self, name).train
                 if training.score == "mask_agreement" and (training.min_score is not None or training.drop_worst):
                     raise ValueError(
-                        f"{name}.train goes by the score mask_agreement, and with combine.mode none there are no masks; "
-                        "set its score to cam_margin, or take another mode"
+                        f"{name}.train goes by the score mask_agreement, and with combine.mode none there are no "
+                        "masks; set its score to cam_margin, or take another mode"
                     )
         elif self.fidelity_of("fit") == "reference":
             for source in self.regions.sources:

@@ -63,8 +63,8 @@ class ExternalConfig(Section):
 
     url: str = option(
         ...,
-        "A folder with a file IMAGE_ID.png (regions) or IMAGE_ID.npz (CAMs) for each image, or tar or Parquet files: one "
-        "file, a folder, or a glob such as masks/*.tar.",
+        "A folder with a file IMAGE_ID.png (regions) or IMAGE_ID.npz (CAMs) for each image, or tar or Parquet files: "
+        "one file, a folder, or a glob such as masks/*.tar.",
         min_length=1,
     )
     form: Literal["files", "tar", "parquet"] | None = option(

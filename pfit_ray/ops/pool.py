@@ -37,12 +37,11 @@ def pool_hr_cam(hr_cam: NDArray[np.floating], sources: Sequence[Components]) -> 
         if components.shape != hr_cam.shape[1:]:
             raise ValueError(f"regions {components.shape} and hr_cam {hr_cam.shape} differ in height or width")
     pooled = np.zeros(hr_cam.shape, dtype=np.float32)
-    values = hr_cam.reshape(len(hr_cam), -1).astype(np.float64)
     for components, count in sources:
         index = components.ravel()
         sizes = np.maximum(np.bincount(index, minlength=count), 1)
-        for one, cam in zip(pooled, values, strict=True):
-            means = np.bincount(index, weights=cam, minlength=count) / sizes
+        for one, cam in zip(pooled, hr_cam, strict=True):
+            means = np.bincount(index, weights=cam.ravel(), minlength=count) / sizes
             one += means.astype(np.float32)[components]
     pooled /= len(sources)
     return pooled

@@ -16,7 +16,7 @@ class RegionSource(ABC):
     """
 
     reads_pixels: ClassVar[bool] = True
-    """Whether regions are computed from the pixels. Then images larger than `regions.uss.max_side` come shrunk to it."""
+    """Whether regions are computed from the pixels. Then images larger than `regions.uss.max_side` come shrunk."""
     bytes_per_pixel: ClassVar[int] = 250
     """Memory that `regions` takes per pixel of the image, for the estimate of a worker's memory."""
 

@@ -1,4 +1,4 @@
-"""What was made elsewhere for each image, found by the image's id: files, members of tar files, rows of Parquet files."""
+"""What was made elsewhere for each image, by the image's id: files, members of tar files, rows of Parquet files."""
 
 import json
 import tarfile
