@@ -42,8 +42,8 @@ class CamSource(ABC):
         Args:
             image: uint8 RGB (H, W, 3).
             image_id: letters, digits, `_` and `-`.
-            keys: ascending class ids of the image's label, from 1; None where it has no label: then the classes that
-                the source returns are the label.
+            keys: ascending class ids of the image's label, from 1, at least one, as a label without classes needs no
+                maps; None where the label is unknown: then the classes that the source returns are the label.
 
         Returns:
             Maps of at least these classes; those of others are left out.

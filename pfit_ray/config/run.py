@@ -118,7 +118,7 @@ class RunConfig(Section):
         try:
             self.affinity_label.thresholds(mode)
         except ValueError as error:
-            raise ValueError(f"affinity_label: {error}; thresholds of combine.mode {mode} stand in for null") from error
+            raise ValueError(f"affinity_label: {error} (null takes that of combine.mode {mode})") from error
         if mode == "none":
             for name in ("affinitynet", "deeplab"):
                 training = getattr(self, name).train

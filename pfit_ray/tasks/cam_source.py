@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pfit_ray.cam_sources import CamSource
+from pfit_ray.cam_sources import CamMaps, CamSource
 from pfit_ray.config.data import PredictedLabelsConfig
 from pfit_ray.errors import RowError
 from pfit_ray.ops.cam import merge_cam_scales
@@ -37,7 +37,8 @@ class CamSourceStage(Stage):
     def process(self, row: Row) -> None:
         """Take the maps of the image's classes."""
         given = None if row["keys"] is None else [int(key) for key in row["keys"]]
-        found = self.source.cam(row["image"], row["image_id"], given)
+        nothing = CamMaps([], np.zeros((0, 1, 1)))
+        found = nothing if given == [] else self.source.cam(row["image"], row["image_id"], given)
         keys, maps = [int(key) for key in found.keys], np.asarray(found.maps)
         if maps.ndim != 3 or len(maps) != len(keys) or maps.size == 0 < len(keys):
             raise RowError("bad_cam", f"the source gave maps of shape {maps.shape} for {len(keys)} classes")
@@ -58,7 +59,7 @@ class CamSourceStage(Stage):
     def _add(self, row: Row, keys: list[int], maps: np.ndarray) -> None:
         require_finite(maps, "the class activation map")
         height, width = row["image"].shape[:2]
-        if not keys:
+        if not keys:  # whatever size the source gave to no map
             maps = np.zeros((0, 1, 1), dtype=np.float32)
         row["keys"] = keys
         row["cam_maps"] = [np.maximum(maps, 0)]
