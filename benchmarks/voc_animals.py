@@ -1,7 +1,8 @@
 """How good seeds, affinity labels and pseudo labels become with each way to combine CAM and regions: docs/results.md.
 
     python benchmarks/voc_animals.py --root VOC2012 --classifier animals.safetensors [another seed's ...] \
-      --cache FOLDER [--images 60] [--seeds 1] [--arms none,fit,pool] [--walk none,pool] [--until seeds|labels|walks]
+      --cache FOLDER [--images 60] [--seeds 1] [--arms none,fit,pool] [--walk none,pool] [--until seeds|labels|walks] \
+      [--sure 0.40/0.10]
 
 Photographs are the first of `train` after a shuffle with seed 1. Every threshold is chosen on one half of them and
 scored on the other, both ways round, so that no number is tuned on what it reports. Affinity labels of all arms are
@@ -395,6 +396,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, help="only the first so many classifiers")
     parser.add_argument("--arms", default=",".join(ARMS))
     parser.add_argument("--walk", default=",".join(WALKED), help="the arms that go on to pseudo labels")
+    parser.add_argument("--sure", help="thresholds of affinity labels instead of chosen ones, such as 0.40/0.10")
     parser.add_argument("--until", choices=STEPS, default=STEPS[-1])
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     given = parser.parse_args()
@@ -410,16 +412,20 @@ def main() -> None:
     for number, file in enumerate(given.classifier[: given.seeds], start=1):
         bench = Bench(config, _classifier(config, file, Path(given.cache)), Path(given.cache))
         print(f"classifier {number}, {_digest(file)}, {len(items)} photographs")
-        _measure(Experiment(bench, items, arms, given.processes), walked, STEPS.index(given.until))
+        experiment = Experiment(bench, items, arms, given.processes)
+        _measure(experiment, walked, STEPS.index(given.until), given.sure)
 
 
-def _measure(experiment: Experiment, walked: list[str], until: int) -> None:
+def _measure(experiment: Experiment, walked: list[str], until: int, sure: str | None) -> None:
     sweeps = experiment.seeds()
     _print_seeds(experiment, sweeps)
     if until < STEPS.index("labels"):
         return
     names = [name for name in walked if name in experiment.arms]
     thresholds = {name: experiment.thresholds(sweeps, name) for name in names}
+    if sure is not None:
+        high, low = map(float, sure.split("/"))
+        thresholds = {name: (((high, low), (high, low)), (high, low)) for name in names}
     labels = {name: experiment.labels(name, thresholds[name][0]) for name in names}
     _print_labels({name: matrices for name, (_, matrices) in labels.items()}, thresholds)
     if until < STEPS.index("walks"):

@@ -179,9 +179,13 @@ AFFINITY_THRESHOLDS: dict[CombineMode, tuple[float, float]] = {
     "none": (0.40, 0.10),
     "fit": (0.60, 0.40),
     "pool": (0.40, 0.10),
-    "pool_fit": (0.60, 0.40),
+    "pool_fit": (0.55, 0.43),
 }
-"""Thresholds of sure foreground and sure background by `combine.mode`."""
+"""Thresholds of sure foreground and sure background by `combine.mode`.
+
+fit: as published by PerimeterFit; none: as PuzzleCAM publishes them for the CAM; pool: the same, as its map has the same
+range; pool_fit: those that make its labels as sure as the published ones (docs/results.md).
+"""
 
 
 class AffinityLabelConfig(Section):
