@@ -35,7 +35,7 @@ from pfit_ray.config.stages import CamConfig
 from pfit_ray.images import decode_mask
 from pfit_ray.ops.cam import resize_maps
 from pfit_ray.ops.evaluation import confusion, threshold_sweep
-from pfit_ray.schema import VOC_CLASSES, Row
+from pfit_ray.schema import PUBLISHED_SOURCES, VOC_CLASSES, Row
 from pfit_ray.sources import Item, list_images, mask_lookup
 from pfit_ray.tasks.affinity_label import AffinityLabelStage
 from pfit_ray.tasks.base import Stage
@@ -49,7 +49,7 @@ from pfit_ray.tasks.perimeter import PerimeterStage
 from pfit_ray.tasks.predict import PredictStage
 from pfit_ray.tasks.prediction import PredictionStage
 from pfit_ray.tasks.pseudo_label import PseudoLabelStage
-from pfit_ray.tasks.regions import REGION_SOURCES, RegionsStage
+from pfit_ray.tasks.regions import RegionsStage
 from pfit_ray.tasks.walk import WalkStage
 
 THRESHOLDS = np.arange(0.05, 1.20, 0.01).round(2).tolist()
@@ -169,7 +169,7 @@ class Bench:
         seen = np.ascontiguousarray(row["image"][:, :, ::-1]) if kind == "bgr" else row["image"]
         uss = self.config.regions.uss.model_copy(update={"fused": kind == "lossless"})
         config = self.config.regions.model_copy(update={"uss": uss})
-        stages = [RegionsStage(source, config, kind == "reference") for source in REGION_SOURCES]
+        stages = [RegionsStage(source, config, kind == "reference") for source in PUBLISHED_SOURCES]
 
         def make() -> dict[str, np.ndarray]:
             work = _run({**row, "image": seen}, *stages)
@@ -182,7 +182,7 @@ class Bench:
         if parts in (frozenset(), FIT_PARTS):
             reference = parts == FIT_PARTS
             _run(row, PerimeterStage(self.config.fit, reference), FitStage(self.config.fit, reference))
-        for source in REGION_SOURCES:
+        for source in PUBLISHED_SOURCES:
             own = partial_fit_masks(row, source, self.config.fit, parts)
             if not np.array_equal(row.setdefault(f"fit_mask_{source}", own), own):
                 raise SystemExit(f"{row['image_id']}: the parts of the fit do not add up to its stage")

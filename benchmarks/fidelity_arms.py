@@ -13,7 +13,6 @@ from pfit_ray.ops.reference_perimeter import canny_edges, jpeg_round_trip, regio
 from pfit_ray.schema import Row
 from pfit_ray.tasks.device import by_image, normalised_batch, with_mirrors
 from pfit_ray.tasks.edge import PUBLISHED_CANVAS, EdgeStage
-from pfit_ray.tasks.regions import RegionSource
 
 FIT_PARTS = frozenset({"jpeg", "canny", "unclipped", "border"})
 
@@ -71,7 +70,7 @@ STARTS = {
 """Which arm each is compared with; an arm that stands alone starts from itself."""
 
 
-def partial_fit_masks(row: Row, source: RegionSource, fit: FitConfig, parts: frozenset[str]) -> np.ndarray:
+def partial_fit_masks(row: Row, source: str, fit: FitConfig, parts: frozenset[str]) -> np.ndarray:
     """PerimeterFit masks bool (K, H, W) with some of the published parts, by the published flood fill.
 
     Without `jpeg` regions have flat colours, so that a fill takes a connected region. Without `border` the

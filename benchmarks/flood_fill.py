@@ -21,10 +21,10 @@ from PIL import Image, ImageDraw
 from pfit_ray.config.stages import FitConfig, RegionsConfig
 from pfit_ray.images import decode_image
 from pfit_ray.ops.reference_fit import TOLERANCE, reference_fit_masks
-from pfit_ray.schema import Row
+from pfit_ray.schema import PUBLISHED_SOURCES, Row
 from pfit_ray.tasks.base import Stage
 from pfit_ray.tasks.perimeter import PerimeterStage
-from pfit_ray.tasks.regions import REGION_SOURCES, RegionsStage
+from pfit_ray.tasks.regions import RegionsStage
 
 CAM_THRESHOLD = {"slic": 0.05, "quickshift": 0.0}
 EDGE_THRESHOLD = {"slic": 250, "quickshift": 200}
@@ -74,12 +74,12 @@ def main() -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     row: Row = {"image": decode_image(photograph(), HEIGHT * WIDTH)}
-    stages: list[Stage] = [RegionsStage(source, RegionsConfig(), reference=True) for source in REGION_SOURCES]
+    stages: list[Stage] = [RegionsStage(source, RegionsConfig(), reference=True) for source in PUBLISHED_SOURCES]
     for stage in [*stages, PerimeterStage(FitConfig(), reference=True)]:
         stage.process(row)
     hr_cam = blobs(HEIGHT, WIDTH)
     hr_cam[hr_cam < 0.02] = 0.0  # a CAM is 0 where a class is not; at 0 the quickshift masks' seeds begin
-    for source in REGION_SOURCES:
+    for source in PUBLISHED_SOURCES:
         given = row[f"picture_{source}"], row[f"perimeter_{source}"], hr_cam, source
         our_masks(*given)  # compiles
         ours, found = timed(lambda given=given: our_masks(*given), 5 * repeat)

@@ -57,11 +57,11 @@ def label_overlay(photo: np.ndarray, label: np.ndarray) -> np.ndarray:
 
 
 def region_picture(regions: np.ndarray) -> np.ndarray:
-    """Regions in colours that are easy to tell apart."""
+    """Regions, integers (H, W), in colours that are easy to tell apart; 256 of them, in turn."""
     hues = (np.arange(256) * 67 % 180).astype(np.uint8)
     values = np.where(np.arange(256) % 2, 230, 170).astype(np.uint8)
     table = np.stack([hues, np.full(256, 150, np.uint8), values], axis=1)[:, None]
-    return cv2.cvtColor(table, cv2.COLOR_HSV2RGB)[:, 0][regions]
+    return cv2.cvtColor(table, cv2.COLOR_HSV2RGB)[:, 0][regions % 256]
 
 
 def mask_overlay(photo: np.ndarray, masks: np.ndarray) -> np.ndarray:

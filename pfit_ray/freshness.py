@@ -30,7 +30,17 @@ STEP_FIELDS: dict[str, tuple[str, ...]] = {
     "manifest-train": (*_SOURCE, "data.train", "data.score"),
     "manifest-classifier": (*_SOURCE, "data.classifier"),
     "classifier": ("seed", "classifier"),
-    "seeds": ("fidelity", "crf_engine", "images", "predicted_labels", "cam", "regions", "fit", "affinity_label"),
+    "seeds": (
+        "fidelity",
+        "crf_engine",
+        "images",
+        "predicted_labels",
+        "cam",
+        "regions",
+        "fit",
+        "combine",
+        "affinity_label",
+    ),
     "affinitynet": ("seed", "affinitynet"),
     "labels": ("fidelity", "crf_engine", "walk", "pseudo_label"),
     "deeplab": ("seed", "deeplab"),
@@ -121,8 +131,11 @@ def _reaches(first: str, step: str) -> bool:
 
 
 def _fields(config: RunConfig, step: str) -> dict[str, Any]:
-    # The engine that is used: a run that was begun when null meant another one is not continued.
+    # What is used: a run that was begun when null meant something else is not continued.
     document = config.model_dump(mode="json") | {"crf_engine": config.used_crf_engine}
+    document["combine"]["mode"] = config.combine_mode
+    fg_threshold, bg_threshold = config.affinity_label.thresholds(config.combine_mode)
+    document["affinity_label"] |= {"fg_threshold": fg_threshold, "bg_threshold": bg_threshold}
     result: dict[str, Any] = {}
     names = STEP_FIELDS[step]
     if step == "manifest-predict" and config.data.predict is None:

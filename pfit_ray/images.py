@@ -5,6 +5,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,33 +94,55 @@ def decode_mask(data: bytes, shape: tuple[int, int] | None = None) -> NDArray[np
     Raises:
         RowError: `bad_mask`, when it is not such a PNG, is damaged, or has another size.
     """
+    values = _decode_labels(data, shape, "mask", "class ids", "bad_mask")
+    if values.max(initial=0) > 255:
+        raise RowError("bad_mask", f"the mask has the value {values.max()}; class ids are 0 to 255")
+    return values.astype(np.uint8)
+
+
+def decode_regions(data: bytes, shape: tuple[int, int]) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Decode a map of regions: the indices of a palette PNG, or the values of a grey PNG of up to 16 bits.
+
+    Args:
+        data: bytes of the PNG.
+        shape: (H, W) that it must have, checked before decoding.
+
+    Returns:
+        Labels of the regions, uint8 or uint16 (H, W).
+
+    Raises:
+        RowError: `bad_regions`, when it is not such a PNG, is damaged, or has another size.
+    """
+    values = _decode_labels(data, shape, "map of regions", "region ids", "bad_regions")
+    return values.astype(np.uint8) if values.max(initial=0) <= 255 else values.astype(np.uint16)
+
+
+def _decode_labels(data: bytes, shape: tuple[int, int] | None, what: str, ids: str, reason: str) -> NDArray[Any]:
     try:
         with _opened(data, ("PNG",), MAX_MASK_PIXELS) as image:
             if shape is not None and image.size != shape[::-1]:
                 raise RowError(
-                    "bad_mask",
-                    f"the mask has {image.size[0]} x {image.size[1]} pixels, its image has {shape[1]} x {shape[0]}",
+                    reason,
+                    f"the {what} has {image.size[0]} x {image.size[1]} pixels, its image has {shape[1]} x {shape[0]}",
                 )
             if image.mode not in ("P", "L", "1", "I;16", "I"):
                 raise RowError(
-                    "bad_mask",
-                    f"the mask is a colour picture (mode {image.mode}); class ids are needed: save it as a "
+                    reason,
+                    f"the {what} is a colour picture (mode {image.mode}); {ids} are needed: save it as a "
                     "palette PNG (mode P) or as a grey PNG whose values are the ids",
                 )
             values = np.asarray(image)
     except RowError as error:
-        raise RowError("bad_mask", error.message) from error
+        raise RowError(reason, error.message) from error
     except Image.UnidentifiedImageError as error:
-        raise RowError("bad_mask", "the mask is not a PNG file") from error
+        raise RowError(reason, f"the {what} is not a PNG file") from error
     except Exception as error:
-        raise RowError("bad_mask", f"the mask cannot be decoded: {_text(error)}") from error
-    if values.max(initial=0) > 255:
-        raise RowError("bad_mask", f"the mask has the value {values.max()}; class ids are 0 to 255")
+        raise RowError(reason, f"the {what} cannot be decoded: {_text(error)}") from error
     depth = data[_PNG_DEPTH_BYTE]
     if image.mode == "L" and depth < 8:
         # Pillow stretches grey of 2 and 4 bits to 0..255.
         values = values // (255 // (2**depth - 1))
-    return values.astype(np.uint8)
+    return values
 
 
 def encode_label(label: NDArray[np.uint8]) -> bytes:
@@ -132,14 +155,14 @@ def encode_label(label: NDArray[np.uint8]) -> bytes:
     return _png(image)
 
 
-def encode_grey(array: NDArray[np.uint8] | NDArray[np.bool_]) -> bytes:
-    """Encode uint8 (H, W) as an 8-bit or bool (H, W) as a 1-bit grey PNG; no pixels give no bytes."""
-    _checked(array, (np.uint8, np.bool_))
+def encode_grey(array: NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.bool_]) -> bytes:
+    """Encode uint8, uint16 or bool (H, W) as a grey PNG of 8, 16 or 1 bits; no pixels give no bytes."""
+    _checked(array, (np.uint8, np.uint16, np.bool_))
     return _png(Image.fromarray(array)) if array.size else b""
 
 
-def decode_grey(data: bytes) -> NDArray[np.uint8] | NDArray[np.bool_]:
-    """What `encode_grey` was given: uint8 or bool (H, W); no bytes give an array of shape (0, 0)."""
+def decode_grey(data: bytes) -> NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.bool_]:
+    """What `encode_grey` was given: uint8, uint16 or bool (H, W); no bytes give an array of shape (0, 0)."""
     if not data:
         return np.zeros((0, 0), dtype=np.uint8)
     with _opened(data, ("PNG",), MAX_MASK_PIXELS) as image:

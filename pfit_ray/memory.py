@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from pfit_ray.config import Pass, RunConfig
 from pfit_ray.errors import UserError
+from pfit_ray.region_sources import region_source_class
+from pfit_ray.schema import PUBLISHED_SOURCES
 
 MEBIBYTE = 1 << 20
 
@@ -31,6 +33,9 @@ CRF_LABEL_BYTES = 22
 
 PIXEL_BYTES = 70
 """Per pixel of an image: its arrays and those of its walk."""
+
+SOURCE_BYTES = 12
+"""Per pixel: what each region source beyond the published two adds: labels, connected regions, perimeter, masks."""
 
 SEED_LABELS = 4
 """Background and the classes of an image with many classes, in the CRFs of passes 1 and 2."""
@@ -140,15 +145,28 @@ def _network(config: RunConfig, gpu: bool) -> int:
 
 def _cpu(config: RunConfig) -> int:
     n_classes = len(config.data.class_list)
-    uss_side = None if config.fidelity_of("regions") == "reference" else config.regions.uss.max_side
     label_crf = _crf(_pixels(config, None), min(SEED_LABELS, n_classes + 1))
     stages = {
-        "seeds": max(USS_BASE + USS_BYTES * _pixels(config, uss_side), label_crf),
+        "seeds": max(_regions(config), label_crf),
         "labels": label_crf,
         "predict": _crf(_pixels(config, _limit(config, "predict")), n_classes + 1),
     }
-    arrays = PIXEL_BYTES * _pixels(config, None)
+    further = max(0, len(config.region_names) - len(PUBLISHED_SOURCES))
+    arrays = (PIXEL_BYTES + SOURCE_BYTES * further) * _pixels(config, None)
     return TORCH_BASE + config.shard_size * ENCODED_IMAGE + arrays + max(stages[name] for name in config.passes)
+
+
+def _regions(config: RunConfig) -> int:
+    """What the most expensive region source takes, and the CNN that merges its regions."""
+    side = None if config.fidelity_of("regions") == "reference" else config.regions.uss.max_side
+    largest = 0
+    for name in config.region_names:
+        source = config.regions.source(name)
+        kind = region_source_class(source)
+        largest = max(largest, kind.bytes_per_pixel * _pixels(config, side if kind.reads_pixels else None))
+        if source.merged:
+            largest = max(largest, USS_BASE + USS_BYTES * _pixels(config, side))
+    return largest
 
 
 def _crf(pixels: int, labels: int) -> int:

@@ -54,14 +54,20 @@ def provenance(config: RunConfig, run: RunDirectory) -> dict[str, dict[str, Any]
         labelled = f"{data.score} (of {labelled})"
     predicted = _split(data.predict.split, data.predict.limit) if data.predict else labelled
     cam = _entry(config, run, labelled, ("cam",), ("classifier",)) | {"scales": list(config.cam.scales)}
-    combined = cam | _entry(config, run, labelled, _SEED_STAGES, ("classifier",))
+    if config.cam.source != "classifier":
+        cam["cam_source"] = config.cam.source
+    seed_stages = _SEED_STAGES if config.region_names else _SEED_STAGES[:1]
+    combined = cam | _entry(config, run, labelled, seed_stages, ("classifier",)) | {"combine": _combine(config)}
+    fg_threshold, bg_threshold = config.affinity_label.thresholds(config.combine_mode)
     affinity = {
-        "fg_threshold": config.affinity_label.fg_threshold,
-        "bg_threshold": config.affinity_label.bg_threshold,
+        "fg_threshold": fg_threshold,
+        "bg_threshold": bg_threshold,
         "crf": _crf(config, config.affinity_label.crf),
     }
-    stages = (*_SEED_STAGES, "walk")
-    walk = cam | _entry(config, run, labelled, stages, ("classifier", "affinitynet")) | {"affinity_label": affinity}
+    stages = (*seed_stages, "walk")
+    walk = (
+        combined | _entry(config, run, labelled, stages, ("classifier", "affinitynet")) | {"affinity_label": affinity}
+    )
     walk |= {name: getattr(config.walk, name) for name in ("source", "beta", "exp_times", "radius")}
     pseudo = walk | {"threshold": config.pseudo_label.threshold, "crf": _crf(config, config.pseudo_label.crf)}
     prediction = _entry(config, run, predicted, ("predict",), ("deeplab",))
@@ -78,6 +84,11 @@ def provenance(config: RunConfig, run: RunDirectory) -> dict[str, dict[str, Any]
 def describe(name: str, entry: dict[str, Any]) -> str:
     """One line for people about one scored map."""
     parts = [f"split {entry['split']}", "fidelity " + _grouped(entry["fidelity"])]
+    if "cam_source" in entry:
+        parts.append(f"CAM from {entry['cam_source']}")
+    if "combine" in entry:
+        regions = ", ".join(entry["combine"]["regions"])
+        parts.append(f"combine {entry['combine']['mode']}" + (f" of {regions}" if regions else ""))
     if "source" in entry:
         parts.append(
             f"walk from {entry['source']}, beta {entry['beta']:g}, exp_times {entry['exp_times']}, "
@@ -112,6 +123,15 @@ def _entry(
         "fidelity": {stage: config.fidelity_of(stage) for stage in stages},
         "weights": {network: digests[network] for network in networks if network in digests},
     }
+
+
+def _combine(config: RunConfig) -> dict[str, Any]:
+    """The mode, and by name what each region source is."""
+    regions = {}
+    for name in config.region_names:
+        source = config.regions.source(name)
+        regions[name] = {"kind": source.kind, "uss": source.merged, "options": config.regions.options_of(source)}
+    return {"mode": config.combine_mode, "regions": regions}
 
 
 def _split(split: str | None, limit: int | None) -> str:

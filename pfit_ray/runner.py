@@ -80,7 +80,7 @@ class Runner:
             if name not in config.passes:
                 continue
             self._check_needs(name)
-            network = NETWORK_OF[name]
+            network = self._network_of(name)
             image_sets = [IMAGE_SET[name]]
             if network == "classifier" and config.classifier.source == "train" and config.data.classifier:
                 image_sets.insert(0, "classifier")
@@ -88,8 +88,9 @@ class Runner:
                 listed = run.read_json("manifest", f"{image_set}.json")
                 if ("manifest", image_set) not in [(step.kind, step.name) for step in result]:
                     result.append(Step("manifest", image_set, "" if listed else "list the images"))
-            ready = storage.exists(run.weights(network))
-            result.append(Step("network", network, "" if ready else self._network_todo(network)))
+            if network is not None:
+                ready = storage.exists(run.weights(network))
+                result.append(Step("network", network, "" if ready else self._network_todo(network)))
             listed = run.read_json("manifest", f"{IMAGE_SET[name]}.json")
             result.append(Step("pass", name, self._pass_todo(name, listed) or self._retry_todo(name)))
         finished = self._report_is_fresh() and not any(step.todo for step in result)
@@ -165,7 +166,8 @@ class Runner:
             self._pass(cast(Pass, step.name), placement)
         elif step.kind == "report":
             for name in self.config.passes:  # a run that was killed right after a training has not recorded it
-                record_missing_weights(self.run_directory, self.config, NETWORK_OF[name])
+                if network := self._network_of(name):
+                    record_missing_weights(self.run_directory, self.config, network)
             metrics = evaluation.evaluate_run(self.config, self.run_directory)
             write_sheets(self.config, self.run_directory, self.config.sheets)
             self.run_directory.write_json(self._report_fields(), "steps", "report.json")
@@ -268,6 +270,10 @@ class Runner:
         finished = self.ledger.shards(name)
         failed = sum(finished[shard].failed for shard in self._retry_shards(finished))
         return f"{failed} failed images again" if failed else ""
+
+    def _network_of(self, name: Pass) -> Network | None:
+        """The network of a pass; none where CAMs come from another source than a classifier."""
+        return None if name == "seeds" and self.config.cam.source != "classifier" else NETWORK_OF[name]
 
     def _network_todo(self, network: Network) -> str:
         section = getattr(self.config, network)

@@ -25,6 +25,9 @@ DONE = "done"
 CrfEngine = Literal["native", "pydensecrf"]
 """What computes a dense CRF."""
 
+PUBLISHED_SOURCES = ("slic", "quickshift")
+"""The region sources of the published method, each under the CNN that merges superpixels."""
+
 Row = dict[str, Any]
 """One image: `image_id`, `uri`, what the stages added, then `status` and `reason`."""
 
@@ -42,7 +45,9 @@ REASONS = {
     "bad_id": "the image id is unsafe as a file name or stands twice",
     "bad_file": "a tar or Parquet file that holds images is damaged",
     "bad_mask": "the ground truth mask is unreadable or has another size than the image",
-    "non_finite": "a network put out NaN or infinity",
+    "bad_regions": "a region source gave a label map that is unreadable or has another size than the image",
+    "bad_cam": "a CAM source gave maps that are unreadable or lack a class of the image",
+    "non_finite": "a network or a CAM source put out NaN or infinity",
     "upstream": "the image failed in an earlier pass",
     "crashed": "the image killed its worker each time it was tried, alone",
     "stuck": "a stage did not end within faults.stage_seconds, each time the image was tried, alone",

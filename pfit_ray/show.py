@@ -22,7 +22,6 @@ from pfit_ray.schema import OK, Row, voc_palette
 from pfit_ray.shards import read_member
 from pfit_ray.sources import mask_lookup
 from pfit_ray.tasks.encode import array_from_bytes
-from pfit_ray.tasks.regions import REGION_SOURCES
 
 
 def contact_sheet(config: RunConfig, run: RunDirectory, image_id: str) -> bytes:
@@ -123,20 +122,21 @@ def _result(run: RunDirectory, pass_name: str, shard: int, image_id: str) -> Row
 
 def _seed_tiles(config: RunConfig, photo: np.ndarray, row: Row) -> list[Tile]:
     size = photo.shape[:2]
-    regions = {source: decode_grey(row[f"regions_{source}"]).astype(np.uint8) for source in REGION_SOURCES}
+    names = config.region_names
+    regions = {source: decode_grey(row[f"regions_{source}"]).astype(np.uint16) for source in names}
     tiles = [Tile("CAM", _heat(photo, row["cam"]))]
-    tiles += [Tile(f"regions, {source}", region_picture(regions[source])) for source in REGION_SOURCES]
-    for source in REGION_SOURCES:
+    tiles += [Tile(f"regions, {source}", region_picture(regions[source])) for source in names]
+    for source in names:
         if config.fidelity_of("fit") == "reference":
             numbers = config.fit.published
-            published = jpeg_round_trip(published_picture(regions[source], seed=numbers.colour_seed))
+            published = jpeg_round_trip(published_picture(regions[source].astype(np.uint8), seed=numbers.colour_seed))
             low, high = numbers.canny_low, numbers.canny_high
             perimeter = canny_edges(published, low=low, high=high, blur=numbers.blur) > 0
         else:
             perimeter = perimeter_map(regions[source])
         picture = np.repeat(np.where(perimeter, 0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
         tiles.append(Tile(f"perimeters, {source}", picture))
-    for source in REGION_SOURCES:
+    for source in names:
         masks = decode_grey(row[f"fit_mask_{source}"]).reshape(-1, *size).astype(bool)
         tiles.append(Tile(f"fit mask, {source}", mask_overlay(photo, masks)))
     tiles.append(Tile("combined CAM", _heat(photo, row["combined_cam"], 0.5)))

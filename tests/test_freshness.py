@@ -69,6 +69,10 @@ def test_the_sentence_names_the_field_both_values_and_what_to_do(run: RunDirecto
         ({"images": {"max_pixels": 10}}, "images.max_pixels", "seeds"),
         ({"cam": {"scales": [1.0]}}, "cam.scales", "seeds"),
         ({"regions": {"uss": {"seed": 1}}}, "regions.uss.seed", "seeds"),
+        ({"regions": {"sources": ["slic"]}}, "regions.sources", "seeds"),
+        ({"cam": {"source": "external", "options": {"url": "a"}}}, "cam.source", "seeds"),
+        ({"combine": {"mode": "pool"}}, "combine.mode", "seeds"),
+        ({"affinity_label": {"fg_threshold": 0.5}}, "affinity_label.fg_threshold", "seeds"),
         ({"affinitynet": {"radius": 5}}, "affinitynet.radius", "affinitynet"),
         ({"pseudo_label": {"crf": {"iterations": 3}}}, "pseudo_label.crf.iterations", "labels"),
         ({"deeplab": {"train": {"epochs": 2}}}, "deeplab.train.epochs", "deeplab"),
@@ -109,6 +113,12 @@ def test_the_engine_that_null_stands_for_is_recorded(run: RunDirectory) -> None:
     assert recorded["crf_engine"] == "native"
     run.write_json({name: value for name, value in recorded.items() if name != "crf_engine"}, "steps", "labels.json")
     assert "'crf_engine' was None" in (complaint(run, config()) or "")
+
+
+def test_the_mode_and_thresholds_that_null_stands_for_may_be_spelled_out(run: RunDirectory) -> None:
+    begin_step(run, config(), "seeds")
+    spelled = {"combine": {"mode": "fit"}, "affinity_label": {"fg_threshold": 0.6, "bg_threshold": 0.4}}
+    assert complaint(run, config(**spelled)) is None
 
 
 def test_only_steps_that_were_begun_count(run: RunDirectory) -> None:

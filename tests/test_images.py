@@ -10,7 +10,15 @@ import pytest
 from PIL import Image
 
 from pfit_ray.errors import RowError
-from pfit_ray.images import decode_grey, decode_image, decode_mask, encode_grey, encode_label, image_size
+from pfit_ray.images import (
+    decode_grey,
+    decode_image,
+    decode_mask,
+    decode_regions,
+    encode_grey,
+    encode_label,
+    image_size,
+)
 from pfit_ray.schema import voc_palette
 
 LIMIT = 1_000_000
@@ -360,5 +368,14 @@ def test_grey_without_pixels() -> None:
 
 
 def test_grey_needs_bytes_or_bits() -> None:
-    with pytest.raises(ValueError, match="uint8 or bool"):
+    with pytest.raises(ValueError, match="uint8 or uint16 or bool"):
         encode_grey(np.zeros((2, 2), dtype=np.float32))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("top", [1, 255, 256, 65_535])
+def test_regions_come_back_as_they_were(top: int) -> None:
+    labels = np.array([[0, top, 1]], dtype=np.uint16)
+    found = decode_regions(encode_grey(labels), (1, 3))
+    assert found.dtype == (np.uint8 if top < 256 else np.uint16)
+    np.testing.assert_array_equal(found, labels)
+    np.testing.assert_array_equal(decode_grey(encode_grey(labels)), labels, strict=True)

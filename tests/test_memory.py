@@ -49,6 +49,16 @@ def test_on_a_gpu_the_host_holds_images_only() -> None:
     assert megabytes(worker_memory(config(**SMALL_IMAGES), gpu=True))[1] == 797
 
 
+def test_only_the_regions_that_take_part_count() -> None:
+    def cpu(**fields: Any) -> int:
+        return megabytes(worker_memory(config(passes=["seeds"], **SMALL_IMAGES, **fields), gpu=False))[2]
+
+    both, none = cpu(), cpu(combine={"mode": "none"})
+    raw = cpu(regions={"sources": [{"kind": "slic", "uss": False}, "felzenszwalb"]})
+    three = cpu(regions={"sources": ["slic", "quickshift", "felzenszwalb"]})
+    assert none == raw < both < three == both + 3  # MiB: 12 B x 250,000 pixels
+
+
 def test_larger_limits_never_take_less() -> None:
     last = (0, 0, 0)
     for side in (32, 100, 1000, 3000, None):

@@ -21,10 +21,11 @@ from pfit_ray.ops.combine import combine_hr_cam
 from pfit_ray.ops.crf import LabelCrf
 from pfit_ray.ops.pseudo_label import pseudo_label as label_map
 from pfit_ray.schema import OK, Row
+from pfit_ray.tasks.base import Stage
 from pfit_ray.tasks.cam import CamStage
 from pfit_ray.tasks.fit import FitStage
 from pfit_ray.tasks.perimeter import PerimeterStage
-from pfit_ray.tasks.regions import REGION_SOURCES, RegionsStage
+from pfit_ray.tasks.regions import RegionsStage
 
 
 class Cam(NamedTuple):
@@ -171,12 +172,15 @@ def perimeter_fit(
     of_regions = _section(RegionsConfig, regions or {}, "regions")
     of_fit = _section(FitConfig, fit or {}, "fit")
     reference = of_fit.fidelity == "reference"
-    stages = [RegionsStage(source, of_regions, of_regions.fidelity == "reference") for source in REGION_SOURCES]
-    for stage in (*stages, PerimeterStage(of_fit, reference), FitStage(of_fit, reference)):
+    names = [source.column for source in of_regions.sources]
+    stages: list[Stage] = [RegionsStage(name, of_regions, of_regions.fidelity == "reference") for name in names]
+    stages += [PerimeterStage(of_fit, reference, names), FitStage(of_fit, reference, of_regions.sources)]
+    for stage in stages:
+        stage.setup()
         stage.process(row)
-    masks = {source: row[f"fit_mask_{source}"] for source in REGION_SOURCES}
+    masks = {name: row[f"fit_mask_{name}"] for name in names}
     combined = combine_hr_cam(hr_cam, list(masks.values()))
-    return Fit(combined, {source: row[f"regions_{source}"] for source in REGION_SOURCES}, cast(dict[str, Any], masks))
+    return Fit(combined, {name: row[f"regions_{name}"] for name in names}, cast(dict[str, Any], masks))
 
 
 def pseudo_label(
@@ -210,7 +214,7 @@ def pseudo_label(
 def _row(image: NDArray[np.uint8]) -> Row:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"an image must be uint8 RGB (H, W, 3), not {image.dtype} {image.shape}")
-    return {"image": image, "height": image.shape[0], "width": image.shape[1], "status": OK}
+    return {"image_id": "image", "image": image, "height": image.shape[0], "width": image.shape[1], "status": OK}
 
 
 def _section(section: Any, fields: Mapping[str, Any], name: str) -> Any:

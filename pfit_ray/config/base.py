@@ -11,6 +11,9 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
+    def __hash__(self) -> int:  # fields may hold mappings, which have no hash of their own
+        return hash(self.model_dump_json())
+
     @model_validator(mode="before")
     @classmethod
     def _keep_own_defaults(cls, given: Any) -> Any:

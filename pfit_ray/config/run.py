@@ -13,6 +13,8 @@ from pfit_ray.config.resources import ResourcesConfig
 from pfit_ray.config.stages import (
     AffinityLabelConfig,
     CamConfig,
+    CombineConfig,
+    CombineMode,
     EvaluateConfig,
     Fidelity,
     FitConfig,
@@ -25,7 +27,7 @@ from pfit_ray.config.stages import (
 from pfit_ray.config.storage import StorageConfig
 from pfit_ray.config.training import AffinityNetConfig, ClassifierConfig, DeepLabConfig
 from pfit_ray.credentials import carries_credentials
-from pfit_ray.schema import CrfEngine
+from pfit_ray.schema import PUBLISHED_SOURCES, CrfEngine
 
 Pass = Literal["seeds", "labels", "predict"]
 PASSES: tuple[Pass, ...] = ("seeds", "labels", "predict")
@@ -64,6 +66,7 @@ class RunConfig(Section):
     cam: CamConfig = option(CamConfig(), "Class activation maps.")
     regions: RegionsConfig = option(RegionsConfig(), "Unsupervised segmentations.")
     fit: FitConfig = option(FitConfig(), "PerimeterFit masks.")
+    combine: CombineConfig = option(CombineConfig(), "The combined CAM.")
     affinity_label: AffinityLabelConfig = option(AffinityLabelConfig(), "Affinity labels.")
     affinitynet: AffinityNetConfig = option(AffinityNetConfig(), "AffinityNet.")
     walk: WalkConfig = option(WalkConfig(), "The random walk.")
@@ -98,6 +101,7 @@ class RunConfig(Section):
                 raise ValueError(
                     f"predicted_labels.class_thresholds names class {name!r}, which data.classes does not list"
                 )
+        self._check_seeds()
         sets = self.classifier.zero_shot
         if self.classifier.source == "zero_shot" and sets is not None:
             names = self.data.class_list.names
@@ -108,6 +112,38 @@ class RunConfig(Section):
                 if not sets.get(name):
                     raise ValueError(f"classifier.zero_shot gives no ImageNet index for class {name!r}")
         return self
+
+    def _check_seeds(self) -> None:
+        mode = self.combine_mode
+        try:
+            self.affinity_label.thresholds(mode)
+        except ValueError as error:
+            raise ValueError(f"affinity_label: {error} (null takes that of combine.mode {mode})") from error
+        if mode == "none":
+            for name in ("affinitynet", "deeplab"):
+                training = getattr(self, name).train
+                if training.score == "mask_agreement" and (training.min_score is not None or training.drop_worst):
+                    raise ValueError(
+                        f"{name}.train goes by the score mask_agreement, and with combine.mode none there are no "
+                        "masks; set its score to cam_margin, or take another mode"
+                    )
+        elif self.fidelity_of("fit") == "reference":
+            for source in self.regions.sources:
+                if source.kind not in PUBLISHED_SOURCES or not source.merged:
+                    raise ValueError(
+                        f"the published PerimeterFit programs know no region source {source.column!r}, only slic and "
+                        "quickshift with the CNN; take those, or set fit.fidelity=lossless"
+                    )
+
+    @property
+    def combine_mode(self) -> CombineMode:
+        """What makes the combined CAM: `combine.mode`, or the published way."""
+        return self.combine.mode or "fit"
+
+    @property
+    def region_names(self) -> tuple[str, ...]:
+        """Names of the region sources; none where the CAM stays as it is."""
+        return () if self.combine_mode == "none" else self.regions.names
 
     def fidelity_of(self, stage: Literal["cam", "regions", "fit", "walk", "predict"]) -> Fidelity:
         """The fidelity of one stage: its own, or the run's."""

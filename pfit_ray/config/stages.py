@@ -1,20 +1,37 @@
 """Config of the stages of the three passes: every number of the published method."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from pfit_ray.config.base import Section, option
+from pfit_ray.config.sources import (
+    ExternalCamConfig,
+    FelzenszwalbConfig,
+    QuickshiftConfig,
+    RegionSourceConfig,
+    SlicConfig,
+    UssConfig,
+    checked_options,
+)
 
 Scale = Annotated[float, Field(gt=0.0, le=8.0)]
 Fidelity = Literal["lossless", "reference"]
 Precision = Literal["float32", "bfloat16", "float16"]
 StoredAs = Literal["float16", "float32"]
+CombineMode = Literal["none", "fit", "pool", "pool_fit"]
 
 
 class CamConfig(Section):
-    """Class activation maps (PuzzleCAM inference)."""
+    """Class activation maps: where they come from, and PuzzleCAM's inference with a classifier."""
 
+    source: str = option(
+        "classifier",
+        "classifier: the network of the section classifier (trained, given, or ImageNet rows), with the numbers below; "
+        "external: maps made elsewhere, by image id; or a CAM source that another package has registered.",
+        min_length=1,
+    )
+    options: dict[str, Any] = option({}, "What cam.source is given, unless it is classifier.")
     scales: tuple[Scale, ...] = option(
         (0.5, 1.0, 1.5, 2.0), "Factors of the image size at which the classifier looks.", min_length=1
     )
@@ -38,57 +55,60 @@ class CamConfig(Section):
         "fidelity reference.",
     )
 
-
-class SlicConfig(Section):
-    """SLIC superpixels."""
-
-    n_segments: int = option(1000, "Approximate number of superpixels.", ge=1, le=1_000_000)
-    compactness: float = option(15.0, "Balance of nearness in space against nearness in colour.", gt=0.0)
-    sigma: float = option(1.0, "Width of the Gaussian smoothing before the clustering.", unit="pixels", ge=0.0)
-
-
-class QuickshiftConfig(Section):
-    """Quickshift superpixels."""
-
-    kernel_size: float = option(3.0, "Width of the density's Gaussian kernel.", unit="pixels", ge=1.0)
-    max_dist: float = option(6.0, "Cut-off distance of the tree's links.", gt=0.0)
-    ratio: float = option(0.29, "Weight of colour against space.", ge=0.0, le=1.0)
-    seed: int = option(42, "Seed of the noise that breaks ties.", ge=0)
-
-
-class UssConfig(Section):
-    """The small CNN that merges superpixels into regions (unsupervised segmentation)."""
-
-    seed: int = option(43, "Seed of the CNN's first weights, the same for every image.", ge=0)
-    max_iterations: int = option(64, "Upper bound of the training steps per image.", ge=1)
-    min_labels: int = option(20, "Stop as soon as fewer labels than this are left.", unit="labels", ge=2, le=32)
-    learning_rate: float = option(0.05, "Learning rate of SGD.", gt=0.0)
-    momentum: float = option(0.9, "Momentum of SGD.", ge=0.0, lt=1.0)
-    fused: bool = option(
-        False,
-        "Compute the CNN by this package's own compiled passes instead of torch's layers: faster and with a third of "
-        "the memory. Sums are rounded otherwise, which at times decides a vote. Fidelity reference never does.",
-    )
-    max_side: int | None = option(
-        1024,
-        "Larger images are segmented at this longer side and scaled back, because the CNN takes 3.2 kB per pixel; "
-        "null never shrinks, nor does fidelity reference, whatever stands here.",
-        unit="pixels",
-        ge=32,
-    )
+    @model_validator(mode="after")
+    def _check(self) -> "CamConfig":
+        if self.source == "classifier" and self.options:
+            raise ValueError(
+                "options mean nothing to source 'classifier'; its numbers are fields of cam and classifier"
+            )
+        if self.source == "external":
+            checked_options(ExternalCamConfig, self.options)
+        return self
 
 
 class RegionsConfig(Section):
-    """The two unsupervised segmentations of each image."""
+    """The segmentations of each image into regions, none of which knows classes."""
 
     fidelity: Fidelity | None = option(
         None,
         "reference reads the image as BGR and takes two threads, on which rounding depends; null follows "
         "the run's fidelity.",
     )
-    slic: SlicConfig = option(SlicConfig(), "First superpixel source.")
-    quickshift: QuickshiftConfig = option(QuickshiftConfig(), "Second superpixel source.")
-    uss: UssConfig = option(UssConfig(), "The CNN over the superpixels.")
+    sources: tuple[RegionSourceConfig, ...] = option(
+        (RegionSourceConfig(kind="slic"), RegionSourceConfig(kind="quickshift")),
+        "The region sources, any number of them, each a kind alone or a mapping of the fields below; each takes its "
+        "time on every image.",
+        min_length=1,
+    )
+    slic: SlicConfig = option(SlicConfig(), "Numbers of sources of kind slic.")
+    quickshift: QuickshiftConfig = option(QuickshiftConfig(), "Numbers of sources of kind quickshift.")
+    felzenszwalb: FelzenszwalbConfig = option(FelzenszwalbConfig(), "Numbers of sources of kind felzenszwalb.")
+    uss: UssConfig = option(UssConfig(), "The CNN that merges superpixels.")
+
+    @model_validator(mode="after")
+    def _check(self) -> "RegionsConfig":
+        names = self.names
+        doubled = [name for name in names if names.count(name) > 1]
+        if doubled:
+            raise ValueError(f"two sources have the name {doubled[0]!r}; give one of them another name")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the sources, as they stand in columns."""
+        return tuple(source.column for source in self.sources)
+
+    def source(self, name: str) -> RegionSourceConfig:
+        """The source of a name."""
+        return next(source for source in self.sources if source.column == name)
+
+    def options_of(self, source: RegionSourceConfig) -> dict[str, Any]:
+        """What a source is given: the numbers of its kind, where this section has them, then its own."""
+        shared = getattr(self, source.kind).model_dump() if source.kind in _WITH_NUMBERS else {}
+        return {**shared, **source.options}
+
+
+_WITH_NUMBERS = ("slic", "quickshift", "felzenszwalb")
 
 
 class PublishedFitConfig(Section):
@@ -114,6 +134,9 @@ class FitConfig(Section):
     slic_cam_threshold: float = option(0.05, "hr_cam above it is the rough CAM for the slic mask.", ge=0.0, lt=1.0)
     quickshift_cam_threshold: float = option(
         0.0, "hr_cam above it is the rough CAM for the quickshift mask.", ge=0.0, lt=1.0
+    )
+    cam_threshold: float = option(
+        0.05, "hr_cam above it is the rough CAM for the masks of all other sources.", ge=0.0, lt=1.0
     )
     published: PublishedFitConfig = option(PublishedFitConfig(), "Numbers of fidelity reference.")
 
@@ -141,20 +164,59 @@ class SoftmaxCrfConfig(Section):
     bilateral_compat: float = option(10.0, "Weight of the appearance term.", ge=0.0)
 
 
+class CombineConfig(Section):
+    """What the CAM and the regions make together: the combined CAM."""
+
+    mode: CombineMode | None = option(
+        None,
+        "none: the CAM as it is, regions are left out; fit: doubled where all PerimeterFit masks agree, as published; "
+        "pool: averaged within each connected region, then over the sources; pool_fit: pooled, then doubled; null is "
+        "fit.",
+    )
+
+
+AFFINITY_THRESHOLDS: dict[CombineMode, tuple[float, float]] = {
+    "none": (0.40, 0.10),
+    "fit": (0.60, 0.40),
+    "pool": (0.40, 0.10),
+    "pool_fit": (0.55, 0.43),
+}
+"""Thresholds of sure foreground and sure background by `combine.mode`.
+
+fit: as published by PerimeterFit; none: as PuzzleCAM publishes them for the CAM; pool: the same, as its map has the
+same range; pool_fit: those that make its labels as sure as the published ones (docs/results.md).
+"""
+
+
 class AffinityLabelConfig(Section):
     """Sure foreground, sure background and unsure pixels, from the combined hr_cam."""
 
-    fg_threshold: float = option(0.60, "Foreground that wins against this value is sure.", ge=0.0, le=2.0)
-    bg_threshold: float = option(0.40, "Background that wins even with this value is sure.", ge=0.0, le=2.0)
+    fg_threshold: float | None = option(
+        None, "Foreground that wins against this value is sure; null follows combine.mode.", ge=0.0, le=2.0
+    )
+    bg_threshold: float | None = option(
+        None, "Background that wins even with this value is sure; null follows combine.mode.", ge=0.0, le=2.0
+    )
     crf: LabelCrfConfig = option(LabelCrfConfig(), "The dense CRF after each threshold.")
 
     @model_validator(mode="after")
     def _check(self) -> "AffinityLabelConfig":
-        if self.bg_threshold > self.fg_threshold:
-            raise ValueError(
-                f"bg_threshold {self.bg_threshold} is above fg_threshold {self.fg_threshold}; it must not be larger"
-            )
+        if self.bg_threshold is not None and self.fg_threshold is not None:
+            self.thresholds("fit")
         return self
+
+    def thresholds(self, mode: CombineMode) -> tuple[float, float]:
+        """Thresholds of sure foreground and sure background.
+
+        Raises:
+            ValueError: when that of the background is the larger one.
+        """
+        foreground, background = AFFINITY_THRESHOLDS[mode]
+        foreground = foreground if self.fg_threshold is None else self.fg_threshold
+        background = background if self.bg_threshold is None else self.bg_threshold
+        if background > foreground:
+            raise ValueError(f"bg_threshold {background} is above fg_threshold {foreground}; it must not be larger")
+        return foreground, background
 
 
 class WalkConfig(Section):

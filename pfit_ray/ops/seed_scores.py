@@ -1,27 +1,28 @@
 """How good an image's labels look, without ground truth. Every score is in [0, 1]."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from pfit_ray.schema import BACKGROUND, IGNORE
 
 
-def mask_agreement(masks_a: NDArray[np.bool_], masks_b: NDArray[np.bool_], hr_cam: NDArray[np.floating]) -> float:
-    """Overlap of two PerimeterFit masks, each pixel weighted by its activation.
+def mask_agreement(masks: Sequence[NDArray[np.bool_]], hr_cam: NDArray[np.floating]) -> float:
+    """Overlap of PerimeterFit masks, each pixel weighted by its activation.
 
-    Of the activation that either mask covers, the share that both cover, over all classes together. The
+    Of the activation that any mask covers, the share that all cover, over all classes together. The
     weight keeps perimeters outside the CAM, which a mask may contain, from counting.
 
     Args:
-        masks_a: bool (K, H, W).
-        masks_b: bool (K, H, W).
+        masks: one or more bool (K, H, W).
         hr_cam: float (K, H, W), not negative.
 
     Returns:
-        0..1; 1.0 when neither mask covers any activation.
+        0..1; 1.0 when no mask covers any activation.
     """
-    either = float(hr_cam.sum(where=masks_a | masks_b, dtype=np.float64))
-    both = float(hr_cam.sum(where=masks_a & masks_b, dtype=np.float64))
+    either = float(hr_cam.sum(where=np.logical_or.reduce(masks), dtype=np.float64))
+    both = float(hr_cam.sum(where=np.logical_and.reduce(masks), dtype=np.float64))
     return both / either if either > 0 else 1.0
 
 

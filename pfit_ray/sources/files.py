@@ -12,12 +12,13 @@ from pfit_ray.storage import Entry
 _WILDCARD = re.compile(r"[*?\[]")
 
 
-def find_files(place: str, suffixes: tuple[str, ...]) -> Iterator[tuple[str, Entry]]:
+def find_files(place: str, suffixes: tuple[str, ...], field: str = "data.root") -> Iterator[tuple[str, Entry]]:
     """Files with some suffixes, sorted by path; names that begin with a dot are left out.
 
     Args:
-        place: `data.root`: a folder, URL prefix or file, or a pattern with `*`, `**`, `?` or `[...]`.
+        place: a folder, URL prefix or file, or a pattern with `*`, `**`, `?` or `[...]`.
         suffixes: in lower case; files may write them in upper case too.
+        field: the config field that names the place, for error messages.
 
     Yields:
         Path below the folder (for a pattern: the folder before its first wildcard), and entry.
@@ -27,7 +28,7 @@ def find_files(place: str, suffixes: tuple[str, ...]) -> Iterator[tuple[str, Ent
     """
     root, pattern = _root_and_pattern(storage.absolute(place))
     if not storage.exists(root):
-        raise UserError(f"data.root: there is no folder {root}")
+        raise UserError(f"{field}: there is no folder {root}")
     return _found(root, pattern, suffixes)
 
 

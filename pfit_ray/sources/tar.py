@@ -138,7 +138,7 @@ def _samples(file: BinaryIO) -> Iterator[_Sample]:
     sample = _Sample("")
     damage = None
     try:
-        for member in _members(file):
+        for member in plain_members(file):
             match = _KEY.fullmatch(member.name)
             if match is None:
                 continue
@@ -159,8 +159,12 @@ def _samples(file: BinaryIO) -> Iterator[_Sample]:
         raise damage
 
 
-def _members(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
-    """The plain files of a tar file."""
+def plain_members(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
+    """The plain files of a tar file, in order.
+
+    Raises:
+        tarfile.TarError: where the file is damaged.
+    """
     with tarfile.open(fileobj=file, mode="r:") as archive:
         while (member := archive.next()) is not None:
             archive.members = []  # type: ignore[attr-defined]  # it would keep them all

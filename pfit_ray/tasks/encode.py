@@ -1,15 +1,16 @@
 """Stage: a finished row becomes the record that is stored, and its arrays are let go."""
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 
 from pfit_ray.images import encode_grey, encode_label
 from pfit_ray.layout import LABEL_COLUMN
-from pfit_ray.schema import Row
+from pfit_ray.schema import PUBLISHED_SOURCES, Row
 from pfit_ray.tasks.base import Stage
-from pfit_ray.tasks.results import RESULT_FIELDS
+from pfit_ray.tasks.results import result_fields
 
 _ZSTD = pa.Codec("zstd", compression_level=1)
 
@@ -20,13 +21,14 @@ class EncodeStage(Stage):
     Args:
         pass_name: `seeds`, `labels` or `predict`.
         array_dtype: dtype of stored maps, float16 or float32.
+        sources: names of the region sources.
     """
 
     name = "encode"
 
-    def __init__(self, pass_name: str, array_dtype: str) -> None:
+    def __init__(self, pass_name: str, array_dtype: str, sources: Sequence[str] = PUBLISHED_SOURCES) -> None:
         self.label = LABEL_COLUMN[pass_name]
-        self.fields = RESULT_FIELDS[pass_name]
+        self.fields = result_fields(pass_name, sources)
         self.array_dtype = np.dtype(array_dtype)
 
     def process(self, row: Row) -> None:

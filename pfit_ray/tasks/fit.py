@@ -1,41 +1,51 @@
 """Stage: PerimeterFit masks."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from pfit_ray.config.stages import FitConfig
-from pfit_ray.ops.perimeter_fit import connected_regions, fit_masks
+from pfit_ray.config.sources import RegionSourceConfig
+from pfit_ray.config.stages import FitConfig, RegionsConfig
+from pfit_ray.ops.perimeter_fit import fit_masks
 from pfit_ray.ops.reference_fit import reference_fit_masks
 from pfit_ray.ops.seed_scores import mask_agreement
 from pfit_ray.schema import Row
 from pfit_ray.tasks.base import Stage
-from pfit_ray.tasks.regions import REGION_SOURCES, RegionSource
+from pfit_ray.tasks.components import components_of
 
 
 class FitStage(Stage):
-    """Adds `fit_mask_slic`, `fit_mask_quickshift` (bool (K, H, W)) and the score `mask_agreement`."""
+    """Adds `fit_mask_NAME` (bool (K, H, W)) of each region source and the score `mask_agreement` of all of them.
+
+    Args:
+        config: thresholds, and the numbers of the published way.
+        reference: the published way; the sources are slic and quickshift then.
+        sources: the region sources.
+    """
 
     name = "fit"
 
-    def __init__(self, config: FitConfig, reference: bool) -> None:
-        self.thresholds: dict[RegionSource, float] = {
-            "slic": config.slic_cam_threshold,
-            "quickshift": config.quickshift_cam_threshold,
-        }
+    def __init__(
+        self, config: FitConfig, reference: bool, sources: Sequence[RegionSourceConfig] = RegionsConfig().sources
+    ) -> None:
+        by_kind = {"slic": config.slic_cam_threshold, "quickshift": config.quickshift_cam_threshold}
+        self.thresholds = {source.column: by_kind.get(source.kind, config.cam_threshold) for source in sources}
+        self.kinds = {source.column: source.kind for source in sources}
         self.config = config
         self.reference = reference
 
     def process(self, row: Row) -> None:
         """Fit one image's CAM to its regions."""
-        for source in REGION_SOURCES:
+        for source in self.kinds:
             row[f"fit_mask_{source}"] = self._masks(row, source)
-        row["mask_agreement"] = mask_agreement(row["fit_mask_slic"], row["fit_mask_quickshift"], row["hr_cam"])
+        row["mask_agreement"] = mask_agreement([row[f"fit_mask_{source}"] for source in self.kinds], row["hr_cam"])
 
-    def _masks(self, row: Row, source: RegionSource) -> np.ndarray:
+    def _masks(self, row: Row, source: str) -> np.ndarray:
         threshold = self.thresholds[source]
         perimeter = row[f"perimeter_{source}"]
         if self.reference:
             numbers = self.config.published
-            slic = source == "slic"
+            slic = self.kinds[source] == "slic"
             return reference_fit_masks(
                 row[f"picture_{source}"],
                 perimeter,
@@ -45,5 +55,5 @@ class FitStage(Stage):
                 clip_to_cam=slic,
                 tolerance=numbers.tolerance,
             )
-        components, count = connected_regions(row[f"regions_{source}"])
+        components, count = components_of(row, source)
         return fit_masks(components, count, perimeter, row["hr_cam"], threshold=threshold)

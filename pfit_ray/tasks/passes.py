@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pfit_ray.cam_sources import make_cam_source
 from pfit_ray.config import Pass, RunConfig
 from pfit_ray.layout import IMAGE_SET, RunDirectory
 from pfit_ray.tasks.affinity_label import AffinityLabelStage
 from pfit_ray.tasks.base import Stage
 from pfit_ray.tasks.cam import CamStage
+from pfit_ray.tasks.cam_source import CamSourceStage
 from pfit_ray.tasks.combine import CombineStage
 from pfit_ray.tasks.decode import DecodeStage
 from pfit_ray.tasks.edge import EdgeStage
@@ -20,7 +22,7 @@ from pfit_ray.tasks.perimeter import PerimeterStage
 from pfit_ray.tasks.predict import PredictStage
 from pfit_ray.tasks.prediction import PredictionStage
 from pfit_ray.tasks.pseudo_label import PseudoLabelStage
-from pfit_ray.tasks.regions import REGION_SOURCES, RegionsStage
+from pfit_ray.tasks.regions import RegionsStage
 from pfit_ray.tasks.walk import WalkStage
 from pfit_ray.tasks.write import ShardWriter
 
@@ -50,28 +52,24 @@ class PassPlan:
                 threads.fetch.threads,
             ),
             StageOperator(self.network, threads.network.threads, threads.network.batch_size, seconds),
-            FinishOperator(self.finish, threads.cpu.threads, ShardWriter(run, self.name), seconds),
+            FinishOperator(self.finish, threads.cpu.threads, ShardWriter(run, self.name, config.region_names), seconds),
         )
 
 
 def plan_pass(name: Pass, config: RunConfig, run: RunDirectory) -> PassPlan:
     """The chains of one pass as its config says."""
     decode = DecodeStage(config.images.max_pixels)
-    encode = EncodeStage(name, config.cam_stored_as)
+    encode = EncodeStage(name, config.cam_stored_as, config.region_names)
     if name == "seeds":
-        reference_fit = config.fidelity_of("fit") == "reference"
-        reference_regions = config.fidelity_of("regions") == "reference"
         return PassPlan(
             name,
             network=[decode, _cam_stage(config, run)],
             finish=[
                 decode,
                 HrCamStage(crop=config.fidelity_of("cam") == "reference"),
-                *(RegionsStage(source, config.regions, reference_regions) for source in REGION_SOURCES),
-                PerimeterStage(config.fit, reference_fit),
-                FitStage(config.fit, reference_fit),
-                CombineStage(),
-                AffinityLabelStage(config.affinity_label, config.used_crf_engine),
+                *_region_stages(config),
+                CombineStage(config.combine_mode, config.region_names),
+                AffinityLabelStage(config.affinity_label, config.used_crf_engine, config.combine_mode),
                 encode,
             ],
         )
@@ -96,8 +94,23 @@ def plan_pass(name: Pass, config: RunConfig, run: RunDirectory) -> PassPlan:
     )
 
 
-def _cam_stage(config: RunConfig, run: RunDirectory) -> CamStage:
+def _region_stages(config: RunConfig) -> list[Stage]:
+    """Regions, perimeters and masks, which carry the score mask_agreement also where the CAM is only pooled."""
+    if not config.region_names:
+        return []
+    reference_fit = config.fidelity_of("fit") == "reference"
+    reference_regions = config.fidelity_of("regions") == "reference"
+    return [
+        *(RegionsStage(source, config.regions, reference_regions) for source in config.region_names),
+        PerimeterStage(config.fit, reference_fit, config.region_names),
+        FitStage(config.fit, reference_fit, config.regions.sources),
+    ]
+
+
+def _cam_stage(config: RunConfig, run: RunDirectory) -> Stage:
     cam = config.cam
+    if cam.source != "classifier":
+        return CamSourceStage(make_cam_source(cam), config.predicted_labels, len(config.data.class_list))
     if config.fidelity_of("cam") == "reference":
         cam = cam.model_copy(update={"max_side": None, "precision": "float32"})
     return CamStage(run.weights("classifier"), cam, config.predicted_labels, config.data.class_list.names)

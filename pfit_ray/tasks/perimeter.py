@@ -1,30 +1,37 @@
 """Stage: the borders of the regions."""
 
+from collections.abc import Sequence
+
 from pfit_ray.config.stages import FitConfig
 from pfit_ray.ops.perimeter import perimeter_map
 from pfit_ray.ops.reference_perimeter import canny_perimeter, jpeg_round_trip, region_picture
-from pfit_ray.schema import Row
+from pfit_ray.schema import PUBLISHED_SOURCES, Row
 from pfit_ray.tasks.base import Stage
-from pfit_ray.tasks.regions import REGION_SOURCES
 
 
 class PerimeterStage(Stage):
-    """Adds `perimeter_slic` and `perimeter_quickshift`.
+    """Adds `perimeter_NAME` of each region source.
 
     They are bool (H, W); with `reference` they are the published grey maps (uint8 (H, W)) after their JPEG
-    round trip, and the region pictures `picture_*` (uint8 RGB (H, W, 3)) that they were found in come along.
+    round trip, and the region pictures `picture_NAME` (uint8 RGB (H, W, 3)) that they were found in come along.
+
+    Args:
+        config: the numbers of the published way.
+        reference: the published way.
+        sources: names of the region sources.
     """
 
     name = "perimeter"
 
-    def __init__(self, config: FitConfig, reference: bool) -> None:
+    def __init__(self, config: FitConfig, reference: bool, sources: Sequence[str] = PUBLISHED_SOURCES) -> None:
+        self.sources = tuple(sources)
         self.config = config
         self.reference = reference
 
     def process(self, row: Row) -> None:
         """Find the borders in one image's region maps."""
         numbers = self.config.published
-        for source in REGION_SOURCES:
+        for source in self.sources:
             labels = row[f"regions_{source}"]
             if self.reference:
                 picture = jpeg_round_trip(region_picture(labels, seed=numbers.colour_seed))

@@ -1,6 +1,10 @@
 """The columns of the result tables."""
 
+from collections.abc import Sequence
+
 import pyarrow as pa
+
+from pfit_ray.schema import PUBLISHED_SOURCES
 
 _IMAGE_FIELDS = [
     ("image_id", pa.string()),
@@ -19,10 +23,6 @@ RESULT_FIELDS: dict[str, list[tuple[str, pa.DataType]]] = {
         ("label_scores", pa.list_(pa.float32())),
         ("cam", pa.binary()),
         ("combined_cam", pa.binary()),
-        ("regions_slic", pa.binary()),
-        ("regions_quickshift", pa.binary()),
-        ("fit_mask_slic", pa.binary()),
-        ("fit_mask_quickshift", pa.binary()),
         ("mask_agreement", pa.float32()),
         ("cam_margin", pa.float32()),
         ("foreground_share", pa.float32()),
@@ -42,8 +42,8 @@ RESULT_FIELDS: dict[str, list[tuple[str, pa.DataType]]] = {
         ("foreground_share", pa.float32()),
     ],
 }
-"""What each pass adds to an image: `cam`, `combined_cam`, `edge` and `walk` are .npy bytes; `regions_*` and
-`fit_mask_*` are PNG bytes (the masks of all classes below each other); the rest are plain values."""
+"""What each pass adds to an image, whatever its region sources: `cam`, `combined_cam`, `edge` and `walk` are .npy
+bytes; the rest are plain values."""
 
 FAILURE_SCHEMA = pa.schema(
     [
@@ -59,6 +59,27 @@ FAILURE_SCHEMA = pa.schema(
 """The failures table: a row for each image that a pass could not finish; `attempt` counts the runs that tried."""
 
 
-def result_schema(pass_name: str) -> pa.Schema:
-    """Arrow schema of a pass's rows; the label map lies at `label_offset` of the shard's tar file."""
-    return pa.schema(_IMAGE_FIELDS + RESULT_FIELDS[pass_name] + _LABEL_FIELDS)
+def result_fields(pass_name: str, sources: Sequence[str] = PUBLISHED_SOURCES) -> list[tuple[str, pa.DataType]]:
+    """What a pass adds to an image, region sources included.
+
+    Args:
+        pass_name: `seeds`, `labels` or `predict`.
+        sources: names of the region sources: pass seeds adds `regions_NAME` and `fit_mask_NAME` of each, PNG bytes (the
+            masks of all classes below each other).
+    """
+    fields = RESULT_FIELDS[pass_name]
+    if pass_name != "seeds":
+        return fields
+    place = [name for name, _ in fields].index("combined_cam") + 1
+    of_sources = [(f"{kind}_{name}", pa.binary()) for kind in ("regions", "fit_mask") for name in sources]
+    return [*fields[:place], *of_sources, *fields[place:]]
+
+
+def result_schema(pass_name: str, sources: Sequence[str] = PUBLISHED_SOURCES) -> pa.Schema:
+    """Arrow schema of a pass's rows; the label map lies at `label_offset` of the shard's tar file.
+
+    Args:
+        pass_name: `seeds`, `labels` or `predict`.
+        sources: names of the region sources.
+    """
+    return pa.schema(_IMAGE_FIELDS + result_fields(pass_name, sources) + _LABEL_FIELDS)

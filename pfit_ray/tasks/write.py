@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from pfit_ray import storage
 from pfit_ray.layout import RunDirectory
-from pfit_ray.schema import DONE, OK, SKIPPED, Row
+from pfit_ray.schema import DONE, OK, PUBLISHED_SOURCES, SKIPPED, Row
 from pfit_ray.shards import pack_shard
 from pfit_ray.tasks.base import StorageWatch, Timings
 from pfit_ray.tasks.results import FAILURE_SCHEMA, result_schema
@@ -23,6 +23,7 @@ class ShardWriter:
     Args:
         run: the run directory.
         pass_name: `seeds`, `labels` or `predict`.
+        sources: names of the region sources.
 
     Whoever runs the pass may set `report`, which is then told the pass and the timings of each shard once it is
     published.
@@ -30,9 +31,10 @@ class ShardWriter:
 
     report: Callable[[str, Timings], None] | None = None
 
-    def __init__(self, run: RunDirectory, pass_name: str) -> None:
+    def __init__(self, run: RunDirectory, pass_name: str, sources: Sequence[str] = PUBLISHED_SOURCES) -> None:
         self.run = run
         self.pass_name = pass_name
+        self.sources = tuple(sources)
 
     def write(
         self, shard: int, rows: Sequence[Row], timings: Timings, nodes: Mapping[str, str] | None = None
@@ -55,7 +57,7 @@ class ShardWriter:
             row["label_offset"], row["label_size"] = places[row["image_id"]]
         files = {
             self.run.labels(self.pass_name, shard): tar,
-            self.run.rows(self.pass_name, shard): _parquet(good, result_schema(self.pass_name)),
+            self.run.rows(self.pass_name, shard): _parquet(good, result_schema(self.pass_name, self.sources)),
         }
         if failed:
             files[self.run.failures(self.pass_name, shard)] = _parquet(failed, FAILURE_SCHEMA)

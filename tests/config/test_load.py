@@ -94,7 +94,8 @@ def test_wrong_overrides(plain: str, override: str, sentence: str) -> None:
         ({"walk": {"beta": float("inf")}}, "'walk.beta' is inf; it should be a finite number"),
         ({"deeplab": {"train": {"crop": 100}}}, "'deeplab.train.crop' is 100; it should be a multiple of 16"),
         ({"affinity_label": {"bg_threshold": 0.9}},
-         "affinity_label: bg_threshold 0.9 is above fg_threshold 0.6; it must not be larger"),
+         "affinity_label: bg_threshold 0.9 is above fg_threshold 0.6; it must not be larger "
+         "(null takes that of combine.mode fit)"),
         ({"classifier": {"source": "zero_shot", "zero_shot": {"dog": [1]}}},
          "classifier.zero_shot names class 'dog', which data.classes does not list"),
     ],

@@ -17,7 +17,7 @@ def test_published_numbers_are_the_defaults() -> None:
     }
     assert (stages.FitConfig().slic_cam_threshold, stages.FitConfig().quickshift_cam_threshold) == (0.05, 0.0)
     label = stages.AffinityLabelConfig()
-    assert (label.fg_threshold, label.bg_threshold, label.crf.iterations) == (0.6, 0.4, 10)
+    assert (label.thresholds("fit"), label.crf.iterations) == ((0.6, 0.4), 10)
     walk = stages.WalkConfig()
     assert (walk.source, walk.beta, walk.exp_times, walk.radius) == ("cam", 10.0, 8, 5)
     pseudo = stages.PseudoLabelConfig()
@@ -39,8 +39,17 @@ def test_a_crf_given_in_part_keeps_the_iterations_of_its_stage() -> None:
 
 def test_sure_background_must_not_be_above_sure_foreground() -> None:
     with pytest.raises(ValidationError, match=r"bg_threshold 0.7 is above fg_threshold 0.6"):
-        stages.AffinityLabelConfig(bg_threshold=0.7)
-    assert stages.AffinityLabelConfig(bg_threshold=0.6).bg_threshold == 0.6
+        stages.AffinityLabelConfig(bg_threshold=0.7, fg_threshold=0.6)
+    with pytest.raises(ValueError, match=r"bg_threshold 0.7 is above fg_threshold 0.6"):
+        stages.AffinityLabelConfig(bg_threshold=0.7).thresholds("fit")
+    assert stages.AffinityLabelConfig(bg_threshold=0.6).thresholds("fit") == (0.6, 0.6)
+
+
+@pytest.mark.parametrize("mode", stages.AFFINITY_THRESHOLDS)
+def test_every_mode_has_thresholds_of_its_own(mode: stages.CombineMode) -> None:
+    foreground, background = stages.AffinityLabelConfig().thresholds(mode)
+    assert 0 < background < foreground < 2
+    assert stages.AffinityLabelConfig(fg_threshold=1.5).thresholds(mode) == (1.5, background)
 
 
 @pytest.mark.parametrize(

@@ -8,16 +8,16 @@ def test_mask_agreement_weighs_by_activation():
     hr_cam = np.array([[[0.6, 0.2, 0.0, 1.0]]], dtype=np.float32)
     masks_a = np.array([[[1, 1, 1, 0]]], dtype=bool)
     masks_b = np.array([[[1, 0, 0, 0]]], dtype=bool)
-    assert mask_agreement(masks_a, masks_b, hr_cam) == pytest.approx(0.75)
-    assert mask_agreement(masks_a, masks_a, hr_cam) == 1.0
-    assert mask_agreement(masks_a, ~masks_a, hr_cam) == 0.0
+    assert mask_agreement([masks_a, masks_b], hr_cam) == pytest.approx(0.75)
+    assert mask_agreement([masks_a, masks_a], hr_cam) == 1.0
+    assert mask_agreement([masks_a, ~masks_a], hr_cam) == 0.0
 
 
 def test_mask_agreement_of_nothing_is_full():
     nothing = np.zeros((1, 2, 2), dtype=bool)
-    assert mask_agreement(nothing, nothing, np.ones((1, 2, 2))) == 1.0
-    assert mask_agreement(~nothing, ~nothing, np.zeros((1, 2, 2))) == 1.0
-    assert mask_agreement(nothing[:0], nothing[:0], np.ones((0, 2, 2))) == 1.0
+    assert mask_agreement([nothing, nothing], np.ones((1, 2, 2))) == 1.0
+    assert mask_agreement([~nothing, ~nothing], np.zeros((1, 2, 2))) == 1.0
+    assert mask_agreement([nothing[:0], nothing[:0]], np.ones((0, 2, 2))) == 1.0
 
 
 def test_cam_margin_is_the_lead_over_the_second_class_or_the_background():

@@ -1,5 +1,7 @@
 import numpy as np
+import pytest
 
+from pfit_ray.config.stages import CombineMode
 from pfit_ray.tasks.combine import CombineStage
 
 
@@ -23,3 +25,36 @@ def test_no_class() -> None:
     CombineStage().process(row)
     assert row["combined_cam"].shape == (0, 1, 1)
     assert row["combined_hr_cam"].shape == (0, 4, 4)
+
+
+MASKED = {
+    "cam": np.array([[[0.5]]], dtype=np.float32),
+    "hr_cam": np.array([[[0.8, 0.4, 0.2, 0.2]]], dtype=np.float32),
+    "regions_one": np.array([[5, 5, 9, 9]], dtype=np.uint8),
+    "regions_two": np.zeros((1, 4), dtype=np.uint16),
+    "fit_mask_one": np.array([[[True, True, False, False]]]),
+    "fit_mask_two": np.array([[[True, False, True, False]]]),
+}
+
+
+@pytest.mark.parametrize(
+    ("mode", "sources", "expected", "strided"),
+    [
+        ("none", (), [0.8, 0.4, 0.2, 0.2], 0.5),
+        ("fit", ("one", "two"), [1.6, 0.4, 0.2, 0.2], 0.5 * (1 + 0.5 * 0.5)),
+        ("pool", ("one",), [0.6, 0.6, 0.2, 0.2], 0.4),
+        ("pool", ("one", "two"), [0.5, 0.5, 0.3, 0.3], 0.4),
+        ("pool_fit", ("one", "two"), [1.0, 0.5, 0.3, 0.3], 0.4 * (1 + 0.5 * 0.5)),
+    ],
+)
+def test_modes(mode: CombineMode, sources: tuple[str, ...], expected: list[float], strided: float) -> None:
+    row = dict(MASKED)
+    CombineStage(mode, sources).process(row)
+    np.testing.assert_allclose(row["combined_hr_cam"], [[expected]], rtol=1e-6)
+    np.testing.assert_allclose(row["combined_cam"], [[[strided]]], rtol=1e-6)
+
+
+def test_without_regions_there_is_no_agreement() -> None:
+    row = dict(MASKED)
+    CombineStage("none", ()).process(row)
+    assert row["mask_agreement"] is None

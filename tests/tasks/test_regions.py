@@ -3,20 +3,21 @@ import pytest
 
 from pfit_ray.config.stages import RegionsConfig
 from pfit_ray.ops.uss import Regions
+from pfit_ray.schema import PUBLISHED_SOURCES
 from pfit_ray.tasks import regions
-from pfit_ray.tasks.regions import REGION_SOURCES, RegionsStage
+from pfit_ray.tasks.regions import RegionsStage
 
 HALVES = np.zeros((24, 30, 3), dtype=np.uint8)
 HALVES[:, :12] = (200, 30, 10)
 HALVES[:, 12:] = (10, 60, 220)
 
 
-@pytest.mark.parametrize("source", REGION_SOURCES)
-def test_two_colours_are_two_regions(source: regions.RegionSource) -> None:
+@pytest.mark.parametrize("source", PUBLISHED_SOURCES)
+def test_two_colours_are_two_regions(source: str) -> None:
     config = RegionsConfig.model_validate({"slic": {"n_segments": 12}, "uss": {"min_labels": 3}})
     stage = RegionsStage(source, config, reference=False)
     assert stage.name == f"regions_{source}"
-    row = {"image": HALVES}
+    row = {"image_id": "a", "image": HALVES}
     stage.process(row)
     labels = row[f"regions_{source}"]
     assert labels.dtype == np.uint8
@@ -25,21 +26,21 @@ def test_two_colours_are_two_regions(source: regions.RegionSource) -> None:
     assert not set(np.unique(labels[:, :8])) & set(np.unique(labels[:, 16:]))
 
 
-@pytest.mark.parametrize("source", REGION_SOURCES)
+@pytest.mark.parametrize("source", PUBLISHED_SOURCES)
 @pytest.mark.parametrize("shape", [(1, 1), (1, 7), (2, 2)])
-def test_tiny_images(source: regions.RegionSource, shape: tuple[int, int]) -> None:
-    row = {"image": np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)}
+def test_tiny_images(source: str, shape: tuple[int, int]) -> None:
+    row = {"image_id": "a", "image": np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)}
     RegionsStage(source, RegionsConfig(), reference=False).process(row)
     assert row[f"regions_{source}"].shape == shape
 
 
-@pytest.mark.parametrize("source", REGION_SOURCES)
-def test_the_fused_network_finds_the_same_regions(source: regions.RegionSource) -> None:
+@pytest.mark.parametrize("source", PUBLISHED_SOURCES)
+def test_the_fused_network_finds_the_same_regions(source: str) -> None:
     found = []
     for fused in (False, True):
         uss = {"fused": fused, "min_labels": 3, "max_iterations": 4}
         config = RegionsConfig.model_validate({"slic": {"n_segments": 12}, "uss": uss})
-        row = {"image": HALVES}
+        row = {"image_id": "a", "image": HALVES}
         RegionsStage(source, config, reference=False).process(row)
         found.append(row[f"regions_{source}"])
     np.testing.assert_array_equal(*found)
@@ -55,7 +56,7 @@ def test_reference_runs_in_torch(fused: bool, reference: bool, taken: str, monke
     monkeypatch.setattr(regions, "segment_unsupervised", lambda *_, **__: result("torch"))
     monkeypatch.setattr(regions, "segment_unsupervised_fused", lambda *_, **__: result("fused"))
     config = RegionsConfig.model_validate({"uss": {"fused": fused}})
-    RegionsStage("slic", config, reference).process({"image": HALVES})
+    RegionsStage("slic", config, reference).process({"image_id": "a", "image": HALVES})
     assert called == [taken]
 
 
@@ -65,7 +66,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
     noted: list[dict] = []
 
     def segment(image: np.ndarray, superpixels: np.ndarray, **options: object) -> Regions:
-        noted.append({"image": image, "superpixels": superpixels, **options})
+        noted.append({"image_id": "a", "image": image, "superpixels": superpixels, **options})
         labels = np.tile(np.arange(image.shape[1], dtype=np.uint8), (image.shape[0], 1))
         return Regions(labels, np.arange(image.shape[1]), (image.shape[1],))
 
@@ -75,7 +76,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
 
 def test_reference_sees_bgr_and_takes_two_threads(calls: list[dict]) -> None:
     for reference in (False, True):
-        RegionsStage("slic", RegionsConfig(), reference).process({"image": HALVES})
+        RegionsStage("slic", RegionsConfig(), reference).process({"image_id": "a", "image": HALVES})
     np.testing.assert_array_equal(calls[0]["image"], HALVES)
     np.testing.assert_array_equal(calls[1]["image"], HALVES[:, :, ::-1])
     assert [call["threads"] for call in calls] == [1, 2]
@@ -84,14 +85,14 @@ def test_reference_sees_bgr_and_takes_two_threads(calls: list[dict]) -> None:
 
 def test_reference_never_shrinks(calls: list[dict]) -> None:
     config = RegionsConfig.model_validate({"uss": {"max_side": 32}})
-    row = {"image": np.zeros((3, 80, 3), dtype=np.uint8)}
+    row = {"image_id": "a", "image": np.zeros((3, 80, 3), dtype=np.uint8)}
     RegionsStage("slic", config, reference=True).process(row)
     assert calls[0]["image"].shape == (3, 80, 3)
     assert row["regions_slic"].shape == (3, 80)
 
 
 def test_large_images_are_segmented_small_and_scaled_back(calls: list[dict]) -> None:
-    row = {"image": np.zeros((3, 80, 3), dtype=np.uint8)}
+    row = {"image_id": "a", "image": np.zeros((3, 80, 3), dtype=np.uint8)}
     config = RegionsConfig.model_validate({"uss": {"max_side": 40}})
     RegionsStage("quickshift", config, reference=False).process(row)
     assert calls[0]["image"].shape == (2, 40, 3)

@@ -1,0 +1,46 @@
+"""The arms of the VOC-animals experiment: how each combines the CAM with which regions."""
+
+from dataclasses import dataclass
+
+from pfit_ray.config.sources import RegionSourceConfig
+from pfit_ray.config.stages import CombineMode
+
+SOURCES = (
+    RegionSourceConfig(kind="slic"),
+    RegionSourceConfig(kind="quickshift"),
+    RegionSourceConfig(kind="felzenszwalb"),
+    RegionSourceConfig(kind="slic", name="slic_raw", uss=False),
+    RegionSourceConfig(kind="quickshift", name="quickshift_raw", uss=False),
+)
+"""All region sources of all arms; raw ones are the superpixels without the CNN."""
+
+BOTH = ("slic", "quickshift")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way from CAM and regions to seeds."""
+
+    mode: CombineMode
+    sources: tuple[str, ...] = BOTH
+
+
+ARMS = {
+    "none": Arm("none", ()),
+    "fit": Arm("fit"),
+    "pool": Arm("pool"),
+    "pool_fit": Arm("pool_fit"),
+    "pool-slic": Arm("pool", ("slic",)),
+    "pool-quickshift": Arm("pool", ("quickshift",)),
+    "pool-felzenszwalb": Arm("pool", ("felzenszwalb",)),
+    "pool-raw": Arm("pool", ("slic_raw", "quickshift_raw")),
+    "pool-three": Arm("pool", (*BOTH, "felzenszwalb")),
+    "pool_fit-three": Arm("pool_fit", (*BOTH, "felzenszwalb")),
+}
+"""By name; the names of `combine.mode` stand for the two published region sources."""
+
+PUBLISHED = "fit"
+"""The arm whose sureness the affinity labels of all others are brought to."""
+
+WALKED = ("none", "fit", "pool", "pool_fit")
+"""Arms whose affinity labels train an AffinityNet, and that go on to pseudo labels, unless others are named."""

@@ -1,0 +1,53 @@
+"""What a CAM source is, other than our own classifier."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class CamMaps:
+    """Class maps of one image.
+
+    Attributes:
+        keys: the K class ids that the maps are of, from 1, each once.
+        maps: floats (K, h, w) of any size and range; negative values count as 0, and each class is divided by its own
+            maximum.
+        scores: score (K,) of each class, or None where there is none.
+    """
+
+    keys: Sequence[int]
+    maps: NDArray[np.floating]
+    scores: Sequence[float] | None = None
+
+
+class CamSource(ABC):
+    """Finds where the classes of an image are.
+
+    A subclass in one file is a plug-in: it takes `cam.options` as keyword arguments. Another package registers its own
+    by an entry point of the group `pfit_ray.cam_sources` and is chosen by `cam.source`. It is made where the run is
+    started and sent to the workers, so that what is large is loaded in `setup`.
+    """
+
+    def setup(self) -> None:  # noqa: B027 - not every source has something to load
+        """Load what is needed once per worker."""
+
+    @abstractmethod
+    def cam(self, image: NDArray[np.uint8], image_id: str, keys: Sequence[int] | None) -> CamMaps:
+        """The class maps of one image.
+
+        Args:
+            image: uint8 RGB (H, W, 3).
+            image_id: letters, digits, `_` and `-`.
+            keys: ascending class ids of the image's label, from 1, at least one, as a label without classes needs no
+                maps; None where the label is unknown: then the classes that the source returns are the label.
+
+        Returns:
+            Maps of at least these classes; those of others are left out.
+
+        Raises:
+            RowError: when this image has no maps; its row fails, the others go on.
+        """

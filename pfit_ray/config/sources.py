@@ -1,0 +1,146 @@
+"""Config of the region sources and of what is made elsewhere."""
+
+import re
+from typing import Any, Literal
+
+from pydantic import ValidationError, model_validator
+
+from pfit_ray.config.base import Section, option
+from pfit_ray.schema import PUBLISHED_SOURCES
+
+_COLUMN = re.compile(r"[a-z][a-z0-9_]{0,31}", re.ASCII)
+
+
+class SlicConfig(Section):
+    """SLIC superpixels."""
+
+    n_segments: int = option(1000, "Approximate number of superpixels.", ge=1, le=1_000_000)
+    compactness: float = option(15.0, "Balance of nearness in space against nearness in colour.", gt=0.0)
+    sigma: float = option(1.0, "Width of the Gaussian smoothing before the clustering.", unit="pixels", ge=0.0)
+
+
+class QuickshiftConfig(Section):
+    """Quickshift superpixels."""
+
+    kernel_size: float = option(3.0, "Width of the density's Gaussian kernel.", unit="pixels", ge=1.0)
+    max_dist: float = option(6.0, "Cut-off distance of the tree's links.", gt=0.0)
+    ratio: float = option(0.29, "Weight of colour against space.", ge=0.0, le=1.0)
+    seed: int = option(42, "Seed of the noise that breaks ties.", ge=0)
+
+
+class FelzenszwalbConfig(Section):
+    """Felzenszwalb's graph-based segmentation."""
+
+    scale: float = option(100.0, "Larger values give larger regions.", gt=0.0)
+    sigma: float = option(0.8, "Width of the Gaussian smoothing before the segmentation.", unit="pixels", ge=0.0)
+    min_size: int = option(50, "Smaller regions are merged into a neighbour.", unit="pixels", ge=1)
+
+
+class UssConfig(Section):
+    """The small CNN that merges superpixels into regions (unsupervised segmentation)."""
+
+    seed: int = option(43, "Seed of the CNN's first weights, the same for every image.", ge=0)
+    max_iterations: int = option(64, "Upper bound of the training steps per image.", ge=1)
+    min_labels: int = option(20, "Stop as soon as fewer labels than this are left.", unit="labels", ge=2, le=32)
+    learning_rate: float = option(0.05, "Learning rate of SGD.", gt=0.0)
+    momentum: float = option(0.9, "Momentum of SGD.", ge=0.0, lt=1.0)
+    fused: bool = option(
+        False,
+        "Compute the CNN by this package's own compiled passes instead of torch's layers: faster and with a third of "
+        "the memory. Sums are rounded otherwise, which at times decides a vote. Fidelity reference never does.",
+    )
+    max_side: int | None = option(
+        1024,
+        "Every region source sees larger images at this longer side, and its regions are scaled back, because the CNN "
+        "takes 3.2 kB per pixel; null never shrinks, nor does fidelity reference, whatever stands here.",
+        unit="pixels",
+        ge=32,
+    )
+
+
+class ExternalConfig(Section):
+    """Files made elsewhere, one for each image, found by the image's id."""
+
+    url: str = option(
+        ...,
+        "A folder with a file IMAGE_ID.png (regions) or IMAGE_ID.npz (CAMs) for each image, or tar or Parquet files: "
+        "one file, a folder, or a glob such as masks/*.tar.",
+        min_length=1,
+    )
+    form: Literal["files", "tar", "parquet"] | None = option(
+        None, "How they lie there; null goes by the ending of the URL: .tar, .parquet, and files for all others."
+    )
+    id_column: str = option("image_id", "Parquet: the column of image ids.")
+
+
+class ExternalRegionsConfig(ExternalConfig):
+    """Label maps made elsewhere."""
+
+    column: str = option("regions", "Parquet: the column with the bytes of a PNG.")
+
+
+class ExternalCamConfig(ExternalConfig):
+    """CAMs made elsewhere."""
+
+    column: str = option("cam", "Parquet: the column with the maps (K, h, w) as the bytes of a .npy file.")
+    keys_column: str = option("keys", "Parquet: the column with the K class ids of the maps, from 1.")
+
+
+_SECTIONS: dict[str, type[Section]] = {
+    "slic": SlicConfig,
+    "quickshift": QuickshiftConfig,
+    "felzenszwalb": FelzenszwalbConfig,
+    "external": ExternalRegionsConfig,
+}
+
+
+class RegionSourceConfig(Section):
+    """One region source."""
+
+    kind: str = option(
+        ..., "slic, quickshift, felzenszwalb, external, or a kind that another package has registered.", min_length=1
+    )
+    name: str | None = option(None, "Its name in the columns regions_NAME and fit_mask_NAME; null takes the kind.")
+    uss: bool | None = option(
+        None, "Merge its regions by the small CNN of regions.uss; null does so for slic and quickshift alone."
+    )
+    options: dict[str, Any] = option({}, "What it is given beside or instead of the numbers of its kind.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _kind_alone(cls, given: Any) -> Any:
+        return {"kind": given} if isinstance(given, str) else given
+
+    @model_validator(mode="after")
+    def _check(self) -> "RegionSourceConfig":
+        if not _COLUMN.fullmatch(self.column):
+            raise ValueError(
+                f"the name {self.column!r} must be small letters, digits and '_', at most 32; set name to such a one"
+            )
+        if self.kind in _SECTIONS:
+            checked_options(_SECTIONS[self.kind], self.options)
+        return self
+
+    @property
+    def column(self) -> str:
+        """Its name in columns."""
+        return self.name or self.kind
+
+    @property
+    def merged(self) -> bool:
+        """Whether the CNN merges its regions."""
+        return self.kind in PUBLISHED_SOURCES if self.uss is None else self.uss
+
+
+def checked_options(section: type[Section], options: dict[str, Any]) -> None:
+    """Check the options of a source whose fields are known.
+
+    Raises:
+        ValueError: in one sentence: the option, and what is wrong with it.
+    """
+    try:
+        section.model_validate(options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"options.{name}: {first['msg'][:1].lower()}{first['msg'][1:]}") from error

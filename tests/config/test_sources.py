@@ -1,0 +1,98 @@
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from pfit_ray.config import RunConfig
+from pfit_ray.config.load import validate
+from pfit_ray.config.sources import RegionSourceConfig
+from pfit_ray.config.stages import RegionsConfig
+from pfit_ray.errors import UserError
+
+
+def config(**fields: Any) -> RunConfig:
+    return validate({"output": "run", "data": {"source": "samples"}, **fields})
+
+
+def test_the_published_sources_are_the_default() -> None:
+    regions = RegionsConfig()
+    assert regions.names == ("slic", "quickshift")
+    assert all(source.merged for source in regions.sources)
+    assert regions.options_of(regions.source("quickshift")) == regions.quickshift.model_dump()
+
+
+def test_a_kind_alone_or_with_fields_any_number_of_them() -> None:
+    sources = ["felzenszwalb", {"kind": "slic", "name": "fine", "uss": False, "options": {"n_segments": 5000}}, "slic"]
+    regions = config(regions={"sources": sources, "slic": {"sigma": 0.0}}).regions
+    assert regions.names == ("felzenszwalb", "fine", "slic")
+    assert [source.merged for source in regions.sources] == [False, False, True]
+    assert regions.options_of(regions.source("fine")) == {"n_segments": 5000, "compactness": 15.0, "sigma": 0.0}
+    assert regions.options_of(regions.source("felzenszwalb")) == {"scale": 100.0, "sigma": 0.8, "min_size": 50}
+
+
+@pytest.mark.parametrize(
+    ("sources", "message"),
+    [
+        (["slic", {"kind": "slic", "uss": False}], "two sources have the name 'slic'; give one of them another name"),
+        (["my-own"], "the name 'my-own' must be small letters, digits and '_', at most 32; set name to such a one"),
+        ([{"kind": "slic", "name": "../up"}], "the name '../up' must be"),
+        ([{"kind": "external"}], "options.url: field required"),
+        (
+            [{"kind": "slic", "options": {"n_segments": 0}}],
+            "options.n_segments: input should be greater than or equal to 1",
+        ),
+        ([{"kind": "slic", "segments": 3}], "unknown key 'regions.sources.0.segments'"),
+        ([], "regions.sources"),
+    ],
+)
+def test_mistakes(sources: list, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        config(regions={"sources": sources})
+    assert message in str(caught.value)
+
+
+def test_sources_know_what_they_are_as_text_and_back() -> None:
+    source = RegionSourceConfig(kind="external", name="sam", options={"url": "masks"})
+    assert RegionSourceConfig.model_validate(source.model_dump(mode="json")) == source
+    assert hash(source) == hash(RegionSourceConfig.model_validate(source.model_dump()))
+    with pytest.raises(ValidationError):
+        RegionSourceConfig.model_validate({})
+
+
+def test_credentials_in_the_url_of_a_source_are_refused() -> None:
+    sources = [{"kind": "external", "name": "sam", "options": {"url": "s3://key:secret@bucket/masks"}}]
+    with pytest.raises(UserError, match="carries credentials"):
+        config(regions={"sources": sources})
+
+
+def test_the_mode_decides_what_takes_part() -> None:
+    assert config().combine_mode == config(fidelity="reference").combine_mode == "fit"
+    assert config(combine={"mode": "pool"}).region_names == ("slic", "quickshift")
+    assert config(combine={"mode": "none"}).region_names == ()
+
+
+def test_the_published_masks_are_those_of_the_published_sources() -> None:
+    with pytest.raises(UserError, match=r"know no region source 'felzenszwalb'.*or set fit.fidelity=lossless"):
+        config(fidelity="reference", regions={"sources": ["slic", "felzenszwalb"]})
+    with pytest.raises(UserError, match="know no region source 'slic'"):
+        config(fit={"fidelity": "reference"}, regions={"sources": [{"kind": "slic", "uss": False}]})
+    config(fidelity="reference", combine={"mode": "none"}, regions={"sources": ["felzenszwalb"]})
+
+
+@pytest.mark.parametrize("network", ["affinitynet", "deeplab"])
+def test_without_masks_no_training_goes_by_their_agreement(network: str) -> None:
+    fields = {network: {"train": {"drop_worst": 0.1}}}
+    assert config(**fields)
+    with pytest.raises(UserError, match=f"{network}.train goes by the score mask_agreement"):
+        config(combine={"mode": "none"}, **fields)
+    assert config(combine={"mode": "none"}, **{network: {"train": {"drop_worst": 0.1, "score": "cam_margin"}}})
+
+
+def test_a_cam_source_and_its_options() -> None:
+    assert config(cam={"source": "external", "options": {"url": "maps"}}).cam.options == {"url": "maps"}
+    for cam, message in (
+        ({"source": "external"}, "options.url: field required"),
+        ({"options": {"a": 1}}, "options mean nothing to source 'classifier'"),
+    ):
+        with pytest.raises(UserError, match=message):
+            config(cam=cam)
