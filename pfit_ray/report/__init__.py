@@ -10,7 +10,7 @@ from pfit_ray import storage
 from pfit_ray.config import PASSES, RunConfig, resolved_yaml
 from pfit_ray.layout import NETWORKS, RunDirectory
 from pfit_ray.provenance import describe, describe_versions
-from pfit_ray.report.charts import bars, histogram, lines
+from pfit_ray.report.charts import bars, flow, histogram, lines
 from pfit_ray.report.gather import PassTold, gather_pass
 from pfit_ray.report.pictures import thumbnails
 from pfit_ray.schema import REASONS
@@ -41,6 +41,7 @@ def report_page(config: RunConfig, run: RunDirectory, images: int = 72, metrics:
     return environment.get_template("page.html.j2").render(
         root=run.root,
         passes=passes,
+        flows={told.name: flow(told.name, told.stages) for told in passes if told.stages},
         reasons=REASONS,
         class_charts=[_class_chart(config, told) for told in passes if told.ok],
         histograms=[
@@ -96,8 +97,9 @@ def _score_charts(config: RunConfig, maps: dict[str, Any]) -> list[Markup]:
         marks = [("chosen", config.pseudo_label.threshold)]
         result.append(lines("mIoU by background threshold", sweeps, marks))
     for label in next(iter(maps.values()))["iou"]:
-        values = [(name, numbers["iou"].get(label) or 0.0) for name, numbers in maps.items()]
-        result.append(bars(f"IoU, {label}", values, 1.0))
+        values = [(name, numbers["iou"][label]) for name, numbers in maps.items() if numbers["iou"][label] is not None]
+        if values:
+            result.append(bars(f"IoU, {label}", values, 1.0))
     return result
 
 

@@ -1,6 +1,6 @@
 """Charts as inline SVG that takes its colours from the page, so that it follows light and dark."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup, escape
 
@@ -28,6 +28,29 @@ def bars(title: str, values: Sequence[tuple[str, float]], top: float | None = No
         parts.append(Markup('<text x="{}" y="{}">{}</text>').format(129 + width, y + 14, f"{value:.4g}"))
     told = ", ".join(f"{name} {value:.4g}" for name, value in values)
     return _svg(title, f"{title}: {told}", len(values) * _ROW + 4, parts)
+
+
+def flow(title: str, stages: Mapping[str, Mapping[str, float]]) -> Markup:
+    """The stages of a pass from top to bottom; what is filled of a box is its share of the pass's seconds.
+
+    Args:
+        title: name of the pass.
+        stages: per stage `images` and `seconds`, in their order.
+    """
+    whole = sum(timing["seconds"] for timing in stages.values()) or 1.0
+    parts = []
+    for index, (name, timing) in enumerate(stages.items()):
+        y = index * 44
+        share = round((WIDTH - 2) * timing["seconds"] / whole, 1)
+        if index:
+            parts.append(Markup('<path class="arrow" d="M170 {}v10m-4 -5l4 5l4 -5"/>').format(y - 11))
+        parts.append(Markup('<rect class="box" x="1" y="{}" width="{}" height="32" rx="5"/>').format(y, WIDTH - 2))
+        parts.append(Markup('<rect class="share" x="1" y="{}" width="{}" height="4"/>').format(y + 28, share))
+        told = f"{int(timing['images'])} images, {timing['seconds']:.2f} s"
+        parts.append(Markup('<text x="10" y="{}">{}</text>').format(y + 19, name))
+        parts.append(Markup('<text x="330" y="{}" text-anchor="end">{}</text>').format(y + 19, told))
+    told = ", ".join(f"{name} {timing['seconds']:.2f} s" for name, timing in stages.items())
+    return _svg(f"Pass {title}", f"stages of pass {title}: {told}", len(stages) * 44, parts)
 
 
 def histogram(title: str, counts: Sequence[int]) -> Markup:

@@ -40,12 +40,18 @@ def thumbnails(config: RunConfig, run: RunDirectory, pass_name: str, one: Picked
             pictures.append((name.replace("_", " "), heat_overlay(photo, values / (2 if "combined" in name else 1))))
         label = decode_mask(read_member(run.labels(pass_name, one.shard), row["label_offset"], row["label_size"]))
         pictures.append((LABEL_COLUMN[pass_name].replace("_", " "), label_overlay(photo, label)))
-        if mask_uri:
-            truth = mask_lookup(config.data)[decode_mask(storage.fetch(mask_uri), photo.shape[:2])]
-            pictures.append(("ground truth", label_overlay(photo, truth)))
     except (RowError, UserError, FileNotFoundError, StopIteration) as error:
         return [(f"no pictures: {error}", "")]
-    return [(caption, _data_url(picture)) for caption, picture in pictures]
+    result = [(caption, _data_url(picture)) for caption, picture in pictures]
+    return [*result, _truth(config, photo, mask_uri)] if mask_uri else result
+
+
+def _truth(config: RunConfig, photo: np.ndarray, mask_uri: str) -> tuple[str, str]:
+    try:
+        truth = mask_lookup(config.data)[decode_mask(storage.fetch(mask_uri), photo.shape[:2])]
+    except RowError as error:
+        return f"no ground truth: {error}", ""
+    return "ground truth", _data_url(label_overlay(photo, truth))
 
 
 def _photograph(config: RunConfig, run: RunDirectory, pass_name: str, one: Picked) -> tuple[np.ndarray, str | None]:

@@ -8,7 +8,7 @@ from small_runs import SMALL, command
 from pfit_ray.config.load import load_config
 from pfit_ray.layout import RunDirectory
 from pfit_ray.report import report_page, write_report
-from pfit_ray.report.charts import bars, histogram, lines
+from pfit_ray.report.charts import bars, flow, histogram, lines
 from pfit_ray.storage import read_bytes
 
 BAD = "<script>alert(1)</script>"
@@ -27,7 +27,13 @@ class Page(HTMLParser):
 
 
 def test_charts_escape_names() -> None:
-    for chart in (bars(BAD, [(BAD, 1.0)]), histogram(BAD, [1, 2]), lines(BAD, [(BAD, [(0, 1), (1, 2)])], [(BAD, 0.5)])):
+    timing = {BAD: {"images": 1, "seconds": 2.0}}
+    for chart in (
+        flow(BAD, timing),
+        bars(BAD, [(BAD, 1.0)]),
+        histogram(BAD, [1, 2]),
+        lines(BAD, [(BAD, [(0, 1), (1, 2)])], [(BAD, 0.5)]),
+    ):
         assert [tag for tag, _ in Page(chart).tags].count("script") == 0
         assert "&lt;script&gt;" in chart
 
