@@ -133,6 +133,23 @@ def show(
     out.print(url, soft_wrap=True)
 
 
+@app.command()
+def report(
+    run: RunArgument,
+    images: Annotated[int, typer.Option(help="Images with thumbnails, at most.", min=0, max=200)] = 72,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", help="Where the page goes, a path or a URL; by default RUN/report.html."),
+    ] = None,
+) -> None:
+    """Write what a run has done, finished or not, as one HTML page that needs no network."""
+    directory, config = open_run(run)
+
+    from pfit_ray.report import write_report
+
+    out.print(write_report(config, directory, output, images), soft_wrap=True)
+
+
 @app.command("import-checkpoint")
 def import_published(
     file: Annotated[str, typer.Argument(metavar="FILE", help="The checkpoint, a path or a URL.")],

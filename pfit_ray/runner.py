@@ -21,6 +21,7 @@ from pfit_ray.nodes import check_nodes
 from pfit_ray.placement import Placement, place
 from pfit_ray.progress import Progress
 from pfit_ray.provenance import record_missing_weights, record_weights
+from pfit_ray.report import write_report
 from pfit_ray.session import cluster_address, ray_session
 from pfit_ray.show import write_sheets
 from pfit_ray.sources import Item, list_images
@@ -170,6 +171,7 @@ class Runner:
                     record_missing_weights(self.run_directory, self.config, network)
             metrics = evaluation.evaluate_run(self.config, self.run_directory)
             write_sheets(self.config, self.run_directory, self.config.sheets)
+            write_report(self.config, self.run_directory, metrics=metrics)
             self.run_directory.write_json(self._report_fields(), "steps", "report.json")
             self.run_directory.write_json(metrics, "evaluation.json")
 

@@ -1,0 +1,68 @@
+"""Thumbnails of one image: photograph, map and label over it."""
+
+import base64
+import io
+
+import numpy as np
+import pyarrow.parquet as pq
+from PIL import Image
+
+from pfit_ray import storage
+from pfit_ray.config import RunConfig
+from pfit_ray.drawing import heat_overlay, label_overlay
+from pfit_ray.errors import RowError, UserError
+from pfit_ray.images import decode_image, decode_mask
+from pfit_ray.layout import IMAGE_SET, LABEL_COLUMN, RunDirectory
+from pfit_ray.manifest import fetch_image, read_manifest_shard
+from pfit_ray.report.gather import Picked
+from pfit_ray.seekable import open_seekable
+from pfit_ray.shards import read_member
+from pfit_ray.sources import mask_lookup
+from pfit_ray.tasks.encode import array_from_bytes
+
+SIDE = 200
+"""Longest side of a thumbnail, in pixels."""
+_QUALITY = 60
+_MAPS = {"seeds": ("cam", "combined_cam"), "labels": ("walk",), "predict": ()}
+
+
+def thumbnails(config: RunConfig, run: RunDirectory, pass_name: str, one: Picked) -> list[tuple[str, str]]:
+    """Captions and data URLs of an image's pictures; one caption with an empty URL says why there are none."""
+    try:
+        photo, mask_uri = _photograph(config, run, pass_name, one)
+        pictures = [("photograph", photo)]
+        with open_seekable(run.rows(pass_name, one.shard)) as file:
+            columns = ["image_id", "label_offset", "label_size", *_MAPS[pass_name]]
+            rows = pq.read_table(file, columns=columns).to_pylist()
+        row = next(row for row in rows if row["image_id"] == one.image_id)
+        for name in _MAPS[pass_name]:
+            values = array_from_bytes(row[name]).max(axis=0, initial=0.0)
+            pictures.append((name.replace("_", " "), heat_overlay(photo, values / (2 if "combined" in name else 1))))
+        label = decode_mask(read_member(run.labels(pass_name, one.shard), row["label_offset"], row["label_size"]))
+        pictures.append((LABEL_COLUMN[pass_name].replace("_", " "), label_overlay(photo, label)))
+    except (RowError, UserError, FileNotFoundError, StopIteration) as error:
+        return [(f"no pictures: {error}", "")]
+    result = [(caption, _data_url(picture)) for caption, picture in pictures]
+    return [*result, _truth(config, photo, mask_uri)] if mask_uri else result
+
+
+def _truth(config: RunConfig, photo: np.ndarray, mask_uri: str) -> tuple[str, str]:
+    try:
+        truth = mask_lookup(config.data)[decode_mask(storage.fetch(mask_uri), photo.shape[:2])]
+    except RowError as error:
+        return f"no ground truth: {error}", ""
+    return "ground truth", _data_url(label_overlay(photo, truth))
+
+
+def _photograph(config: RunConfig, run: RunDirectory, pass_name: str, one: Picked) -> tuple[np.ndarray, str | None]:
+    rows = read_manifest_shard(run, IMAGE_SET[pass_name], one.shard)
+    row = next(row for row in rows if row["image_id"] == one.image_id)
+    return decode_image(fetch_image(row), config.images.max_pixels), row["mask_uri"]
+
+
+def _data_url(picture: np.ndarray) -> str:
+    image = Image.fromarray(picture)
+    image.thumbnail((SIDE, SIDE))
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=_QUALITY)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
