@@ -1,6 +1,7 @@
 """Workers, disks and nodes that are lost at random points: nothing is lost, nothing is doubled."""
 
 import logging
+import os
 import random
 import signal
 import subprocess
@@ -24,6 +25,8 @@ pytestmark = pytest.mark.timeout(900)
 
 IMAGES = tuple(f"image_{number:02d}" for number in range(24))
 SHARDS = list(range(8))
+SEEDS = range(int(os.environ.get("PFIT_FAULT_SEEDS", "1")))
+"""Of the random moments; docs/reliability.md says how many have been tried."""
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +64,7 @@ def assert_whole(run: RunDirectory) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_actors_and_tasks_that_die_at_random_points(
     local_ray: None, run: RunDirectory, tmp_path: Path, seed: int
 ) -> None:
@@ -111,7 +114,7 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.mark.multinode
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_nodes_that_are_lost_in_the_middle(cluster: Cluster, run: RunDirectory, seed: int) -> None:
     draw = random.Random(seed)
     moments = sorted(draw.sample(range(len(SHARDS) - 1), 2))
@@ -129,7 +132,7 @@ def test_nodes_that_are_lost_in_the_middle(cluster: Cluster, run: RunDirectory, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_drivers_that_end_at_random_points(run: RunDirectory, tmp_path: Path, seed: int) -> None:
     draw = random.Random(seed)
     ended = []
