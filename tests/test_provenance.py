@@ -86,7 +86,8 @@ def test_every_scored_map_says_what_it_was_computed_with(tmp_path, run):
     assert found["prediction"]["weights"] == {}
     assert describe("pseudo_label", pseudo) == (
         "pseudo_label: split train (of train_aug); fidelity cam reference, regions reference, fit lossless, walk "
-        "reference; walk from cam, beta 8, exp_times 8, radius 5; threshold 0.3; CRF t=2 (pydensecrf); "
+        "reference; combine fit of slic, quickshift; "
+        "walk from cam, beta 8, exp_times 8, radius 5; threshold 0.3; CRF t=2 (pydensecrf); "
         f"weights classifier {digest[:12]}"
     )
     assert pseudo["affinity_label"]["crf"]["engine"] == "pydensecrf"

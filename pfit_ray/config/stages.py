@@ -178,13 +178,13 @@ class CombineConfig(Section):
 AFFINITY_THRESHOLDS: dict[CombineMode, tuple[float, float]] = {
     "none": (0.40, 0.10),
     "fit": (0.60, 0.40),
-    "pool": (0.40, 0.10),
+    "pool": (0.32, 0.28),
     "pool_fit": (0.55, 0.43),
 }
 """Thresholds of sure foreground and sure background by `combine.mode`.
 
-fit: as published by PerimeterFit; none: as PuzzleCAM publishes them for the CAM; pool: the same, as its map has the
-same range; pool_fit: those that make its labels as sure as the published ones (docs/results.md).
+fit: as published by PerimeterFit; none: as PuzzleCAM publishes them for the CAM; pool and pool_fit: those that make
+their labels as sure, before the CRF, as the published ones are (docs/results.md).
 """
 
 

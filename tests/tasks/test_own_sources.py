@@ -264,7 +264,7 @@ def test_a_run_on_ray_takes_them(package: Path, listed: RunDirectory, make_confi
     file.write_text(resolved_yaml(config))
     path = os.pathsep.join([str(package), *filter(None, sys.path)])
     said = subprocess.run(
-        [sys.executable, "-m", "pfit_ray.cli", "run", str(file), "max_failed_fraction=1"],
+        [sys.executable, "-c", "from pfit_ray.cli import main; main()", "run", str(file), "max_failed_fraction=1"],
         capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}, check=False,
     )  # fmt: skip
     assert said.returncode == 0, said
