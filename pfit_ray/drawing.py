@@ -61,7 +61,7 @@ def region_picture(regions: np.ndarray) -> np.ndarray:
     hues = (np.arange(256) * 67 % 180).astype(np.uint8)
     values = np.where(np.arange(256) % 2, 230, 170).astype(np.uint8)
     table = np.stack([hues, np.full(256, 150, np.uint8), values], axis=1)[:, None]
-    return cv2.cvtColor(table, cv2.COLOR_HSV2RGB)[:, 0][regions % 256]
+    return cv2.cvtColor(table, cv2.COLOR_HSV2RGB)[:, 0][regions.astype(np.intp) % 256]
 
 
 def mask_overlay(photo: np.ndarray, masks: np.ndarray) -> np.ndarray:

@@ -133,5 +133,6 @@ def assert_same_results(one: Path, other: Path, same_places: bool = True) -> Non
     for label, pass_name in LABELS.items():
         rows = [table(run, pass_name).drop(columns=moved) for run in (one, other)]
         pd.testing.assert_frame_equal(*rows, check_exact=True)
-        pd.testing.assert_frame_equal(table(one, pass_name, "failures"), table(other, pass_name, "failures"))
+        if any(any((run / pass_name / "failures").glob("*.parquet")) for run in (one, other)):
+            pd.testing.assert_frame_equal(table(one, pass_name, "failures"), table(other, pass_name, "failures"))
         assert label_files(one, label) == label_files(other, label)

@@ -198,7 +198,8 @@ def test_a_changed_config_is_refused_and_redo_does_only_what_follows(small_run: 
     assert "predict: 9 of 9 images, 3 failed" in done.out
     after = mtimes(folder)
     written = {name.partition("/")[0] for name in after if after[name] != before.get(name)}
-    assert written == {"config.yaml", "environment.json", "evaluation.json", "manifest", "predict", "sheets", "steps"}
+    pages = {"evaluation.json", "report.html", "sheets"}
+    assert written == {"config.yaml", "environment.json", "manifest", "predict", "steps", *pages}
     assert {name for name in after if after[name] != before.get(name) and name.startswith(("manifest", "steps"))} == {
         "manifest/predict.json",
         "manifest/predict/00000.parquet",

@@ -7,6 +7,7 @@ import torch
 from oracles.published_keys import published_keys, random_state
 from safetensors import safe_open
 
+from pfit_ray.cluster import Cluster
 from pfit_ray.config import RunConfig
 from pfit_ray.config.load import validate
 from pfit_ray.errors import UserError
@@ -179,9 +180,9 @@ def test_misfits_of_files_are_told_before_any_work(tmp_path: Path) -> None:
         ({"workers": 3, "cpus_per_worker": 1}, "3 worker(s) of 1 CPUs and 0 GPUs do not fit"),
     ],
 )
-def test_trainings_that_do_not_fit(local_ray: None, train: dict, sentence: str) -> None:
+def test_trainings_that_do_not_fit(train: dict, sentence: str) -> None:
     settings = config(classifier={"source": "zero_shot", "zero_shot": ZERO_SHOT}, resources={"train": train})
-    with pytest.raises(UserError, match=r"^resources\.train: ") as caught:
-        check_training_resources(settings, ["classifier", "deeplab"])
+    with pytest.raises(UserError, match=r"^resources\.train\.workers: ") as caught:
+        check_training_resources(settings, ["classifier", "deeplab"], Cluster.of_one_node(2))
     assert sentence in str(caught.value)
-    check_training_resources(settings, ["classifier"])
+    check_training_resources(settings, ["classifier"], Cluster.of_one_node(2))

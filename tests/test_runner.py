@@ -156,7 +156,10 @@ def test_weights_that_do_not_fit_stop_before_any_work_and_may_be_corrected(
     ("resources", "sentence"),
     [
         ({"network": {"cpus": 2}}, r"resources\.network\.cpus 2 and resources\.cpu\.cpus 1 do not fit together"),
-        ({"train": {"gpus_per_worker": 1}}, r"resources\.train: 1 worker\(s\) of 1 CPUs and 1 GPUs do not fit"),
+        (
+            {"train": {"gpus_per_worker": 1}},
+            r"resources\.train\.workers: 1 worker\(s\) of 1 CPUs and 1 GPUs do not fit",
+        ),
     ],
 )
 def test_what_the_cluster_cannot_hold_stops_before_any_pass(
