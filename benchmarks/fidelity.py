@@ -13,32 +13,28 @@ up to it. The cache keeps what takes long (about half a minute a photograph); gi
 import argparse
 import hashlib
 import os
-import random
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
-import torch
 from fidelity_arms import FIT_PARTS, SEED_ARMS, STARTS, WALK_ARMS, CanvasEdgeStage, partial_fit_masks
 from fidelity_scores import Matrices, print_scorers, print_table
+from measuring import Cache, arrays_of_cam, loaded, one_thread, photographs, run
 
 from pfit_ray import storage
 from pfit_ray.config import RunConfig, load_config
-from pfit_ray.config.data import ImageSetConfig, PredictedLabelsConfig
+from pfit_ray.config.data import PredictedLabelsConfig
 from pfit_ray.config.stages import CamConfig
 from pfit_ray.images import decode_mask
 from pfit_ray.ops.cam import resize_maps
 from pfit_ray.ops.evaluation import confusion, threshold_sweep
 from pfit_ray.schema import PUBLISHED_SOURCES, VOC_CLASSES, Row
-from pfit_ray.sources import Item, list_images, mask_lookup
+from pfit_ray.sources import Item, mask_lookup
 from pfit_ray.tasks.affinity_label import AffinityLabelStage
-from pfit_ray.tasks.base import Stage
 from pfit_ray.tasks.cam import CamStage
 from pfit_ray.tasks.combine import CombineStage
 from pfit_ray.tasks.decode import DecodeStage
@@ -57,27 +53,6 @@ THRESHOLDS = np.arange(0.05, 1.20, 0.01).round(2).tolist()
 CONFIG = Path(__file__).parents[1] / "configs" / "voc2012.yaml"
 
 
-class Cache:
-    """Arrays of one photograph that are computed once; without a folder always."""
-
-    def __init__(self, folder: Path | None, image_id: str) -> None:
-        self.folder = folder and folder / image_id
-
-    def __call__(self, name: str, make: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        """What `make` returns, from the cache if it is there."""
-        if self.folder is None:
-            return dict(make())
-        path = self.folder / f"{name.replace(' ', '_')}.npz"
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".partial")
-            with partial.open("wb") as file:
-                np.savez_compressed(file, allow_pickle=False, **make())
-            partial.rename(path)
-        with np.load(path) as stored:
-            return dict(stored)
-
-
 @dataclass(frozen=True)
 class Bench:
     """Everything that measures one photograph."""
@@ -93,8 +68,8 @@ class Bench:
         """A row with image and CAM, its cache, and its ground truth."""
         keep = Cache(self.cache, item.image_id)
         row = self._decoded(item)
-        cam = _stage(_cam_stage, self.classifier, self.config.cam)
-        stored = keep(f"cam {_digest(self.classifier)}", lambda: _arrays_of_cam(_run(row, cam)))
+        cam = loaded(_cam_stage, self.classifier, self.config.cam)
+        stored = keep(f"cam {_digest(self.classifier)}", lambda: arrays_of_cam(run(row, cam)))
         row["cam"] = stored.pop("cam")
         row["cam_maps"] = [stored[name] for name in sorted(stored)]
         return row, keep, self._truth(item)
@@ -107,9 +82,9 @@ class Bench:
         for name in self.arms:
             arm = SEED_ARMS[name]
             work = {**row, **self._regions(arm.regions, row, keep)}
-            _run(work, HrCamStage(crop=arm.crop))
+            run(work, HrCamStage(crop=arm.crop))
             self._fit(work, arm.fit)
-            _run(work, CombineStage())
+            run(work, CombineStage())
             combined[name] = work["combined_cam"]
             label = self._affinity_label(work, f"affinity label {name} {_digest(self.classifier)}", keep)
             if name in ("lossless", "hr_cam cropped"):
@@ -132,7 +107,7 @@ class Bench:
             seed = row["cam"] if arm.seed == "cam" else combined[arm.seed.removeprefix("combined ")]
             walk = self.config.walk.model_copy(update={"per_class": arm.per_class})
             work = {**row, "seed_cam": seed.astype(arm.dtype), "edge": self._edge(arm.edge, row, keep)}
-            _run(work, WalkStage(walk), PseudoLabelStage(self.config.pseudo_label))
+            run(work, WalkStage(walk), PseudoLabelStage(self.config.pseudo_label))
             found["walk", name] = self._sweep(work["hr_walk"], row, truth)
             found["pseudo label", name] = confusion(work["pseudo_label"], truth, self._n_classes)
         return found
@@ -156,13 +131,13 @@ class Bench:
         }
 
     def _predict_stage(self, reference: bool) -> PredictStage:
-        stage: PredictStage = _stage(PredictStage, self.deeplab, self.config.predict, reference)
+        stage: PredictStage = loaded(PredictStage, self.deeplab, self.config.predict, reference)
         return stage
 
     def _prediction(self, row: Row, probabilities: np.ndarray) -> np.ndarray:
         work = dict(row)
         self._predict_stage(False).finish(work, probabilities)
-        label: np.ndarray = _run(work, PredictionStage(self.config.predict))["prediction"]
+        label: np.ndarray = run(work, PredictionStage(self.config.predict))["prediction"]
         return label
 
     def _regions(self, kind: str, row: Row, keep: Cache) -> dict[str, np.ndarray]:
@@ -172,7 +147,7 @@ class Bench:
         stages = [RegionsStage(source, config, kind == "reference") for source in PUBLISHED_SOURCES]
 
         def make() -> dict[str, np.ndarray]:
-            work = _run({**row, "image": seen}, *stages)
+            work = run({**row, "image": seen}, *stages)
             return {stage.name: work[stage.name] for stage in stages}
 
         return keep(f"regions {kind}", make)
@@ -181,7 +156,7 @@ class Bench:
         """Add the fit masks, by the package's stages at both ends and by their parts in between."""
         if parts in (frozenset(), FIT_PARTS):
             reference = parts == FIT_PARTS
-            _run(row, PerimeterStage(self.config.fit, reference), FitStage(self.config.fit, reference))
+            run(row, PerimeterStage(self.config.fit, reference), FitStage(self.config.fit, reference))
         for source in PUBLISHED_SOURCES:
             own = partial_fit_masks(row, source, self.config.fit, parts)
             if not np.array_equal(row.setdefault(f"fit_mask_{source}", own), own):
@@ -189,17 +164,17 @@ class Bench:
 
     def _affinity_label(self, row: Row, kept: str, keep: Cache) -> np.ndarray:
         stage = AffinityLabelStage(self.config.affinity_label)
-        return keep(kept, lambda: {"affinity_label": _run(row, stage)["affinity_label"]})["affinity_label"]
+        return keep(kept, lambda: {"affinity_label": run(row, stage)["affinity_label"]})["affinity_label"]
 
     def _edge(self, kind: str, row: Row, keep: Cache) -> np.ndarray:
         of_kind = CanvasEdgeStage if kind == "canvas" else EdgeStage
-        stage = _stage(of_kind, self.affinitynet, self.config.walk, kind == "reference")
+        stage = loaded(of_kind, self.affinitynet, self.config.walk, kind == "reference")
         kept = f"edge {kind} {_digest(self.affinitynet)}"
-        return keep(kept, lambda: {"edge": _run(dict(row), stage)["edge"]})["edge"]
+        return keep(kept, lambda: {"edge": run(dict(row), stage)["edge"]})["edge"]
 
     def _decoded(self, item: Item) -> Row:
         row = {"image_id": item.image_id, "keys": item.keys, "encoded": storage.fetch(item.uri)}
-        return _run(row, DecodeStage(self.config.images.max_pixels))
+        return run(row, DecodeStage(self.config.images.max_pixels))
 
     def _truth(self, item: Item) -> np.ndarray:
         return mask_lookup(self.config.data)[decode_mask(storage.fetch(str(item.mask_uri)))]
@@ -212,43 +187,14 @@ class Bench:
         return len(self.config.data.class_list)
 
 
-def _run(row: Row, *stages: Stage) -> Row:
-    for stage in stages:
-        stage.process(row)
-    return row
-
-
 def _cam_stage(weights_url: str, config: CamConfig) -> CamStage:
     """The stage for photographs whose labels are known."""
     return CamStage(weights_url, config, PredictedLabelsConfig(), VOC_CLASSES)
 
 
-@cache
-def _stage(kind: Callable[..., Any], *arguments: object) -> Any:
-    """A stage that has loaded its network, once per process."""
-    stage = kind(*arguments)
-    stage.setup()
-    return stage
-
-
-def _arrays_of_cam(row: Row) -> dict[str, np.ndarray]:
-    return {"cam": row["cam"], **{f"map {index}": one for index, one in enumerate(row["cam_maps"])}}
-
-
-def _photographs(config: RunConfig, split: str, count: int) -> list[Item]:
-    items = [item for item in list_images(config.data, ImageSetConfig(split=split)) if item.mask_uri and item.keys]
-    random.Random(1).shuffle(items)
-    return items[:count]
-
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-
-
 def _measure_all(measure: Callable[[Item], Matrices], items: list[Item], processes: int) -> Matrices:
     """Matrices of all photographs, stacked along a first axis."""
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=one_thread) as pool:
         found = list(_told(pool.map(measure, items), len(items)))
     return {key: np.stack([one[key] for one in found]) for key in found[0]}
 
@@ -282,9 +228,9 @@ def main() -> None:
     bench = Bench(
         config, given.classifier, given.affinitynet, given.deeplab, given.cache and Path(given.cache), tuple(given.arms)
     )
-    found = _measure_all(bench.measure_seeds, _photographs(config, "train", given.images), given.processes)
+    found = _measure_all(bench.measure_seeds, photographs(config, "train", given.images), given.processes)
     if given.deeplab:
-        items = _photographs(config, "val", given.predictions or given.images)
+        items = photographs(config, "val", given.predictions or given.images)
         found |= _measure_all(bench.measure_predictions, items, given.processes)
     print_table(found, STARTS, THRESHOLDS)
     print_scorers(found, len(VOC_CLASSES))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import ray
 import yaml
 
 from pfit_ray.config.resources import NodeType
@@ -104,6 +105,16 @@ class Cluster:
         told += f"{sum(kind.gpus * kind.alive for kind in alive):g} GPU"
         more = sum(kind.more for kind in self.kinds)
         return told + (f"; up to {more} more node(s), {self.cpus:g} CPU and {self.gpus:g} GPU in all" if more else "")
+
+
+def current_cluster(declared: Sequence[NodeType]) -> Cluster:
+    """The cluster as it is now; Ray must be initialised. See `joined_cluster`."""
+    return joined_cluster(ray.nodes(), node_id(), declared)
+
+
+def node_id() -> str:
+    """Id of the node that this process runs on; Ray must be initialised."""
+    return str(ray.get_runtime_context().get_node_id())
 
 
 def joined_cluster(nodes: Sequence[Mapping[str, Any]], this_node: str, declared: Sequence[NodeType]) -> Cluster:

@@ -1,11 +1,9 @@
 """Whether all nodes of a cluster can do a run's work: the same versions, and the same files in sight."""
 
 import os
-import platform
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError, RayError
@@ -108,10 +106,10 @@ def _answer(urls: Sequence[str]) -> Answer:
 
 
 def _versions() -> dict[str, str | None]:
-    return {"python": platform.python_version(), **{name: package_version(name) for name in COMPARED}}
+    return {name: package_version(name) for name in COMPARED}
 
 
 def _local_inputs(config: RunConfig) -> dict[str, str]:
     """Fields of the config by the folder or file on disk that they name."""
-    place: Any = config.data.listed_place
+    place = config.data.listed_place or config.data.root
     return {place: "data.root"} if place and "://" not in place and os.path.exists(place) else {}

@@ -16,6 +16,7 @@ from ray.data.exceptions import ExecutionTimeoutError
 from ray.exceptions import RayError
 from ray.util.annotations import RayDeprecationWarning
 
+from pfit_ray.cluster import node_id
 from pfit_ray.config import RunConfig
 from pfit_ray.config.resources import StageResources
 from pfit_ray.errors import UserError
@@ -24,7 +25,6 @@ from pfit_ray.layout import RunDirectory
 from pfit_ray.metrics import count_stages
 from pfit_ray.placement import Placement
 from pfit_ray.quarantine import run_alone
-from pfit_ray.session import node_id
 from pfit_ray.tasks.packing import MISTAKE
 from pfit_ray.tasks.passes import PassPlan
 

@@ -15,8 +15,9 @@ from pfit_ray.environment import check_packages
 from pfit_ray.layout import Network
 from pfit_ray.networks import check_networks
 from pfit_ray.progress import Progress
-from pfit_ray.runner import Runner, networks_of, preflight
+from pfit_ray.runner import Runner, preflight
 from pfit_ray.session import cluster_address, ray_session
+from pfit_ray.steps import networks_of
 
 NOTE_SECONDS = 10.0
 """Seconds of counting between two lines that say how far it is."""

@@ -14,7 +14,7 @@ from pfit_ray.errors import UserError
 from pfit_ray.failures import RunFailedError
 from pfit_ray.interrupts import sigterm_as_interrupt
 from pfit_ray.layout import IMAGE_SET, Network, RunDirectory
-from pfit_ray.ledger import Ledger, ShardCount
+from pfit_ray.ledger import Ledger
 from pfit_ray.manifest import write_manifest
 from pfit_ray.networks import check_networks, check_training_resources, provide_network
 from pfit_ray.nodes import check_nodes
@@ -25,22 +25,8 @@ from pfit_ray.report import write_report
 from pfit_ray.session import cluster_address, ray_session
 from pfit_ray.show import write_sheets
 from pfit_ray.sources import Item, list_images
+from pfit_ray.steps import Planner, Step, networks_of
 from pfit_ray.tasks.passes import plan_pass
-
-NETWORK_OF: dict[Pass, Network] = {"seeds": "classifier", "labels": "affinitynet", "predict": "deeplab"}
-"""The network that each pass runs, and that is provided before it."""
-
-NEEDS: dict[Pass, Pass | None] = {"seeds": None, "labels": "seeds", "predict": None}
-"""The pass whose results a pass reads."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step of a run and what it still has to do; `todo` is empty where it is finished."""
-
-    kind: str
-    name: str
-    todo: str = ""
 
 
 @dataclass
@@ -68,35 +54,11 @@ class Runner:
         self.progress = progress
         self.run_directory = RunDirectory(storage.absolute(config.output))
         self.ledger = Ledger(self.run_directory)
+        self.planner = Planner(config, self.run_directory, self.ledger, retry_failed)
 
     def steps(self) -> list[Step]:
-        """All steps of the config in their order, and how far each is.
-
-        Raises:
-            UserError: when a pass lacks what an earlier one would have given it.
-        """
-        run, config = self.run_directory, self.config
-        result: list[Step] = []
-        for name in PASSES:
-            if name not in config.passes:
-                continue
-            self._check_needs(name)
-            network = self._network_of(name)
-            image_sets = [IMAGE_SET[name]]
-            if network == "classifier" and config.classifier.source == "train" and config.data.classifier:
-                image_sets.insert(0, "classifier")
-            for image_set in image_sets:
-                listed = run.read_json("manifest", f"{image_set}.json")
-                if ("manifest", image_set) not in [(step.kind, step.name) for step in result]:
-                    result.append(Step("manifest", image_set, "" if listed else "list the images"))
-            if network is not None:
-                ready = storage.exists(run.weights(network))
-                result.append(Step("network", network, "" if ready else self._network_todo(network)))
-            listed = run.read_json("manifest", f"{IMAGE_SET[name]}.json")
-            result.append(Step("pass", name, self._pass_todo(name, listed) or self._retry_todo(name)))
-        finished = self._report_is_fresh() and not any(step.todo for step in result)
-        result.append(Step("report", "evaluation", "" if finished else "score and draw contact sheets"))
-        return result
+        """See `Planner.steps`."""
+        return self.planner.steps()
 
     def run(self, address: str | None = None, verbose: bool = False) -> Outcome:
         """Do what is not finished.
@@ -119,7 +81,7 @@ class Runner:
             for name in config.passes:
                 if self.ledger.faulty(name):
                     self._check_failures(name, run.read_json("manifest", f"{IMAGE_SET[name]}.json")["images"])
-        todo = [step for step in self.steps() if step.todo]
+        todo = [step for step in self.planner.steps() if step.todo]
         if todo:
             outcome.worked = True
             with sigterm_as_interrupt() as handle_again:
@@ -167,12 +129,12 @@ class Runner:
             self._pass(cast(Pass, step.name), placement)
         elif step.kind == "report":
             for name in self.config.passes:  # a run that was killed right after a training has not recorded it
-                if network := self._network_of(name):
+                if network := self.planner.network_of(name):
                     record_missing_weights(self.run_directory, self.config, network)
             metrics = evaluation.evaluate_run(self.config, self.run_directory)
             write_sheets(self.config, self.run_directory, self.config.sheets)
             write_report(self.config, self.run_directory, metrics=metrics)
-            self.run_directory.write_json(self._report_fields(), "steps", "report.json")
+            self.run_directory.write_json(self.planner.report_fields(), "steps", "report.json")
             self.run_directory.write_json(metrics, "evaluation.json")
 
     def _list(self, image_set: str) -> None:
@@ -218,7 +180,7 @@ class Runner:
         finished = dict(ledger.shards(name))
         shards = [shard for shard in range(manifest["shards"]) if shard not in finished]
         plan = plan_pass(name, config, run)
-        again, again_plan = self._retry_shards(finished), replace(plan, retry=True)
+        again, again_plan = self.planner.retry_shards(finished), replace(plan, retry=True)
         if shards:
             with self.progress.images(name, manifest["images"], sum(ledger.counts(name))) as progress:
                 for result in pipeline.run_pass(plan, config, run, shards, placement, self.progress.say):
@@ -246,59 +208,8 @@ class Runner:
                 f"raise the fraction, or mend the images and add --redo {name}"
             )
 
-    def _report_fields(self) -> dict[str, Any]:
-        return {"evaluate": self.config.evaluate.model_dump(mode="json"), "sheets": self.config.sheets}
-
-    def _report_is_fresh(self) -> bool:
-        run = self.run_directory
-        return (
-            storage.exists(run.url("evaluation.json"))
-            and run.read_json("steps", "report.json") == self._report_fields()
-        )
-
     def _outdate_report(self) -> None:
         storage.remove(self.run_directory.url("evaluation.json"))
-
-    def _pass_todo(self, name: Pass, manifest: dict[str, Any] | None) -> str:
-        if manifest is None:
-            return "all images"
-        left = manifest["shards"] - len(self.ledger.shards(name))
-        return f"{left} of {manifest['shards']} shards" if left else ""
-
-    def _retry_shards(self, finished: dict[int, ShardCount]) -> list[int]:
-        return [shard for shard, count in finished.items() if count.failed] if self.retry_failed else []
-
-    def _retry_todo(self, name: Pass) -> str:
-        finished = self.ledger.shards(name)
-        failed = sum(finished[shard].failed for shard in self._retry_shards(finished))
-        return f"{failed} failed images again" if failed else ""
-
-    def _network_of(self, name: Pass) -> Network | None:
-        """The network of a pass; none where CAMs come from another source than a classifier."""
-        return None if name == "seeds" and self.config.cam.source != "classifier" else NETWORK_OF[name]
-
-    def _network_todo(self, network: Network) -> str:
-        section = getattr(self.config, network)
-        if section.source == "train":
-            return f"train {section.backbone.name} for {section.train.epochs} epochs"
-        return f"take it from {section.weights or 'ImageNet rows'}"
-
-    def _check_needs(self, name: Pass) -> None:
-        needed = NEEDS[name]
-        config = self.config
-        if name == "predict" and config.deeplab.source == "train" and not self._ready("deeplab"):
-            needed = "labels"
-        if needed is None or needed in config.passes:
-            return
-        missing = self._pass_todo(needed, self.run_directory.read_json("manifest", f"{IMAGE_SET[needed]}.json"))
-        if missing:
-            raise UserError(
-                f"pass {name} needs the results of pass {needed}, which {self.run_directory.root} does not have "
-                f"({missing} to do); add {needed} to passes"
-            )
-
-    def _ready(self, network: Network) -> bool:
-        return storage.exists(self.run_directory.weights(network))
 
 
 def preflight(config: RunConfig, cluster: Cluster, networks: list[Network]) -> Placement:
@@ -315,11 +226,6 @@ def preflight(config: RunConfig, cluster: Cluster, networks: list[Network]) -> P
     placement = place(config, cluster)
     check_training_resources(config, networks, cluster)
     return placement
-
-
-def networks_of(steps: Sequence[Step]) -> list[Network]:
-    """The networks that some steps provide."""
-    return [cast(Network, step.name) for step in steps if step.kind == "network"]
 
 
 def _short(value: Any) -> str:

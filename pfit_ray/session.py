@@ -11,7 +11,7 @@ import ray
 import ray.data
 
 from pfit_ray import storage
-from pfit_ray.cluster import Cluster, joined_cluster
+from pfit_ray.cluster import Cluster, current_cluster
 from pfit_ray.config.resources import ResourcesConfig
 from pfit_ray.config.storage import StorageConfig
 from pfit_ray.credentials import OPTIONS_VARIABLE, Handover, storage_variables
@@ -21,11 +21,6 @@ LOCAL_OBJECT_STORE_MB = 1024
 MEMORY_KILL_RETRIES = "3"
 ANSWER_SECONDS = 10.0
 CLIENT_PREFIX = "ray://"
-
-
-def node_id() -> str:
-    """Id of the node that this process runs on; Ray must be initialised."""
-    return str(ray.get_runtime_context().get_node_id())
 
 
 @contextmanager
@@ -54,7 +49,7 @@ def ray_session(address: str | None, resources: ResourcesConfig, verbose: bool) 
     _quiet_data(verbose)
     try:
         _check_storage()
-        yield joined_cluster(ray.nodes(), node_id(), resources.node_types)
+        yield current_cluster(resources.node_types)
     finally:
         if not joined:
             ray.shutdown()

@@ -1,13 +1,12 @@
 """The threshold that a run's maps suggest, where nobody has drawn ground truth."""
 
-import io
 from typing import Any
 
 import pyarrow.parquet as pq
 
-from pfit_ray import storage
 from pfit_ray.layout import RunDirectory
 from pfit_ray.ops.suggest_threshold import ValueHistogram
+from pfit_ray.seekable import open_seekable
 from pfit_ray.tasks.encode import array_from_bytes
 
 MAX_SHARDS = 256
@@ -27,10 +26,10 @@ def suggested_thresholds(run: RunDirectory) -> dict[str, dict[str, Any]]:
         finished = run.finished_numbers(pass_name)
         histogram = ValueHistogram()
         for shard in finished[:: -(-len(finished) // MAX_SHARDS) or 1]:
-            file = pq.ParquetFile(io.BytesIO(storage.read_bytes(run.rows(pass_name, shard))))
-            for batch in file.iter_batches(_ROWS, columns=[name]):
-                for data in batch.column(0).to_pylist():
-                    histogram.add(array_from_bytes(data))
+            with open_seekable(run.rows(pass_name, shard)) as file:
+                for batch in pq.ParquetFile(file).iter_batches(_ROWS, columns=[name]):
+                    for data in batch.column(0).to_pylist():
+                        histogram.add(array_from_bytes(data))
         level = histogram.threshold()
         if level is not None:
             result[name] = {"threshold": level, "images": histogram.maps}

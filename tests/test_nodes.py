@@ -1,4 +1,3 @@
-import platform
 from dataclasses import replace
 
 import pytest
@@ -7,7 +6,7 @@ from pfit_ray.config.load import validate
 from pfit_ray.errors import UserError
 from pfit_ray.nodes import COMPARED, Answer, check_nodes, judge
 
-MINE = {name: "1.0" for name in COMPARED} | {"python": platform.python_version()}
+MINE = {name: "1.0" for name in COMPARED}
 URLS = {"/run/nodes.probe": "output", "/photographs": "data.root"}
 GOOD = Answer(MINE, ())
 

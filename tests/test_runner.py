@@ -18,7 +18,8 @@ from pfit_ray.failures import RunFailedError
 from pfit_ray.nets.classifier import CamClassifier
 from pfit_ray.nets.weights import save_network
 from pfit_ray.progress import Progress
-from pfit_ray.runner import Runner, Step, networks_of
+from pfit_ray.runner import Runner
+from pfit_ray.steps import Step, networks_of
 
 ZERO_SHOT = {"cat": [281], "cup": [504], "motorbike": [665], "rocket": [657]}
 LITE = {"name": "efficientnet_lite0", "weights": "package"}

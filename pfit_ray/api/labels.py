@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pfit_ray import storage
 from pfit_ray.config import RunConfig
 from pfit_ray.errors import UserError
 from pfit_ray.images import decode_image, decode_mask
 from pfit_ray.layout import IMAGE_SET, RunDirectory
 from pfit_ray.manifest import PLACE_FIELDS, fetch_image, iterate_shards
+from pfit_ray.seekable import open_seekable
 from pfit_ray.shards import read_member
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     import torch.utils.data
 
 _PASS_OF = {"pseudo_label": "labels", "prediction": "predict", "affinity_label": "seeds"}
-_BINARY = ("cam", "combined_cam", "edge", "walk", "regions_", "fit_mask_")
 
 
 class Labels:
@@ -91,9 +90,10 @@ class Labels:
     def _rows(self, shard: int) -> list[dict[str, Any]]:
         ((_, listed),) = iterate_shards(self.directory, IMAGE_SET[self.pass_name], [shard])
         places = {row["image_id"]: {name: row[name] for name, _ in PLACE_FIELDS} for row in listed if not row["reason"]}
-        table = pq.ParquetFile(io.BytesIO(storage.read_bytes(self.directory.rows(self.pass_name, shard))))
-        names = [name for name in table.schema_arrow.names if not name.startswith(_BINARY) or name.endswith("_margin")]
-        rows: list[dict[str, Any]] = table.read(columns=names).to_pylist()
+        with open_seekable(self.directory.rows(self.pass_name, shard)) as file:
+            table = pq.ParquetFile(file)
+            names = [field.name for field in table.schema_arrow if not pa.types.is_binary(field.type)]  # no arrays
+            rows: list[dict[str, Any]] = table.read(columns=names).to_pylist()
         url = self.directory.labels(self.pass_name, shard)
         return [{**row, **places[row["image_id"]], "label_url": url} for row in rows]
 

@@ -1,6 +1,5 @@
 """The labelled images of a pass, one after the other, shard by shard."""
 
-import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pfit_ray import storage
 from pfit_ray.errors import RowError
 from pfit_ray.images import decode_mask
 from pfit_ray.layout import IMAGE_SET, RunDirectory
 from pfit_ray.manifest import fetch_images, iterate_shards
 from pfit_ray.schema import OK, Row
+from pfit_ray.seekable import open_seekable
 from pfit_ray.shards import iterate_shard
 from pfit_ray.sources.item import is_plain
 from pfit_ray.tasks.results import RESULT_FIELDS
@@ -85,7 +84,8 @@ def labelled_images(
     columns = ["image_id", "height", "width", "keys", *score_names(pass_name)]
     for shard, listed in iterate_shards(run, IMAGE_SET[pass_name], shards):
         sources = {row["image_id"]: row for row in listed if row["status"] == OK}
-        table = pq.read_table(io.BytesIO(storage.read_bytes(run.rows(pass_name, shard))), columns=columns)
+        with open_seekable(run.rows(pass_name, shard)) as file:
+            table = pq.read_table(file, columns=columns)
         labels = dict(iterate_shard(run.labels(pass_name, shard)))
         rows = iter(table.to_pylist())
         while chunk := list(islice(rows, CHUNK)):

@@ -48,6 +48,13 @@ def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any
     return builder.bitcast(builder.gep(data, [index]), _FLOATS.as_pointer())
 
 
+def _arithmetic(operation: str) -> Any:
+    def code(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        return getattr(builder, operation)(*given)
+
+    return code
+
+
 def _reordered(*order: int) -> Any:
     def code(context: Any, builder: Any, signature: Any, given: Any) -> Any:
         return builder.shuffle_vector(given[0], given[0], ir.Constant(_INTS, list(order)))
@@ -91,31 +98,19 @@ def spread(typing_context: Any, value: Any) -> Any:
 @intrinsic
 def add(typing_context: Any, left: Any, right: Any) -> Any:
     """Sum, float by float."""
-
-    def code(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-        return builder.fadd(*given)
-
-    return lanes_type(lanes_type, lanes_type), code
+    return lanes_type(lanes_type, lanes_type), _arithmetic("fadd")
 
 
 @intrinsic
 def subtract(typing_context: Any, left: Any, right: Any) -> Any:
     """Difference, float by float."""
-
-    def code(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-        return builder.fsub(*given)
-
-    return lanes_type(lanes_type, lanes_type), code
+    return lanes_type(lanes_type, lanes_type), _arithmetic("fsub")
 
 
 @intrinsic
 def divide(typing_context: Any, left: Any, right: Any) -> Any:
     """Quotient, float by float."""
-
-    def code(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-        return builder.fdiv(*given)
-
-    return lanes_type(lanes_type, lanes_type), code
+    return lanes_type(lanes_type, lanes_type), _arithmetic("fdiv")
 
 
 @intrinsic
@@ -132,11 +127,7 @@ def add_scaled(typing_context: Any, total: Any, factor: Any, value: Any) -> Any:
 @intrinsic
 def multiply(typing_context: Any, left: Any, right: Any) -> Any:
     """Product, float by float."""
-
-    def code(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-        return builder.fmul(*given)
-
-    return lanes_type(lanes_type, lanes_type), code
+    return lanes_type(lanes_type, lanes_type), _arithmetic("fmul")
 
 
 @intrinsic

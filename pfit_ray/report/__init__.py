@@ -1,6 +1,6 @@
 """The report of a run: one HTML page that needs no network."""
 
-import json
+from collections import defaultdict
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -11,9 +11,10 @@ from pfit_ray.config import PASSES, RunConfig, resolved_yaml
 from pfit_ray.layout import NETWORKS, RunDirectory
 from pfit_ray.provenance import describe, describe_versions
 from pfit_ray.report.charts import bars, flow, histogram, lines
-from pfit_ray.report.gather import PassTold, gather_pass
+from pfit_ray.report.gather import PassTold, Picked, gather_pass
 from pfit_ray.report.pictures import thumbnails
 from pfit_ray.schema import REASONS
+from pfit_ray.train.curves import read_metrics
 
 MAX_IMAGES = 200
 _SHEETS = 3
@@ -106,7 +107,7 @@ def _score_charts(config: RunConfig, maps: dict[str, Any]) -> list[Markup]:
 def _curves(run: RunDirectory) -> list[Markup]:
     result = []
     for network in NETWORKS:
-        records = _metrics(run, network)
+        records = read_metrics(run.url("train", network))
         step = max(1, len(records) // _POINTS)
         points = [(one["step"], one["loss"]) for one in records[::step] if one.get("loss") is not None]
         if points:
@@ -114,19 +115,21 @@ def _curves(run: RunDirectory) -> list[Markup]:
     return result
 
 
-def _metrics(run: RunDirectory, network: str) -> list[dict[str, Any]]:
-    url = run.url("train", network, "metrics.jsonl")
-    return [json.loads(line) for line in storage.read_bytes(url).splitlines()] if storage.exists(url) else []
-
-
 def _sheets(config: RunConfig, run: RunDirectory, passes: list[PassTold]) -> list[dict[str, Any]]:
-    shown: set[tuple[str, str]] = set()
     result = []
     for told in passes:
+        sheet_of: dict[Picked, str] = {}
+        by_shard: dict[int, list[Picked]] = defaultdict(list)
         for sheet, picked in told.sheets.items():
-            new = [one for one in picked if (told.name, one.image_id) not in shown]
-            shown.update((told.name, one.image_id) for one in new)
-            cards = [(one, thumbnails(config, run, told.name, one)) for one in new]
+            for one in picked:
+                if one not in sheet_of:  # an image stands on one sheet
+                    sheet_of[one] = sheet
+                    by_shard[one.shard].append(one)
+        pictures: dict[Picked, list[tuple[str, str]]] = {}
+        for shard, some in by_shard.items():
+            pictures |= thumbnails(config, run, told.name, shard, some)
+        for sheet in told.sheets:
+            cards = [(one, pictures[one]) for one, name in sheet_of.items() if name == sheet]
             if cards:
                 result.append({"pass": told.name, "name": sheet, "cards": cards})
     return result

@@ -19,7 +19,7 @@ SCORES = {
     "labels": ("walk_margin", "crf_change", "foreground_share"),
     "predict": ("margin", "crf_change", "foreground_share"),
 }
-"""Score columns of each pass; the first one ranks its images."""
+"""Score columns of each pass; the first one that an image has ranks it."""
 BINS = 20
 EXAMPLES = 3
 _BATCH = 4096
@@ -78,9 +78,10 @@ def gather_pass(run: RunDirectory, name: str, seed: int, count: int) -> PassTold
             _add_examples(run, told, shard)
         for row in _rows(run.rows(name, shard), ["image_id", "keys", *SCORES[name]]):
             told.classes.update(row["keys"])
-            for score in SCORES[name]:
-                told.histograms[score][max(0, min(int(row[score] * BINS), BINS - 1))] += 1
-            one = Picked(row[SCORES[name][0]], shard, row["image_id"])
+            scores = {score: row[score] for score in SCORES[name] if row[score] is not None}
+            for score, value in scores.items():
+                told.histograms[score][max(0, min(int(value * BINS), BINS - 1))] += 1
+            one = Picked(next(iter(scores.values()), 0.0), shard, row["image_id"])
             for heap, rank in ((random, dice.random()), (best, one.score), (worst, -one.score)):
                 heapq.heappush(heap, (rank, one))
                 if len(heap) > count:

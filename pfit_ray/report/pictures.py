@@ -1,13 +1,13 @@
-"""Thumbnails of one image: photograph, map and label over it."""
+"""Thumbnails of images: photograph, map and label over it."""
 
 import base64
 import io
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
-from pfit_ray import storage
 from pfit_ray.config import RunConfig
 from pfit_ray.drawing import heat_overlay, label_overlay
 from pfit_ray.errors import RowError, UserError
@@ -15,10 +15,12 @@ from pfit_ray.images import decode_image, decode_mask
 from pfit_ray.layout import IMAGE_SET, LABEL_COLUMN, RunDirectory
 from pfit_ray.manifest import fetch_image, read_manifest_shard
 from pfit_ray.report.gather import Picked
+from pfit_ray.schema import Row
 from pfit_ray.seekable import open_seekable
 from pfit_ray.shards import read_member
 from pfit_ray.sources import mask_lookup
 from pfit_ray.tasks.encode import array_from_bytes
+from pfit_ray.tasks.score import read_truth
 
 SIDE = 200
 """Longest side of a thumbnail, in pixels."""
@@ -26,38 +28,44 @@ _QUALITY = 60
 _MAPS = {"seeds": ("cam", "combined_cam"), "labels": ("walk",), "predict": ()}
 
 
-def thumbnails(config: RunConfig, run: RunDirectory, pass_name: str, one: Picked) -> list[tuple[str, str]]:
-    """Captions and data URLs of an image's pictures; one caption with an empty URL says why there are none."""
+def thumbnails(
+    config: RunConfig, run: RunDirectory, pass_name: str, shard: int, images: Sequence[Picked]
+) -> dict[Picked, list[tuple[str, str]]]:
+    """Captions and data URLs of the pictures of some images of one shard, which is read once.
+
+    One caption with an empty URL says why an image has none.
+    """
+    places = {row["image_id"]: row for row in read_manifest_shard(run, IMAGE_SET[pass_name], shard)}
+    with open_seekable(run.rows(pass_name, shard)) as file:
+        columns = ["image_id", "label_offset", "label_size", *_MAPS[pass_name]]
+        wanted = [("image_id", "in", [one.image_id for one in images])]
+        rows = {row["image_id"]: row for row in pq.read_table(file, columns=columns, filters=wanted).to_pylist()}
+    return {one: _pictures(config, run, pass_name, one, places[one.image_id], rows[one.image_id]) for one in images}
+
+
+def _pictures(
+    config: RunConfig, run: RunDirectory, pass_name: str, one: Picked, place: Row, row: Row
+) -> list[tuple[str, str]]:
     try:
-        photo, mask_uri = _photograph(config, run, pass_name, one)
+        photo = decode_image(fetch_image(place), config.images.max_pixels)
         pictures = [("photograph", photo)]
-        with open_seekable(run.rows(pass_name, one.shard)) as file:
-            columns = ["image_id", "label_offset", "label_size", *_MAPS[pass_name]]
-            rows = pq.read_table(file, columns=columns).to_pylist()
-        row = next(row for row in rows if row["image_id"] == one.image_id)
         for name in _MAPS[pass_name]:
             values = array_from_bytes(row[name]).max(axis=0, initial=0.0)
             pictures.append((name.replace("_", " "), heat_overlay(photo, values / (2 if "combined" in name else 1))))
         label = decode_mask(read_member(run.labels(pass_name, one.shard), row["label_offset"], row["label_size"]))
         pictures.append((LABEL_COLUMN[pass_name].replace("_", " "), label_overlay(photo, label)))
-    except (RowError, UserError, FileNotFoundError, StopIteration) as error:
+    except (RowError, UserError, FileNotFoundError) as error:
         return [(f"no pictures: {error}", "")]
     result = [(caption, _data_url(picture)) for caption, picture in pictures]
-    return [*result, _truth(config, photo, mask_uri)] if mask_uri else result
+    return [*result, _truth(config, photo, place["mask_uri"])] if place["mask_uri"] else result
 
 
 def _truth(config: RunConfig, photo: np.ndarray, mask_uri: str) -> tuple[str, str]:
     try:
-        truth = mask_lookup(config.data)[decode_mask(storage.fetch(mask_uri), photo.shape[:2])]
+        truth = read_truth(mask_uri, mask_lookup(config.data), len(config.data.class_list), photo.shape[:2])
     except RowError as error:
         return f"no ground truth: {error}", ""
     return "ground truth", _data_url(label_overlay(photo, truth))
-
-
-def _photograph(config: RunConfig, run: RunDirectory, pass_name: str, one: Picked) -> tuple[np.ndarray, str | None]:
-    rows = read_manifest_shard(run, IMAGE_SET[pass_name], one.shard)
-    row = next(row for row in rows if row["image_id"] == one.image_id)
-    return decode_image(fetch_image(row), config.images.max_pixels), row["mask_uri"]
 
 
 def _data_url(picture: np.ndarray) -> str:

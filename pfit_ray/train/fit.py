@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-import ray
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, ScalingConfig, TrainingFailedError
 from ray.train import RunConfig as RayRunConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from pfit_ray import storage
-from pfit_ray.cluster import Cluster, Need, joined_cluster
+from pfit_ray.cluster import Cluster, Need, current_cluster
 from pfit_ray.config import RunConfig
 from pfit_ray.config.resources import TrainResources
 from pfit_ray.config.training import TrainingConfig
@@ -65,8 +64,7 @@ def train_network(
     Raises:
         UserError: when config, images or weights do not allow the training, or it diverges.
     """
-    cluster = joined_cluster(ray.nodes(), ray.get_runtime_context().get_node_id(), config.resources.node_types)
-    placement = place_training(config.resources.train, cluster)
+    placement = place_training(config.resources.train, current_cluster(config.resources.node_types))
     check_batch(name, getattr(config, name).train, config.resources.train)
     work_url = storage.absolute(work_url)
     resources = {"CPU": placement.cpus}

@@ -7,13 +7,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
-import ray
 import ray.train
 import ray.train.torch
 import torch
 from torch import nn
 
 from pfit_ray import storage
+from pfit_ray.cluster import node_id
 from pfit_ray.config import RunConfig
 from pfit_ray.errors import UserError
 from pfit_ray.layout import Network
@@ -62,7 +62,7 @@ def run_worker(job: Job) -> dict[str, Any]:
     errors = [one for one in workers.gather(error) if one]
     if parts is None or errors:
         return {"error": errors[0]}
-    nodes = workers.gather(ray.get_runtime_context().get_node_id())
+    nodes = workers.gather(node_id())
     if workers.rank == 0:
         record = json.dumps({"workers": workers.size, "device": workers.device.type, "nodes": nodes}, indent=1)
         storage.write_bytes(storage.join(job["work_url"], WORKERS_FILE), record.encode())

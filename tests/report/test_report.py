@@ -2,6 +2,8 @@ import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from small_runs import SMALL, command
 
@@ -79,6 +81,19 @@ def test_a_run_that_is_unfinished_and_whose_class_holds_markup(small_run, tmp_pa
     assert "Scores against ground truth" not in page
     assert "script" not in {tag for tag, _ in Page(page).tags}
     assert "&lt;script&gt;" in page
+
+
+def test_a_run_whose_images_lack_a_score(small_run, tmp_path: Path) -> None:
+    """As with `combine.mode` none, which has no masks that could agree."""
+    folder = tmp_path / "run"
+    shutil.copytree(small_run.folder, folder)
+    for file in (folder / "seeds" / "rows").iterdir():
+        rows = pq.read_table(file)
+        place = rows.schema.get_field_index("mask_agreement")
+        pq.write_table(rows.set_column(place, rows.schema.field(place), pa.nulls(len(rows), pa.float32())), file)
+    page = report_page(load_config(str(folder / "config.yaml"), read=read_bytes), RunDirectory(str(folder)))
+    assert "seeds: cam_margin: images in" in page
+    assert "photograph of chelsea" in page
 
 
 def test_a_run_that_has_not_begun(tmp_path: Path) -> None:
