@@ -12,7 +12,7 @@ from pfit_ray.config.data import ImageSetConfig
 from pfit_ray.environment import check_packages, describe_environment
 from pfit_ray.errors import UserError
 from pfit_ray.failures import RunFailedError
-from pfit_ray.interrupts import sigterm_as_interrupt
+from pfit_ray.interrupts import Interrupts, interrupts
 from pfit_ray.layout import IMAGE_SET, Network, RunDirectory
 from pfit_ray.ledger import Ledger
 from pfit_ray.manifest import write_manifest
@@ -55,6 +55,7 @@ class Runner:
         self.run_directory = RunDirectory(storage.absolute(config.output))
         self.ledger = Ledger(self.run_directory)
         self.planner = Planner(config, self.run_directory, self.ledger, retry_failed)
+        self.interrupts = Interrupts()
 
     def steps(self) -> list[Step]:
         """See `Planner.steps`."""
@@ -84,14 +85,14 @@ class Runner:
         todo = [step for step in self.planner.steps() if step.todo]
         if todo:
             outcome.worked = True
-            with sigterm_as_interrupt() as handle_again:
+            with interrupts() as self.interrupts:
                 check_packages(config)
                 check_networks(config, networks_of(todo))
                 on_cluster = cluster_address(address) is not None
                 if not on_cluster:
                     self._prepare(todo)
                 with ray_session(address, config.resources, verbose) as cluster:
-                    handle_again()
+                    self.interrupts.handle()
                     self.progress.say(f"Ray: {cluster}")
                     placement = preflight(config, cluster, networks_of(todo))
                     check_nodes(config, run.root)
@@ -116,6 +117,7 @@ class Runner:
         if placement.warning:
             self.progress.say(placement.warning)
         for step in todo:
+            self.interrupts.check()
             self._do(step, placement)
 
     def _is_given(self, step: Step) -> bool:
@@ -152,6 +154,7 @@ class Runner:
             return
         scored = {item.image_id for item in list_images(data, ImageSetConfig(split=data.score))}
         for item in items:
+            self.interrupts.check()
             yield item if item.image_id in scored else replace(item, mask_uri=None)
 
     def _provide(self, network: Network) -> None:
@@ -187,11 +190,13 @@ class Runner:
                     progress.add(result["ok"], result["failed"])
                     ledger.add(name, result)
                     self._check_failures(name, manifest["images"])
+                    self.interrupts.check()
         if again:
             before = sum(finished[shard].failed for shard in again)
             with self.progress.images(f"{name}, failed images again", before, 0) as progress:
                 for result in pipeline.run_pass(again_plan, config, run, again, placement, self.progress.say):
                     progress.add(finished[result["shard"]].failed - result["failed"], result["failed"])
+                    self.interrupts.check()
         ledger.read_again(name)
         ok, failed = ledger.counts(name)
         if ok + failed != manifest["images"]:
