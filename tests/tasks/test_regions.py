@@ -70,7 +70,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
         labels = np.tile(np.arange(image.shape[1], dtype=np.uint8), (image.shape[0], 1))
         return Regions(labels, np.arange(image.shape[1]), (image.shape[1],))
 
-    monkeypatch.setattr(regions, "segment_unsupervised", segment)
+    for name in ("segment_unsupervised", "segment_unsupervised_fused"):
+        monkeypatch.setattr(regions, name, segment)
     return noted
 
 
