@@ -1,6 +1,8 @@
 """The chains of all passes, run by hand from image files to shards that plain readers understand."""
 
 import io
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from ray import cloudpickle
 
 from pfit_ray.config import Pass, RunConfig
 from pfit_ray.layout import LABEL_COLUMN, RunDirectory
@@ -171,3 +174,17 @@ def test_cams_of_the_reference_are_never_less_precise(listed: RunDirectory, make
     for fidelity, precision in (("lossless", "bfloat16"), ("reference", "float32")):
         config = make_config(fidelity=fidelity, cam={"precision": "bfloat16"})
         assert plan_pass("seeds", config, listed).network[1].config.precision == precision
+
+
+def test_finishing_does_not_import_torch(run: RunDirectory, make_config, tmp_path: Path) -> None:
+    names: tuple[Pass, ...] = ("seeds", "labels", "predict")
+    finishes = [plan_pass(name, make_config(), run).operators(make_config(), run)[2] for name in names]
+    (tmp_path / "finishes").write_bytes(cloudpickle.dumps(finishes))
+    program = """
+import pickle, sys
+for finish in pickle.loads(open(sys.argv[1], "rb").read()):
+    finish.chain.prepare()
+sys.exit("torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program, tmp_path / "finishes"], check=False)
+    assert done.returncode == 0
