@@ -11,6 +11,7 @@ html_title = "pfit_ray"
 html_theme = "furo"
 html_copy_source = False
 html_show_copyright = False
+html_show_search_summary = False  # needs a server; the search itself does not
 extensions = ["myst_parser"]
 exclude_patterns = ["site"]
 myst_heading_anchors = 4  # the anchors that code hosts make, too
