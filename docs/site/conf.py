@@ -4,6 +4,8 @@ pip install -e ".[docs]"
 sphinx-build -W -c docs/site docs build/docs     # then open build/docs/index.html
 """
 
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 project = "pfit_ray"
@@ -23,13 +25,15 @@ NAVIGATION = {
     "Method": ["fidelity", "results"],
     "Reference": ["configuration", "formats", "architecture", "extend"],
 }
-"""The pages of the side bar; a page that is missing here fails the build."""
+"""The pages of the side bar; those that are not named here come last."""
 
 
 def add_navigation(app: Any, page: str, source: list[str]) -> None:
     """Put the side bar's pages below index.md, which stays plain Markdown for those who read it elsewhere."""
     if page == "index":
-        for caption, pages in NAVIGATION.items():
+        named = {"index", *chain.from_iterable(NAVIGATION.values())}
+        others = sorted({path.stem for path in Path(app.srcdir).glob("*.md")} - named)
+        for caption, pages in {**NAVIGATION, "More": others}.items():
             source[0] += "\n".join(["", "```{toctree}", ":hidden:", f":caption: {caption}", *pages, "```", ""])
 
 
