@@ -57,7 +57,7 @@ def test_networks_and_trainings(small_run: SmallRun) -> None:
         files = {path.name for path in folder.iterdir()}
         assert files <= set(re.findall(r"^\| `([^`/]+)/?` \|", section("Networks"), re.MULTILINE))
         records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        parts = {"background_pairs", "foreground_pairs", "unequal_pairs"}  # of AffinityNet's loss
+        parts = {"background_pairs", "foreground_pairs", "unequal_pairs", "cross_entropy"}  # of the losses
         assert {key for record in records for key in record} - parts <= said
         assert {"label_url", "label_offset", "label_size"} <= set(pq.read_schema(folder / "examples.parquet").names)
 
