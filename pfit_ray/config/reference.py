@@ -26,7 +26,7 @@ run before any work, in one sentence. `config.yaml` in the run directory has eve
 HEAD = "| field | type | default | range, unit | what |\n|---|---|---|---|---|"
 WORDS: dict[Any, str] = {str: "text", int: "integer", float: "number", bool: "true or false", Any: "anything"}
 BOUNDS = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}", "multiple_of": "multiple of {}"}
-OPTIONS = {
+OPTIONS: dict[str, type[Section]] = {
     "options of a region source of kind external": ExternalRegionsConfig,
     "options of cam.source external": ExternalCamConfig,
 }
