@@ -70,9 +70,11 @@ def read_marks(url: str) -> dict[str, Marked]:
 
 def write_marks(url: str, marks: Mapping[str, Marked]) -> None:
     """Write a table of marks, atomically; equal marks give equal bytes."""
-    rows = [{"image_id": image_id, **marks[image_id]._asdict()} for image_id in sorted(marks)]
+    ids = sorted(marks)
+    columns = [ids, [marks[one].mark for one in ids], [marks[one].time for one in ids]]
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, MARK_SCHEMA, strict=True)]
     buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows, schema=MARK_SCHEMA), buffer, compression="zstd")
+    pq.write_table(pa.table(arrays, schema=MARK_SCHEMA), buffer, compression="zstd")
     storage.write_bytes(url, buffer.getvalue())
 
 
@@ -86,26 +88,39 @@ class MarkTable:
     def __init__(self, run: RunDirectory) -> None:
         self._url = marks_url(run)
         self._lock = threading.Lock()
+        self._marks: dict[str, Marked] = {}
+        self._entry: storage.Entry | None = None
+        """The file whose marks are held."""
 
     def read(self) -> dict[str, Marked]:
         """All marks, as `read_marks`."""
         with self._lock:
-            return read_marks(self._url)
+            self._read_changes()
+            return dict(self._marks)
 
     def set(self, image_id: str, mark: Mark | None) -> dict[str, Marked]:
         """Mark an image, or with None take its mark away, and return all marks.
 
-        The table is read before it is written, so that others may have changed it in between.
+        Where others have changed the table, it is read again first.
         """
         with self._lock:
-            marks = read_marks(self._url)
-            if mark is None:
-                if marks.pop(image_id, None) is None:
-                    return marks
-            else:
+            self._read_changes()
+            marks = dict(self._marks)
+            marks.pop(image_id, None)
+            if mark is not None:
                 marks[image_id] = Marked(mark, datetime.now(UTC))
-            write_marks(self._url, marks)
-            return marks
+            if marks != self._marks:
+                write_marks(self._url, marks)
+                self._marks, self._entry = marks, self._found()
+            return dict(self._marks)
+
+    def _read_changes(self) -> None:
+        entry = self._found()
+        if entry is None or entry != self._entry:
+            self._marks, self._entry = read_marks(self._url), entry
+
+    def _found(self) -> storage.Entry | None:
+        return next(storage.list_entries(self._url, threads=0), None)
 
 
 def keeps(review: Review, marked: Marked | None) -> bool:

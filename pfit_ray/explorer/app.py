@@ -269,15 +269,16 @@ class _Pages:
     async def mark(self, request: Request) -> Response:
         """Store a mark."""
         form = await self._form(request)
-        mark = form.get("mark", "")
+        word = form.get("mark", "")
         if form.get(CSRF_FIELD) is None:
             return foreign_form()
         row = self._explorer.index.row(form.get("id", ""))
-        if row is None or mark not in (*MARKS, UNMARKED):
+        if row is None or word not in (*MARKS, UNMARKED):
             return self.missing("there is no such image or mark")
-        await run_in_threadpool(self._explorer.mark, row, None if mark == UNMARKED else mark)
+        mark = next((one for one in MARKS if one == word), None)
+        await run_in_threadpool(self._explorer.mark, row, mark)
         if "application/json" in request.headers.get("accept", ""):
-            return JSONResponse({"mark": mark, "name": MARK_NAMES[mark]})
+            return JSONResponse({"mark": word, "name": MARK_NAMES[word]})
         words = dict(parse_qsl(form.get("back", ""), max_num_fields=20))
         return RedirectResponse("/image?" + urlencode(words | {"id": form["id"]}), 303)
 

@@ -199,7 +199,7 @@ class Pictures:
         column = f"fit_mask_{source}"
         found = self._result("seeds", row, ["height", "width", column])
         masks = decode_grey(found[column]).reshape(-1, found["height"], found["width"])
-        return _painted(_nearest(masks.any(axis=0), size) == 0, (0, 0, 0))
+        return _painted(_nearest(np.asarray(masks.any(axis=0)), size) == 0, (0, 0, 0))
 
     def _truth(self, row: int) -> np.ndarray:
         place = self._place(row)

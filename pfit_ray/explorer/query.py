@@ -79,7 +79,7 @@ def select(index: Index, marks: NDArray[np.int8], query: Query) -> NDArray[np.in
         code = index.reasons.index(query.reason) if query.reason in index.reasons else -2
         chosen &= index.reason_codes() == code
     if query.mark:
-        chosen &= marks == (-1 if query.mark == UNMARKED else MARKS.index(query.mark))  # type: ignore[arg-type]
+        chosen &= marks == (-1 if query.mark == UNMARKED else MARKS.index(query.mark))
     if query.text:
         chosen &= pc.match_substring(index.ids, query.text, ignore_case=True).to_numpy(zero_copy_only=False)
     if query.score:
