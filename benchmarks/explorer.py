@@ -12,6 +12,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ PAGES = {
         "sort": "predict.margin",
     },
 }  # fmt: skip
+PICTURES = {"/image": {}, "/small": {"stage": "prediction"}, "/photo": {}, "/layer": {"stage": "cam"}}
 PASSES = ("seeds", "labels", "predict")
 
 
@@ -118,19 +120,16 @@ def measure(run: RunDirectory, images: int) -> None:
     explorer.refresh()
     read = time.perf_counter()
     assert explorer.problem is None
-    print(f"{images} images: first page after {listed - begun:.1f} s, all results read after {read - begun:.1f} s, ")
-    print(f"{(resident() - before) / 1e6:.0f} MB")
+    print(f"{images} images: first page after {listed - begun:.1f} s, all results read after {read - begun:.1f} s")
+    print(f"memory {(resident() - before) / 1e6:.0f} MB")
     client = TestClient(make_app(explorer, "token"), base_url="http://localhost")
     client.get("/?token=token")
     for what, words in PAGES.items():
         print(f"{what:<28} {timed(lambda words=words: page(client, explorer, words)) * 1000:>7.0f} ms")
     image_id = f"photo_{images // 2:07d}"
-    for path, words in {
-        "/image": {}, "/small": {"stage": "prediction"}, "/photo": {}, "/layer": {"stage": "cam"},
-    }.items():  # fmt: skip
-        print(
-            f"{path:<28} {timed(lambda path=path, words=words: get(client, path, id=image_id, **words)) * 1000:>7.0f} ms"
-        )
+    for path, words in PICTURES.items():
+        seconds = timed(lambda path=path, words=words: get(client, path, id=image_id, **words))
+        print(f"{path:<28} {seconds * 1000:>7.0f} ms")
     row = explorer.index.row(image_id)
     assert row is not None
     for count in (0, images):
@@ -142,8 +141,6 @@ def measure(run: RunDirectory, images: int) -> None:
 
 def some_marks(explorer: Explorer, count: int) -> dict[str, Marked]:
     """Marks of the first images."""
-    from datetime import UTC, datetime
-
     return dict.fromkeys(explorer.index.ids[:count].to_pylist(), Marked("reject", datetime.now(UTC)))
 
 

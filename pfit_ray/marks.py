@@ -116,7 +116,7 @@ class MarkTable:
 
     def _read_changes(self) -> None:
         entry = self._found()
-        if entry is None or entry != self._entry:
+        if entry is None or entry.version is None or entry != self._entry:
             self._marks, self._entry = read_marks(self._url), entry
 
     def _found(self) -> storage.Entry | None:

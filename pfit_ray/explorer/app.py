@@ -60,6 +60,7 @@ class Explorer:
         """Why the results could not be read to the end."""
         self._drawing = threading.BoundedSemaphore(_DRAWERS)
         self._refreshing = threading.Lock()
+        self._marking = threading.Lock()
         self._marks_version = 0
         self._take_marks(self.table.read())
         self._select = lru_cache(maxsize=16)(lambda query, *versions: select(self.index, self._marks, query))
@@ -69,15 +70,18 @@ class Explorer:
         with self._refreshing:
             try:
                 self.problem = None
-                self._take_marks(self.table.read())
+                with self._marking:
+                    self._take_marks(self.table.read())
                 self.index.refresh()
             except (UserError, OSError) as error:
                 self.problem = str(error)
 
-    def refresh_aside(self) -> None:
-        """The same in a thread of its own, unless one is at it."""
+    def refresh_aside(self, patience: float) -> None:
+        """The same in a thread of its own, unless one is at it; its end is awaited for so many seconds."""
         if not self._refreshing.locked():
-            threading.Thread(target=self.refresh, name="explorer", daemon=True).start()
+            thread = threading.Thread(target=self.refresh, name="explorer", daemon=True)
+            thread.start()
+            thread.join(patience)
 
     @property
     def reading(self) -> bool:
@@ -96,7 +100,8 @@ class Explorer:
 
     def mark(self, row: int, mark: Mark | None) -> None:
         """Mark an image, or take its mark away; it is stored when this returns."""
-        self._take_marks(self.table.set(self.index.ids[row].as_py(), mark))
+        with self._marking:
+            self._take_marks(self.table.set(self.index.ids[row].as_py(), mark))
 
     def mark_counts(self) -> dict[str, int]:
         """Images by mark."""
@@ -287,7 +292,7 @@ class _Pages:
         form = await self._form(request)
         if form.get(CSRF_FIELD) is None:
             return foreign_form()
-        self._explorer.refresh_aside()
+        await run_in_threadpool(self._explorer.refresh_aside, 2.0)
         words = dict(parse_qsl(form.get("back", ""), max_num_fields=20))
         return RedirectResponse("/?" + urlencode(words), 303)
 

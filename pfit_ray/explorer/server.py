@@ -3,7 +3,6 @@
 import logging
 import secrets
 import socket
-import threading
 from collections.abc import Callable
 from ipaddress import ip_address
 
@@ -44,7 +43,7 @@ def serve(config: RunConfig, run: RunDirectory, host: str, port: int, say: Calla
         if not loopback:
             say("Other machines can reach it, and the connection is not encrypted: who reads it, reads the token.")
         say("Ctrl-C ends it.")
-        threading.Thread(target=explorer.refresh, name="explorer", daemon=True).start()
+        explorer.refresh_aside(0.0)
         uvicorn.Server(settings).run(sockets=[listener])
 
 
