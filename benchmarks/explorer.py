@@ -2,9 +2,9 @@
 
     python benchmarks/explorer.py [--images 100000] [--shard-size 16]
 
-A synthetic run of so many images, all of them one photograph with random scores and classes, is written to the temporary
-folder, then served in this process. Seconds are wall time, the median of several requests; memory is what the process
-has grown by.
+A synthetic run of so many images, all of them one photograph with random scores and classes, is written to the
+temporary folder, then served in this process. Seconds are wall time, the median of several requests; memory is what the
+process has grown by.
 """
 
 import argparse

@@ -80,7 +80,7 @@ class Visitor:
             assert self.client.get("/", params={"token": TOKEN}).status_code == 303
 
     def get(self, path: str, code: int = 200, **words: Any) -> str:
-        answer = self.client.get(path, params=words)
+        answer = self.client.get(path, params=words or None)
         assert answer.status_code == code, answer.text
         return answer.text
 
