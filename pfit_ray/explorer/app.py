@@ -339,7 +339,9 @@ class _Pages:
         }  # fmt: skip
 
     def _page(self, template: str, code: int = 200, /, **values: Any) -> Response:
-        return HTMLResponse(self._templates.get_template(template).render(**values), code)
+        # Another explorer at this address, or new results, must not get pictures that the browser has kept.
+        version = f"{self._csrf[:8]}.{self._explorer.index.version}"
+        return HTMLResponse(self._templates.get_template(template).render(version=version, **values), code)
 
 
 def _class_colours() -> bytes:

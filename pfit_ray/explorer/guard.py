@@ -2,7 +2,7 @@
 
 import hashlib
 import hmac
-from typing import Final
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -10,7 +10,6 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 CSRF_FIELD = "csrf"
 CSRF_HEADER = "x-csrf-token"
 COOKIE_SECONDS = 7 * 24 * 3600
@@ -67,7 +66,7 @@ class Guard:
     def _answer(self, request: Request) -> Response | None:
         """What is answered at once; None lets the request through."""
         if not self._any_host and not _names_loopback(request.headers.get("host", "")):
-            return PlainTextResponse("The explorer answers to localhost and 127.0.0.1 only.", 421)
+            return PlainTextResponse("The explorer answers to localhost and loopback addresses only.", 421)
         if request.method not in ("GET", "HEAD", "POST"):
             return PlainTextResponse("This is not done here.", 405)
         given = request.query_params.get("token")
@@ -105,8 +104,16 @@ def foreign_form() -> Response:
     return PlainTextResponse("This form is not of this explorer; load its page again.", 403)
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine's own."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def _names_loopback(host: str) -> bool:
     try:
-        return urlsplit(f"//{host}").hostname in LOOPBACK
+        return is_loopback(urlsplit(f"//{host}").hostname or "")
     except ValueError:
         return False

@@ -4,14 +4,13 @@ import logging
 import secrets
 import socket
 from collections.abc import Callable
-from ipaddress import ip_address
 
 import uvicorn
 
 from pfit_ray.config import RunConfig
 from pfit_ray.errors import UserError
 from pfit_ray.explorer.app import Explorer, make_app
-from pfit_ray.explorer.guard import LOOPBACK
+from pfit_ray.explorer.guard import is_loopback
 from pfit_ray.layout import RunDirectory
 
 
@@ -45,14 +44,6 @@ def serve(config: RunConfig, run: RunDirectory, host: str, port: int, say: Calla
         say("Ctrl-C ends it.")
         explorer.refresh_aside(0.0)
         uvicorn.Server(settings).run(sockets=[listener])
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address is this machine's own."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host in LOOPBACK
 
 
 def _listen(host: str, port: int) -> socket.socket:

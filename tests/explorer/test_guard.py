@@ -6,8 +6,7 @@ from explorer_run import HOST, SIZE, TOKEN, Visitor, config_of, failed, finish, 
 from PIL import Image
 from starlette.datastructures import Headers
 
-from pfit_ray.explorer.guard import csrf_token, own_origin, same
-from pfit_ray.explorer.server import is_loopback
+from pfit_ray.explorer.guard import csrf_token, is_loopback, own_origin, same
 from pfit_ray.layout import RunDirectory
 from pfit_ray.marks import marks_url, read_marks
 from pfit_ray.sources import Item
@@ -81,7 +80,7 @@ def test_the_link_leads_to_no_other_site(run: RunDirectory, path: str) -> None:
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8765", "127.0.0.1.evil.example", "[::2]", "[", ""])
 def test_foreign_hosts_are_refused(visitor: Visitor, host: str) -> None:
     answer = visitor.client.get("/", headers={"host": host})
-    assert (answer.status_code, answer.text) == (421, "The explorer answers to localhost and 127.0.0.1 only.")
+    assert (answer.status_code, answer.text) == (421, "The explorer answers to localhost and loopback addresses only.")
 
 
 def test_names_of_this_machine_are_not(visitor: Visitor, run: RunDirectory) -> None:

@@ -233,6 +233,17 @@ def test_a_run_in_a_bucket(tmp_path: Path) -> None:
     assert picture(visitor, "/layer?id=a&stage=affinity_label").size == (36, 24)
 
 
+def test_pictures_that_a_browser_keeps_are_those_of_this_explorer(visitor: Visitor, run: RunDirectory) -> None:
+    def addresses() -> set[str]:
+        return {str(one.get("src")) for one in Tags(visitor.get("/image", id="i0")).of("img")}
+
+    before = addresses()
+    assert before == addresses()
+    finish(run, "labels", 0, ok("labels", "i0", [1, 2]))
+    visitor.explorer.refresh()
+    assert not before & addresses()
+
+
 def test_a_photograph_that_is_gone(visitor: Visitor, tmp_path: Path) -> None:
     (tmp_path / "photo.png").unlink()
     assert "no picture: missing" in visitor.get("/small", id="i0", stage="affinity_label")
