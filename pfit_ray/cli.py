@@ -8,6 +8,7 @@ import typer
 from pfit_ray import __version__, storage
 from pfit_ray.commands.evaluate import evaluate, print_scores
 from pfit_ray.commands.export import export
+from pfit_ray.commands.serve import serve
 from pfit_ray.commands.shared import AddressOption, RunArgument, VerboseOption, err, open_run, out
 from pfit_ray.config import RunConfig, load_config
 from pfit_ray.errors import UserError
@@ -111,6 +112,7 @@ def status(run: RunArgument) -> None:
 
 app.command()(evaluate)
 app.command()(export)
+app.command()(serve)
 
 
 @app.command()

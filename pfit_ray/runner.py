@@ -16,7 +16,7 @@ from pfit_ray.interrupts import Interrupts, interrupts
 from pfit_ray.layout import IMAGE_SET, Network, RunDirectory
 from pfit_ray.ledger import Ledger
 from pfit_ray.manifest import write_manifest
-from pfit_ray.networks import check_networks, check_training_resources, provide_network
+from pfit_ray.networks import check_networks, check_reviews, check_training_resources, provide_network
 from pfit_ray.nodes import check_nodes
 from pfit_ray.placement import Placement, place
 from pfit_ray.progress import Progress
@@ -88,6 +88,7 @@ class Runner:
             with interrupts() as self.interrupts:
                 check_packages(config)
                 check_networks(config, networks_of(todo))
+                check_reviews(config, run, networks_of(todo))
                 on_cluster = cluster_address(address) is not None
                 if not on_cluster:
                     self._prepare(todo)
