@@ -68,7 +68,7 @@ def score_charts(maps: Mapping[str, Any], chosen: float) -> list[Markup]:
 
 def confusions(maps: Mapping[str, Any]) -> list[Confusion]:
     """Confusion matrices of all maps, the last one, which is the best finished, first."""
-    return [_confusion(name, numbers) for name, numbers in reversed(maps.items()) if numbers.get("confusion")]
+    return [_confusion(name, numbers) for name, numbers in reversed(list(maps.items())) if numbers.get("confusion")]
 
 
 def _confusion(name: str, numbers: Mapping[str, Any]) -> Confusion:
