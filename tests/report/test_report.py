@@ -122,7 +122,7 @@ def test_no_page_has_more_images_than_are_asked_for(small_run) -> None:
 
 @pytest.mark.parametrize(
     ("images", "passes", "classes", "expected"),
-    [(200, 3, 20, (16, 3)), (72, 3, 20, (6, 1)), (72, 1, 0, (24, 0)), (0, 3, 4, (0, 0)), (200, 0, 0, (66, 0))],
+    [(200, 3, 20, (16, 3)), (72, 3, 20, (6, 1)), (72, 1, 0, (24, 0)), (0, 3, 4, (0, 0))],
 )
 def test_shares_of_the_images(images: int, passes: int, classes: int, expected: tuple[int, int]) -> None:
     assert split_budget(images, passes, classes) == expected
@@ -154,14 +154,14 @@ def test_a_confusion_matrix_has_the_share_of_each_true_class() -> None:
 
 def test_a_confusion_matrix_of_many_classes_names_the_largest() -> None:
     names = [f"class {number}" for number in range(100)]
-    pixels = {name: {name: number + 1, "class 0": 1} for number, name in enumerate(names)}
+    pixels = {name: {name: number + 1, "class 0": 10} for number, name in enumerate(names)}
     (matrix,) = confusions({"walk": {"iou": dict.fromkeys(names, 0.5), "confusion": pixels}})
     assert [true for true, *_ in matrix.rows] == ["class 0", *names[-(MOST_CLASSES - 1) :]]
     assert matrix.columns[-1] != REST
     pixels["class 99"]["class 1"] = 100
     (matrix,) = confusions({"walk": {"iou": dict.fromkeys(names, 0.5), "confusion": pixels}})
     assert matrix.columns[-1] == REST
-    assert matrix.rows[-1][2][-1].text == "49.8"
+    assert matrix.rows[-1][2][-1].text == "47.6"
 
 
 def test_scores_and_tables_of_an_older_version(small_run, tmp_path: Path) -> None:
