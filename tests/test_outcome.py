@@ -31,7 +31,7 @@ def test_nothing_has_failed(tmp_path: Path) -> None:
         "pass labels: 4 ok + 0 failed = 4 images",
         "pass predict: 4 ok + 0 failed = 4 images",
         f"Results: {tmp_path}",
-        f"Look: {tmp_path}/report.html, contact sheets in {tmp_path}/sheets",
+        f"Look: {tmp_path}/report.html, contact sheets in {tmp_path}/sheets, or pfit-ray serve {tmp_path}",
         f"Next: pfit-ray export {tmp_path} --format voc -o FOLDER for other tools (or coco, labelme, cvat, png, hf)",
     ]
 
