@@ -65,7 +65,7 @@ def test_results_are_used_where_they_are(small_run: SmallRun, buckets: S3) -> No
                 storage.write_bytes(f"s3://results/{run}/{place.as_posix()}", file.read_bytes())
     said = {words[0]: command(*words) for words in COMMANDS if words[0] in ("status", "report", "export")}
     assert {name: finished.code for name, finished in said.items()} == {"status": 0, "report": 0, "export": 0}, said
-    assert "pass labels: 4 ok" in said["status"].out
+    assert "pass labels: 9 of 9 images (4 ok, 5 failed)" in said["status"].out
     assert "pseudo_label: 4 images exported as hf" in said["export"].out
     assert any(url.endswith("s3://results/trial/report.html") for url in in_results())
     (code,) = blocks(TEXT, "python")
