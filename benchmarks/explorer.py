@@ -22,7 +22,8 @@ from skimage import data
 from starlette.testclient import TestClient
 
 from pfit_ray.config.load import validate
-from pfit_ray.explorer.app import Explorer, make_app
+from pfit_ray.explorer.app import make_app
+from pfit_ray.explorer.state import Explorer
 from pfit_ray.layout import RunDirectory
 from pfit_ray.manifest import write_manifest
 from pfit_ray.marks import Marked, marks_url, read_marks, write_marks

@@ -9,7 +9,8 @@ from starlette.testclient import TestClient
 
 from pfit_ray.config import RunConfig
 from pfit_ray.config.load import validate
-from pfit_ray.explorer.app import Explorer, make_app
+from pfit_ray.explorer.app import make_app
+from pfit_ray.explorer.state import Explorer
 from pfit_ray.layout import RunDirectory
 from pfit_ray.manifest import write_manifest
 from pfit_ray.sources import Item

@@ -1,15 +1,11 @@
 """The explorer's pages."""
 
-import threading
-from collections.abc import Callable, Mapping
-from functools import lru_cache
 from importlib import resources
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import escape
 from numpy.typing import NDArray
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -17,14 +13,15 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from pfit_ray.config import PASSES, RunConfig
+from pfit_ray.config import PASSES
 from pfit_ray.errors import RowError, UserError
 from pfit_ray.explorer.guard import CSRF_FIELD, CSRF_HEADER, Guard, csrf_token, foreign_form, same
 from pfit_ray.explorer.index import SCORE_NAMES, STATUS_NAMES, Index
-from pfit_ray.explorer.layers import OPACITY, Layer, Pictures, UnknownLayerError, caption
-from pfit_ray.explorer.query import ORDERS, UNMARKED, Query, select
-from pfit_ray.layout import LABEL_COLUMN, RunDirectory
-from pfit_ray.marks import MARKS, Mark, Marked, MarkTable
+from pfit_ray.explorer.layers import OPACITY, Layer, UnknownLayerError, caption
+from pfit_ray.explorer.query import ORDERS, UNMARKED, Query
+from pfit_ray.explorer.state import Explorer
+from pfit_ray.layout import LABEL_COLUMN
+from pfit_ray.marks import MARKS
 from pfit_ray.schema import REASONS, voc_palette
 
 PAGE = 60
@@ -32,98 +29,7 @@ PAGE = 60
 
 MARK_NAMES = {"accept": "accepted", "reject": "rejected", "needs_work": "needs work", UNMARKED: "not marked"}
 _MAX_FORM = 1 << 16
-_DRAWERS = 4
-"""Pictures that are drawn at the same time: each holds a decoded photograph."""
 _PICTURE_SECONDS = 300
-_NO_PICTURE = (
-    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 224 168"><rect width="224" height="168" fill="#3d4450"/>'
-    '<text x="112" y="88" fill="#fff" font-family="sans-serif" font-size="16" text-anchor="middle">'
-    "no picture: {}</text></svg>"
-)
-
-
-class Explorer:
-    """A run's images, their marks and their pictures.
-
-    Args:
-        config: the run's config.
-        run: the run directory.
-    """
-
-    def __init__(self, config: RunConfig, run: RunDirectory) -> None:
-        self.config = config
-        self.run = run
-        self.index = Index(run, len(config.data.class_list))
-        self.pictures = Pictures(config, self.index)
-        self.table = MarkTable(run)
-        self.problem: str | None = None
-        """Why the results could not be read to the end."""
-        self._drawing = threading.BoundedSemaphore(_DRAWERS)
-        self._refreshing = threading.Lock()
-        self._marking = threading.Lock()
-        self._marks_version = 0
-        self._take_marks(self.table.read())
-        self._select = lru_cache(maxsize=16)(lambda query, *versions: select(self.index, self._marks, query))
-
-    def refresh(self) -> None:
-        """Read what is new of the run and of its marks; what cannot be read is in `problem`."""
-        with self._refreshing:
-            try:
-                self.problem = None
-                with self._marking:
-                    self._take_marks(self.table.read())
-                self.index.refresh()
-            except (UserError, OSError) as error:
-                self.problem = str(error)
-
-    def refresh_aside(self, patience: float) -> None:
-        """The same in a thread of its own, unless one is at it; its end is awaited for so many seconds."""
-        if not self._refreshing.locked():
-            thread = threading.Thread(target=self.refresh, name="explorer", daemon=True)
-            thread.start()
-            thread.join(patience)
-
-    @property
-    def reading(self) -> bool:
-        """Whether results are being read."""
-        return self._refreshing.locked()
-
-    def find(self, query: Query) -> NDArray[np.int32]:
-        """Rows of the index that a query finds."""
-        found: NDArray[np.int32] = self._select(query, self.index.version, self._marks_version)
-        return found
-
-    def mark_of(self, row: int) -> str:
-        """The mark of an image, or `none`."""
-        code = self._marks[row]
-        return UNMARKED if code < 0 else MARKS[code]
-
-    def mark(self, row: int, mark: Mark | None) -> None:
-        """Mark an image, or take its mark away; it is stored when this returns."""
-        with self._marking:
-            self._take_marks(self.table.set(self.index.ids[row].as_py(), mark))
-
-    def mark_counts(self) -> dict[str, int]:
-        """Images by mark."""
-        counts = np.bincount(self._marks + 1, minlength=len(MARKS) + 1)
-        return dict(zip((UNMARKED, *MARKS), counts.tolist(), strict=True))
-
-    def draw(self, draw: Callable[[], tuple[bytes, str]]) -> tuple[bytes, str]:
-        """Draw a picture, a few at a time; where the image does not allow it, one that says so."""
-        with self._drawing:
-            try:
-                return draw()
-            except RowError as error:
-                return _NO_PICTURE.format(escape(error.reason)).encode(), "image/svg+xml"
-
-    def _take_marks(self, marks: Mapping[str, Marked]) -> None:
-        codes = np.full(len(self.index), -1, np.int8)
-        ids = self.index.rows(list(marks))
-        for row, marked in zip(ids, marks.values(), strict=True):
-            if row >= 0:
-                codes[row] = MARKS.index(marked.mark)
-        self._marks = codes
-        self._marks_version += 1
 
 
 def make_app(explorer: Explorer, token: str, *, cookie: str = "pfit_ray", any_host: bool = False) -> Guard:

@@ -9,8 +9,9 @@ import uvicorn
 
 from pfit_ray.config import RunConfig
 from pfit_ray.errors import UserError
-from pfit_ray.explorer.app import Explorer, make_app
+from pfit_ray.explorer.app import make_app
 from pfit_ray.explorer.guard import is_loopback
+from pfit_ray.explorer.state import Explorer
 from pfit_ray.layout import RunDirectory
 
 

@@ -11,7 +11,8 @@ import uvicorn
 from explorer_run import TOKEN
 
 from pfit_ray.commands.shared import open_run
-from pfit_ray.explorer.app import Explorer, make_app
+from pfit_ray.explorer.app import make_app
+from pfit_ray.explorer.state import Explorer
 from pfit_ray.layout import RunDirectory
 from pfit_ray.marks import marks_url, read_marks
 
