@@ -44,7 +44,7 @@ def report_page(config: RunConfig, run: RunDirectory, images: int = 72, metrics:
         passes=passes,
         flows={told.name: flow(told.name, told.stages) for told in passes if told.stages},
         reasons=REASONS,
-        class_charts=[chart for told in passes if told.ok for chart in _class_charts(config, told)],
+        class_charts=[_class_charts(config, told) for told in passes if told.ok],
         histograms=[
             histogram(f"{told.name}: {name}", counts)
             for told in passes
