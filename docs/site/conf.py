@@ -20,7 +20,7 @@ myst_heading_anchors = 4  # the anchors that code hosts make, too
 
 NAVIGATION = {
     "Start": ["tutorial", "bucket", "voc2012", "faq"],
-    "Use": ["report", "evaluate", "export", "python", "failures"],
+    "Use": ["report", "explorer", "evaluate", "export", "python", "failures"],
     "Scale": ["cluster", "storage", "reliability", "memory", "scaling"],
     "Method": ["fidelity", "results"],
     "Reference": ["configuration", "formats", "architecture", "extend"],
