@@ -36,7 +36,7 @@ class RayTrainer(TorchTrainer):
 
     def _create_default_callbacks(self) -> list[Any]:
         unneeded = {"DatasetsCallback"}  # manages Ray Datasets; there are none
-        if ray._private.worker.get_dashboard_url() is None:
+        if not ray._private.worker.get_dashboard_url():
             # It asks the dashboard whether the controller lives, and each training would wait 10 s for the last answer.
             unneeded.add("PlacementGroupCleanerCallback")
         return [one for one in super()._create_default_callbacks() if type(one).__name__ not in unneeded]

@@ -32,7 +32,7 @@ def nothing() -> None:
     """A training without work."""
 
 
-@pytest.mark.parametrize(("url", "cleaner"), [(None, False), ("127.0.0.1:8265", True)])
+@pytest.mark.parametrize(("url", "cleaner"), [(None, False), ("", False), ("127.0.0.1:8265", True)])
 def test_no_process_is_started_that_has_nothing_to_do(
     url: str | None, cleaner: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -41,3 +41,8 @@ def test_no_process_is_started_that_has_nothing_to_do(
     assert "BackendSetupCallback" in started
     assert "DatasetsCallback" not in started
     assert ("PlacementGroupCleanerCallback" in started) is cleaner
+
+
+def test_the_ray_of_the_tests_has_no_dashboard(local_ray: None) -> None:
+    started = {type(one).__name__ for one in RayTrainer(nothing)._create_default_callbacks()}
+    assert "PlacementGroupCleanerCallback" not in started
