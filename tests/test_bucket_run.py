@@ -12,14 +12,18 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from conftest import Corpus, SmallRun
+from explorer_run import TOKEN, Visitor
 from faulty_proxy import Faults, FaultyProxy
+from page_tags import Tags
 from processes import driver, wait_for
 from s3 import ACCESS_KEY, SECRET_KEY, VARIABLES, proxied, s3_server
 from safetensors.torch import save
 from small_runs import LABELS, label_files, table
 
 from pfit_ray import drivers, storage
+from pfit_ray.commands.shared import open_run
 from pfit_ray.config.storage import StorageConfig
+from pfit_ray.explorer.guard import csrf_token
 from pfit_ray.nets.weights import package_weights
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
@@ -116,3 +120,16 @@ def test_killed_in_a_bad_bucket_and_equal_to_a_run_on_disk(
     ).stdout
     assert "pass predict: 9 of 9 images (6 ok, 3 failed)" in said
     assert "storage requests that had to be repeated: " in said
+
+    directory, config = open_run(RUN)
+    explorer = Visitor(config, directory)
+    assert explorer.shown(status="ok") == ["chelsea", "coffee", "motorcycle_left", "rocket"]
+    layers = [
+        str(tag["data-layer"]) for tag in Tags(explorer.get("/image", id="chelsea")).of("a") if tag.get("data-layer")
+    ]
+    for address in ("/photo?id=chelsea", *layers):
+        assert explorer.client.get(address).headers["content-type"].startswith("image/")
+    token = {"accept": "application/json", "x-csrf-token": csrf_token(TOKEN)}
+    assert explorer.client.post("/mark", data={"id": "chelsea", "mark": "accept"}, headers=token).status_code == 200
+    assert explorer.shown(mark="accept") == ["chelsea"]
+    assert anything_in(f"{RUN}/review", "marks.parquet")
