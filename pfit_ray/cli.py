@@ -8,10 +8,11 @@ import typer
 from pfit_ray import __version__, storage
 from pfit_ray.commands.evaluate import evaluate, print_scores
 from pfit_ray.commands.export import export
+from pfit_ray.commands.outcome import describe_outcome
+from pfit_ray.commands.serve import serve
 from pfit_ray.commands.shared import AddressOption, RunArgument, VerboseOption, err, open_run, out
 from pfit_ray.config import RunConfig, load_config
 from pfit_ray.errors import UserError
-from pfit_ray.layout import RunDirectory
 
 EXIT_FAILED = 1
 EXIT_MISTAKE = 2
@@ -85,7 +86,10 @@ def run(
     if not outcome.worked:
         text = f"Nothing to do: {outcome.run.root} is finished. Use --redo STEP to compute a step again."
         out.print(text, soft_wrap=True)
-    _print_outcome(outcome.run, outcome.counts, outcome.metrics)
+    if outcome.metrics:
+        print_scores(outcome.run, outcome.metrics)
+    for line in describe_outcome(outcome, config, overrides or []):
+        out.print(line, soft_wrap=True)
 
 
 @app.command()
@@ -111,6 +115,7 @@ def status(run: RunArgument) -> None:
 
 app.command()(evaluate)
 app.command()(export)
+app.command()(serve)
 
 
 @app.command()
@@ -199,14 +204,3 @@ def _load(url: str, overrides: list[str] | None) -> RunConfig:
     config = load_config(url, overrides or [], storage.read_bytes)
     storage.configure(config.storage)
     return config
-
-
-def _print_outcome(run: RunDirectory, counts: dict[str, tuple[int, int]], metrics: dict[str, object]) -> None:
-    for name, (ok, failed) in counts.items():
-        out.print(f"pass {name}: {ok} ok + {failed} failed = {ok + failed} images")
-        if failed:
-            out.print(f"  reasons: {run.url(name, 'failures')}", soft_wrap=True)
-    if metrics:
-        print_scores(run, metrics)
-    out.print(f"Results: {run.root}", soft_wrap=True)
-    out.print(f"Contact sheets: {run.url('sheets')}", soft_wrap=True)

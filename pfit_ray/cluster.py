@@ -117,6 +117,22 @@ def node_id() -> str:
     return str(ray.get_runtime_context().get_node_id())
 
 
+def describe_use() -> str:
+    """How many of the CPUs and GPUs of the nodes that are there Ray has given to workers, in words.
+
+    One question to Ray's control store; nothing where this process has not joined a Ray.
+    """
+    if not ray.is_initialized():
+        return ""
+    there, free = ray.cluster_resources(), ray.available_resources()
+    parts = [
+        f"{there[name] - free.get(name, 0.0):g} of {there[name]:g} {name}s"
+        for name in ("CPU", "GPU")
+        if there.get(name)
+    ]
+    return f"{', '.join(parts)} in use" if parts else ""
+
+
 def joined_cluster(nodes: Sequence[Mapping[str, Any]], this_node: str, declared: Sequence[NodeType]) -> Cluster:
     """The cluster that this process has joined.
 

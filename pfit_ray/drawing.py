@@ -38,22 +38,30 @@ def heat_overlay(photo: np.ndarray, values: np.ndarray) -> np.ndarray:
     Returns:
         uint8 RGB (H, W, 3).
     """
-    height, width = photo.shape[:2]
-    large = cv2.resize(values.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    return _mix(_grey(photo), heat_picture(values, photo.shape[:2]), 0.6)
+
+
+def heat_picture(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A map in [0, 1], float (h, w), as colours from blue to red: uint8 RGB of `size` (H, W)."""
+    large = cv2.resize(values.astype(np.float32), size[::-1], interpolation=cv2.INTER_LINEAR)
     levels = np.clip(large * 255, 0, 255).astype(np.uint8)
-    heat = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
-    return _mix(_grey(photo), heat, 0.6)
+    return cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
 
 
 def label_overlay(photo: np.ndarray, label: np.ndarray) -> np.ndarray:
     """A label map in the VOC palette over the grey photograph, with white borders; unsure pixels are pale."""
-    colours = voc_palette()[label]
-    colours[label == IGNORE] = UNSURE
-    mixed = _mix(_grey(photo), colours, 0.65)
+    mixed = _mix(_grey(photo), label_picture(label), 0.65)
     plain = label == BACKGROUND
     mixed[plain] = photo[plain]
     mixed[perimeter_map(label)] = 255
     return mixed
+
+
+def label_picture(label: np.ndarray) -> np.ndarray:
+    """A label map (H, W) in the VOC palette, uint8 RGB (H, W, 3); unsure pixels are pale."""
+    colours = voc_palette()[label]
+    colours[label == IGNORE] = UNSURE
+    return colours
 
 
 def region_picture(regions: np.ndarray) -> np.ndarray:

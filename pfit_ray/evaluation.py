@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import ray
 from pfit_ray.config import PASSES, RunConfig
 from pfit_ray.errors import UserError
 from pfit_ray.layout import RunDirectory
+from pfit_ray.progress import Progress
 from pfit_ray.provenance import provenance
 from pfit_ray.scoring import Totals, summaries
 from pfit_ray.sources import mask_lookup
@@ -26,12 +28,13 @@ def thresholds(config: RunConfig) -> list[float]:
     return [round(sweep.threshold_start + index * sweep.threshold_step, 6) for index in range(max(1, count))]
 
 
-def evaluate_run(config: RunConfig, run: RunDirectory) -> dict[str, Any]:
+def evaluate_run(config: RunConfig, run: RunDirectory, progress: Progress | None = None) -> dict[str, Any]:
     """Score all finished shards of all passes.
 
     Args:
         config: the run's config.
         run: the run directory.
+        progress: is told how many shards have been scored.
 
     Returns:
         Per scored map (`cam`, `combined_cam`, `walk`, `pseudo_label`, `prediction`): `images`, the numbers of
@@ -42,14 +45,18 @@ def evaluate_run(config: RunConfig, run: RunDirectory) -> dict[str, Any]:
     names = ["background", *config.data.class_list.names]
     totals: dict[str, Totals] = {}
     problems: list[str] = []
-    for pass_name in PASSES:
-        shards = run.finished_numbers(pass_name)
-        lookup = mask_lookup(config.data)
-        scorer = ShardScorer(run, pass_name, len(names) - 1, lookup, thresholds(config), sweep.boundary)
-        for score in _score_all(scorer, shards):
-            problems += score.problems
-            for name, found in score.maps.items():
-                totals.setdefault(name, Totals(sweep.bootstrap, config.seed)).add(found)
+    shards = {name: run.finished_numbers(name) for name in PASSES}
+    lookup = mask_lookup(config.data)
+    count = sum(map(len, shards.values()))
+    with progress.images("evaluation", count, 0, "shards") if progress and count else nullcontext() as step:
+        for pass_name in PASSES:
+            scorer = ShardScorer(run, pass_name, len(names) - 1, lookup, thresholds(config), sweep.boundary)
+            for score in _score_all(scorer, shards[pass_name]):
+                problems += score.problems
+                for name, found in score.maps.items():
+                    totals.setdefault(name, Totals(sweep.bootstrap, config.seed)).add(found)
+                if step is not None:
+                    step.add(1, 0)
     result = summaries(totals, names, thresholds(config), provenance(config, run))
     if problems:
         result["problems"] = sorted(set(problems))

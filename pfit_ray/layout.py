@@ -16,6 +16,8 @@ LABEL_COLUMN = {"seeds": "affinity_label", "labels": "pseudo_label", "predict": 
 IMAGE_SET = {"seeds": "train", "labels": "train", "predict": "predict"}
 """The manifest that each pass works on."""
 
+PROGRESS_FILE = "progress.json"
+"""What a run does at the moment, see `pfit_ray.progress.State`; there is none where nothing runs."""
 
 _READERS = 32
 """Markers that are read at the same time."""

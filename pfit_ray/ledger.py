@@ -30,6 +30,7 @@ class Ledger:
         self._run = run
         self._passes: dict[str, dict[int, ShardCount]] = {}
         self._totals: dict[str, Counter[str]] = {}
+        self._reasons: dict[str, Counter[str]] = {}
 
     def shards(self, name: str) -> dict[int, ShardCount]:
         """The finished shards of a pass by number."""
@@ -37,8 +38,8 @@ class Ledger:
             self.read_again(name)
         return self._passes[name]
 
-    def add(self, name: str, published: Mapping[str, int]) -> None:
-        """Note that a shard has been published; see `pfit_ray.tasks.write.summary`."""
+    def add(self, name: str, published: Mapping[str, Any]) -> None:
+        """Note that a shard has been published; see `pfit_ray.tasks.write.read_summary`."""
         shards, shard = self.shards(name), published["shard"]
         count = ShardCount(published["ok"], published["failed"], published["skipped"])
         self._totals[name].subtract(shards.get(shard, ShardCount(0, 0, 0))._asdict())
@@ -50,6 +51,9 @@ class Ledger:
         markers = self._run.finished_shards(name)
         self._passes[name] = {shard: _count(marker) for shard, marker in markers.items()}
         self._totals[name] = Counter()
+        self._reasons[name] = Counter()
+        for marker in markers.values():
+            self._reasons[name].update(marker["reasons"])
         for count in self._passes[name].values():
             self._totals[name].update(count._asdict())
 
@@ -57,6 +61,11 @@ class Ledger:
         """Images of a pass that are ok, and that have failed."""
         self.shards(name)
         return self._totals[name]["ok"], self._totals[name]["failed"]
+
+    def reasons(self, name: str) -> dict[str, int]:
+        """Failed images of a pass by reason, the most frequent first, as storage said when it was last read."""
+        self.shards(name)
+        return dict(self._reasons[name].most_common())
 
     def faulty(self, name: str) -> int:
         """Failed images of a pass without those that the config skips."""

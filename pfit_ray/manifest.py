@@ -107,6 +107,16 @@ def iterate_manifest(run: RunDirectory, name: str) -> Iterator[Row]:
         yield from rows
 
 
+def read_manifest_columns(run: RunDirectory, name: str, columns: list[str]) -> pa.Table:
+    """Some columns of a whole manifest, its rows in order."""
+    shards = run.read_json("manifest", f"{name}.json")["shards"]
+    tables = []
+    for part in range(-(-shards // SHARDS_PER_PART)):
+        with _open_part(run, name, part) as table:
+            tables.append(table.read(columns))
+    return pa.concat_tables(tables) if tables else MANIFEST_SCHEMA.empty_table().select(columns)
+
+
 def fetch_images(rows: Sequence[Row], threads: int = 1) -> None:
     """Read the encoded bytes of each good row's image into its column `encoded`, or fail the row.
 

@@ -25,7 +25,8 @@ NETWORK_BYTES: dict[Pass, int] = {"seeds": 450, "labels": 450, "predict": 650}
 
 USS_BASE = 300 * MEBIBYTE
 USS_BYTES = 2200
-"""Per pixel of the image that is segmented without supervision."""
+FUSED_USS_BYTES = 1300
+"""Per pixel of the image that is segmented without supervision, by torch's layers and by the fused ones."""
 
 CRF_BYTES = 180
 CRF_LABEL_BYTES = 22
@@ -158,14 +159,16 @@ def _cpu(config: RunConfig) -> int:
 
 def _regions(config: RunConfig) -> int:
     """What the most expensive region source takes, and the CNN that merges its regions."""
-    side = None if config.fidelity_of("regions") == "reference" else config.regions.uss.max_side
+    uss, reference = config.regions.uss, config.fidelity_of("regions") == "reference"
+    side = None if reference else uss.max_side
+    cnn = FUSED_USS_BYTES if uss.fused and not reference else USS_BYTES
     largest = 0
     for name in config.region_names:
         source = config.regions.source(name)
         kind = region_source_class(source)
         largest = max(largest, kind.bytes_per_pixel * _pixels(config, side if kind.reads_pixels else None))
         if source.merged:
-            largest = max(largest, USS_BASE + USS_BYTES * _pixels(config, side))
+            largest = max(largest, USS_BASE + cnn * _pixels(config, side))
     return largest
 
 

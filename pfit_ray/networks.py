@@ -9,6 +9,7 @@ from pfit_ray.config import RunConfig
 from pfit_ray.errors import UserError
 from pfit_ray.given_network import given_network
 from pfit_ray.layout import Network, RunDirectory
+from pfit_ray.marks import marks_for_training
 from pfit_ray.nets.weights import package_weights, save_network, timm_weights
 from pfit_ray.nets.zero_shot import ZeroShotClassifier, zero_shot_classifier
 from pfit_ray.train.fit import check_batch, place_training, train_network
@@ -36,6 +37,18 @@ def check_networks(config: RunConfig, networks: list[Network]) -> None:
                 package_weights(section.backbone.name)
             except ValueError as error:
                 raise UserError(f"{name}.backbone: {error}") from error
+
+
+def check_reviews(config: RunConfig, run: RunDirectory, networks: list[Network]) -> None:
+    """Make sure before any work that the run has the marks that its trainings go by.
+
+    Raises:
+        UserError: names the field of a training that goes by marks, where there are none.
+    """
+    for name in networks:
+        section = getattr(config, name)
+        if section.source == "train" and section.train.review:
+            marks_for_training(run, name, section.train.review)
 
 
 def check_training_resources(config: RunConfig, networks: list[Network], cluster: Cluster) -> None:

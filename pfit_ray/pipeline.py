@@ -27,6 +27,7 @@ from pfit_ray.placement import Placement
 from pfit_ray.quarantine import run_alone
 from pfit_ray.tasks.packing import MISTAKE
 from pfit_ray.tasks.passes import PassPlan
+from pfit_ray.tasks.write import read_summary
 
 
 def run_pass(
@@ -50,7 +51,7 @@ def run_pass(
         say: tells the user that shards are taken apart.
 
     Yields:
-        `shard`, `ok` and `failed` of each shard as soon as it is published.
+        What `read_summary` gives of each shard, as soon as it is published.
 
     Raises:
         UserError: a mistake that a worker has found, such as a damaged weight file.
@@ -129,7 +130,7 @@ def _stream(
         for row in dataset.iter_rows():
             if MISTAKE in row:
                 raise UserError(row[MISTAKE])
-            yield {name: int(value) for name, value in row.items()}
+            yield read_summary(row)
     except ExecutionTimeoutError as error:
         raise RunFailedError(
             f"pass {plan.name}: nothing has moved for {faults.silence_seconds:g} seconds (faults.silence_seconds); "

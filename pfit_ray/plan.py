@@ -13,7 +13,7 @@ from pfit_ray.config import RunConfig
 from pfit_ray.config.data import ImageSetConfig
 from pfit_ray.environment import check_packages
 from pfit_ray.layout import Network
-from pfit_ray.networks import check_networks
+from pfit_ray.networks import check_networks, check_reviews
 from pfit_ray.progress import Progress
 from pfit_ray.runner import Runner, preflight
 from pfit_ray.session import cluster_address, ray_session
@@ -57,6 +57,7 @@ def describe_plan(config: RunConfig, address: str | None = None) -> Iterator[str
     check_packages(config)
     networks = networks_of([step for step in steps if step.todo])
     check_networks(config, networks)
+    check_reviews(config, runner.run_directory, networks)
     place = _describe_place(config, address, networks)
     names = config.data.class_list.names
     yield f"output: {runner.run_directory.root}"

@@ -7,6 +7,7 @@ from pfit_ray import storage
 from pfit_ray.config import RunConfig
 from pfit_ray.config.stages import LabelCrfConfig, SoftmaxCrfConfig
 from pfit_ray.layout import NETWORKS, Network, RunDirectory
+from pfit_ray.marks import used_marks_url
 
 TOLD_PACKAGES = ("torch", "scikit-image", "opencv-python-headless", "opencv-python", "pillow", "pydensecrf2")
 """Packages whose version is known to move scores; the JPEG library is told too."""
@@ -16,11 +17,13 @@ _SHORT_DIGEST = 12
 
 
 def record_weights(run: RunDirectory, config: RunConfig, network: Network) -> None:
-    """Write the sha256 of a network's weights beside them, and of the file that they were taken from."""
+    """Write the sha256 of a network's weights beside them, of the file that they were taken from, and of used marks."""
     section = getattr(config, network)
     record = {"sha256": _digest(run.weights(network)), "source": section.source}
     if section.source == "weights":
         record |= {"from": section.weights, "from_sha256": _digest(section.weights)}
+    if section.source == "train" and section.train.review:
+        record |= {"review": section.train.review, "marks_sha256": _digest(used_marks_url(run, network))}
     run.write_json(record, "checkpoints", f"{network}.json")
 
 

@@ -13,13 +13,13 @@ from pfit_ray.environment import check_packages, describe_environment
 from pfit_ray.errors import UserError
 from pfit_ray.failures import RunFailedError
 from pfit_ray.interrupts import Interrupts, interrupts
-from pfit_ray.layout import IMAGE_SET, Network, RunDirectory
+from pfit_ray.layout import IMAGE_SET, PROGRESS_FILE, Network, RunDirectory
 from pfit_ray.ledger import Ledger
 from pfit_ray.manifest import write_manifest
-from pfit_ray.networks import check_networks, check_training_resources, provide_network
+from pfit_ray.networks import check_networks, check_reviews, check_training_resources, provide_network
 from pfit_ray.nodes import check_nodes
 from pfit_ray.placement import Placement, place
-from pfit_ray.progress import Progress
+from pfit_ray.progress import Progress, State
 from pfit_ray.provenance import record_missing_weights, record_weights
 from pfit_ray.report import write_report
 from pfit_ray.session import cluster_address, ray_session
@@ -27,15 +27,20 @@ from pfit_ray.show import write_sheets
 from pfit_ray.sources import Item, list_images
 from pfit_ray.steps import Planner, Step, networks_of
 from pfit_ray.tasks.passes import plan_pass
+from pfit_ray.train.records import describe_records, read_metrics
 
 
 @dataclass
 class Outcome:
-    """What a run came to: `worked` is False where everything had been finished before."""
+    """What a run came to: `worked` is False where everything had been finished before.
+
+    `counts` and `reasons` hold, by pass, the good and the failed images, and the failed ones by reason.
+    """
 
     run: RunDirectory
     worked: bool = False
     counts: dict[str, tuple[int, int]] = field(default_factory=dict)
+    reasons: dict[str, dict[str, int]] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
 
 
@@ -54,6 +59,7 @@ class Runner:
         self.progress = progress
         self.run_directory = RunDirectory(storage.absolute(config.output))
         self.ledger = Ledger(self.run_directory)
+        progress.publish = self._publish
         self.planner = Planner(config, self.run_directory, self.ledger, retry_failed)
         self.interrupts = Interrupts()
 
@@ -85,9 +91,10 @@ class Runner:
         todo = [step for step in self.planner.steps() if step.todo]
         if todo:
             outcome.worked = True
-            with interrupts() as self.interrupts:
+            with interrupts() as self.interrupts, self._published():
                 check_packages(config)
                 check_networks(config, networks_of(todo))
+                check_reviews(config, run, networks_of(todo))
                 on_cluster = cluster_address(address) is not None
                 if not on_cluster:
                     self._prepare(todo)
@@ -100,8 +107,12 @@ class Runner:
                         self._prepare(todo)
                     self._work(todo, placement)
         outcome.counts = {name: self.ledger.counts(name) for name in PASSES if name in config.passes}
+        outcome.reasons = {name: self.ledger.reasons(name) for name in outcome.counts}
         outcome.metrics = run.read_json("evaluation.json") or {}
         return outcome
+
+    def _publish(self, state: State) -> None:
+        self.run_directory.write_json(state, PROGRESS_FILE)
 
     def _prepare(self, todo: Sequence[Step]) -> None:
         """What needs no Ray: it shows mistakes early."""
@@ -133,15 +144,16 @@ class Runner:
             for name in self.config.passes:  # a run that was killed right after a training has not recorded it
                 if network := self.planner.network_of(name):
                     record_missing_weights(self.run_directory, self.config, network)
-            metrics = evaluation.evaluate_run(self.config, self.run_directory)
+            metrics = evaluation.evaluate_run(self.config, self.run_directory, self.progress)
             write_sheets(self.config, self.run_directory, self.config.sheets)
             write_report(self.config, self.run_directory, metrics=metrics)
             self.run_directory.write_json(self.planner.report_fields(), "steps", "report.json")
             self.run_directory.write_json(metrics, "evaluation.json")
 
     def _list(self, image_set: str) -> None:
-        with self._begun(f"manifest-{image_set}"):
-            summary = write_manifest(self.run_directory, image_set, self.images(image_set), self.config.shard_size)
+        with self._begun(f"manifest-{image_set}"), self.progress.listing(image_set) as listed:
+            items = listed.each(self.images(image_set))
+            summary = write_manifest(self.run_directory, image_set, items, self.config.shard_size)
         self.progress.say(f"{image_set}: {summary['images']} images in {summary['shards']} shards")
 
     def images(self, image_set: str) -> Iterator[Item]:
@@ -159,12 +171,25 @@ class Runner:
 
     def _provide(self, network: Network) -> None:
         self._outdate_report()
-        with self._begun(network):
+        with self._begun(network), self.progress.watching(network, lambda: self._trained(network)):
             told = provide_network(self.config, self.run_directory, network)
             record_weights(self.run_directory, self.config, network)
         numbers = ", ".join(f"{name} {_short(value)}" for name, value in told.items() if name != "source")
         how = {"train": "trained", "weights": "loaded", "zero_shot": "made from ImageNet rows"}
         self.progress.say(f"{network}: {how[told['source']]}{': ' + numbers if numbers else ''}")
+
+    def _trained(self, network: Network) -> str:
+        """How far the training of a network is; nothing before its first records."""
+        records = read_metrics(self.run_directory.url("train", network))
+        return describe_records(records) if records else ""
+
+    @contextmanager
+    def _published(self) -> Iterator[None]:
+        """What is published of the progress goes with the work; only a run that is killed leaves it behind."""
+        try:
+            yield
+        finally:
+            self.progress.aside(lambda: storage.remove(self.run_directory.url(PROGRESS_FILE)))
 
     @contextmanager
     def _begun(self, step: str) -> Iterator[None]:
@@ -187,7 +212,7 @@ class Runner:
         if shards:
             with self.progress.images(name, manifest["images"], sum(ledger.counts(name))) as progress:
                 for result in pipeline.run_pass(plan, config, run, shards, placement, self.progress.say):
-                    progress.add(result["ok"], result["failed"])
+                    progress.add(result["ok"], result["failed"], result)
                     ledger.add(name, result)
                     self._check_failures(name, manifest["images"])
                     self.interrupts.check()
@@ -195,7 +220,7 @@ class Runner:
             before = sum(finished[shard].failed for shard in again)
             with self.progress.images(f"{name}, failed images again", before, 0) as progress:
                 for result in pipeline.run_pass(again_plan, config, run, again, placement, self.progress.say):
-                    progress.add(finished[result["shard"]].failed - result["failed"], result["failed"])
+                    progress.add(finished[result["shard"]].failed - result["failed"], result["failed"], result)
                     self.interrupts.check()
         ledger.read_again(name)
         ok, failed = ledger.counts(name)

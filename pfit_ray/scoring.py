@@ -9,6 +9,9 @@ from pfit_ray.ops.bootstrap import Bootstrap, label_iou, mean_iou
 from pfit_ray.ops.evaluation import Scores, scores
 from pfit_ray.tasks.score import MapScore
 
+NO_PREDICTION = "no prediction"
+"""What the column of pixels without prediction is called in a confusion matrix."""
+
 
 class Totals:
     """Adds up what shards say of one kind of map.
@@ -41,23 +44,25 @@ class Totals:
 
         Returns:
             `miou`, `miou_interval` (95 %, of the bootstrap), `miou_published`, `fp`, `fn`; by name `iou`, `precision`,
-            `recall`; where boundaries were compared `boundary_miou` and, by name, `boundary_iou`; for maps that are
-            thresholded all of that at the best `threshold`, and the whole `sweep`.
+            `recall`; `confusion`, the pixels by true and, within, by predicted name, without zeros (see
+            `NO_PREDICTION`); where boundaries were compared `boundary_miou` and, by name, `boundary_iou`; for maps that
+            are thresholded all of that at the best `threshold`, and the whole `sweep`.
         """
         matrix = np.asarray(self.matrix)
         boundary = self.boundary if isinstance(self.boundary, np.ndarray) else None
         if matrix.ndim == 2:
-            return self._numbers(scores(matrix), boundary, self.bootstrap.interval(), names)
+            return self._numbers(matrix, scores(matrix), boundary, self.bootstrap.interval(), names)
         per_level = [scores(one) for one in matrix]
         mious = [one.miou for one in per_level]
         best = 0 if np.isnan(mious).all() else int(np.nanargmax(mious))
         sweep = [{"threshold": level, "miou": plain(miou)} for level, miou in zip(levels, mious, strict=True)]
         at_best = None if boundary is None else boundary[best]
-        numbers = self._numbers(per_level[best], at_best, self.bootstrap.interval(best), names)
+        numbers = self._numbers(matrix[best], per_level[best], at_best, self.bootstrap.interval(best), names)
         return {"threshold": levels[best], **numbers, "sweep": sweep}
 
     def _numbers(
         self,
+        matrix: np.ndarray,
         result: Scores,
         boundary: np.ndarray | None,
         interval: tuple[float, float] | None,
@@ -82,7 +87,7 @@ class Totals:
         }
         if boundary is not None:
             numbers["boundary_iou"] = by_name(label_iou(boundary))
-        return numbers
+        return numbers | {"confusion": _confusion(matrix, names)}
 
 
 def summaries(
@@ -92,6 +97,15 @@ def summaries(
     return {
         name: {"images": total.images, **total.summary(names, levels), "provenance": origins[name]}
         for name, total in totals.items()
+    }
+
+
+def _confusion(matrix: np.ndarray, names: Sequence[str]) -> dict[str, dict[str, int]]:
+    columns = [*names, NO_PREDICTION]
+    return {
+        name: {columns[place]: int(row[place]) for place in np.flatnonzero(row)}
+        for name, row in zip(names, matrix, strict=True)
+        if row.any()
     }
 
 

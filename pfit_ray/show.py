@@ -97,6 +97,16 @@ def _good_ids(run: RunDirectory, pass_name: str) -> Iterator[str]:
         yield from pq.read_table(io.BytesIO(data), columns=["image_id"])["image_id"].to_pylist()
 
 
+def perimeters(config: RunConfig, regions: np.ndarray) -> np.ndarray:
+    """The perimeters of regions (H, W) as the run's fidelity finds them: bool (H, W)."""
+    if config.fidelity_of("fit") != "reference":
+        return perimeter_map(regions)
+    numbers = config.fit.published
+    published = jpeg_round_trip(published_picture(regions.astype(np.uint8), seed=numbers.colour_seed))
+    edges = canny_edges(published, low=numbers.canny_low, high=numbers.canny_high, blur=numbers.blur)
+    return np.asarray(edges > 0)
+
+
 def _find(run: RunDirectory, image_set: str, image_id: str) -> tuple[int, Row] | None:
     """Shard and manifest row of an image."""
     summary = run.read_json("manifest", f"{image_set}.json")
@@ -127,13 +137,7 @@ def _seed_tiles(config: RunConfig, photo: np.ndarray, row: Row) -> list[Tile]:
     tiles = [Tile("CAM", _heat(photo, row["cam"]))]
     tiles += [Tile(f"regions, {source}", region_picture(regions[source])) for source in names]
     for source in names:
-        if config.fidelity_of("fit") == "reference":
-            numbers = config.fit.published
-            published = jpeg_round_trip(published_picture(regions[source].astype(np.uint8), seed=numbers.colour_seed))
-            low, high = numbers.canny_low, numbers.canny_high
-            perimeter = canny_edges(published, low=low, high=high, blur=numbers.blur) > 0
-        else:
-            perimeter = perimeter_map(regions[source])
+        perimeter = perimeters(config, regions[source])
         picture = np.repeat(np.where(perimeter, 0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
         tiles.append(Tile(f"perimeters, {source}", picture))
     for source in names:

@@ -1,5 +1,6 @@
-"""How far a run is, read from its markers."""
+"""How far a run is, read from its directory alone, on whatever machine."""
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
@@ -7,15 +8,24 @@ from typing import Any
 
 from pfit_ray import storage
 from pfit_ray.config import PASSES
-from pfit_ray.layout import IMAGE_SET, NETWORKS, RunDirectory
+from pfit_ray.layout import IMAGE_SET, NETWORKS, PROGRESS_FILE, Network, RunDirectory
+from pfit_ray.pace import describe_duration, describe_left, describe_rate, recent_rate
 from pfit_ray.tasks.base import Timings, add_timings
+from pfit_ray.train.records import describe_records, read_metrics
+
+SILENT_SECONDS = 120.0
+"""A run that works says something every half minute; after this long it has been killed, or lost its storage."""
 
 
 def describe_status(run: RunDirectory) -> Iterator[str]:
-    """Lines for people: networks, then passes with counts, rate, reasons of failures and seconds per stage."""
+    """Lines for people.
+
+    What the run does now; networks, with the progress of a training; passes with counts, rate, the time that is left,
+    reasons of failures and seconds per stage.
+    """
+    yield from _now(run)
     for network in NETWORKS:
-        ready = storage.exists(run.weights(network))
-        yield f"{network}: {'ready' if ready else 'not there yet'}"
+        yield f"{network}: {_network(run, network)}"
     for name in PASSES:
         manifest = run.read_json("manifest", f"{IMAGE_SET[name]}.json")
         if manifest is None:
@@ -24,12 +34,34 @@ def describe_status(run: RunDirectory) -> Iterator[str]:
         yield from _pass_lines(name, manifest, list(run.finished_shards(name).values()))
 
 
+def _now(run: RunDirectory) -> Iterator[str]:
+    state = run.read_json(PROGRESS_FILE)
+    if state is None:
+        return
+    told = ", ".join(part for part in (state["line"], state["use"]) if part)
+    age = max(0.0, time.time() - state["at"])
+    if age < SILENT_SECONDS:
+        yield f"working ({describe_duration(age)} ago): {told}"
+    else:
+        yield (
+            f"silent for {describe_duration(age)}: the run was killed, or cannot reach its storage; the same command "
+            f"goes on. Last: {told}"
+        )
+
+
+def _network(run: RunDirectory, network: Network) -> str:
+    if storage.exists(run.weights(network)):
+        return "ready"
+    records = read_metrics(run.url("train", network))
+    return f"training, {describe_records(records)}" if records else "not there yet"
+
+
 def _pass_lines(name: str, manifest: dict[str, Any], markers: list[dict[str, Any]]) -> Iterator[str]:
     ok = sum(marker["ok"] for marker in markers)
     failed = sum(marker["failed"] for marker in markers)
     yield (
         f"pass {name}: {ok + failed} of {manifest['images']} images ({ok} ok, {failed} failed), "
-        f"{len(markers)} of {manifest['shards']} shards{_rate(markers)}"
+        f"{len(markers)} of {manifest['shards']} shards{_rate(markers, manifest['images'] - ok - failed)}"
     )
     reasons: Counter[str] = Counter()
     timings: Timings = {}
@@ -55,12 +87,11 @@ def _stage_line(stage: str, timing: dict[str, float]) -> str:
     )
 
 
-def _rate(markers: list[dict[str, Any]]) -> str:
-    """Images per second between the first and the last marker, where there are two."""
-    if len(markers) < 2:
+def _rate(markers: list[dict[str, Any]], left: int) -> str:
+    """How fast the last shards came, what that means for the rest, and when the last one came."""
+    rate = recent_rate([(marker["finished"], marker["ok"] + marker["failed"]) for marker in markers])
+    if rate is None:
         return ""
-    ordered = sorted(markers, key=lambda marker: marker["finished"])
-    seconds = ordered[-1]["finished"] - ordered[0]["finished"]
-    images = sum(marker["ok"] + marker["failed"] for marker in ordered[1:])
-    last = datetime.fromtimestamp(ordered[-1]["finished"]).isoformat(" ", "seconds")
-    return f", {images / seconds:.2f} images/s, last at {last}" if seconds > 0 else ""
+    last = datetime.fromtimestamp(max(marker["finished"] for marker in markers)).isoformat(" ", "seconds")
+    rest = f", {describe_left(left / rate)}" if left and rate > 0 else ""
+    return f", {describe_rate(rate)}{rest}, last at {last}"

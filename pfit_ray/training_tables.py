@@ -16,6 +16,7 @@ from pfit_ray.config.training import TrainingConfig
 from pfit_ray.errors import UserError
 from pfit_ray.layout import IMAGE_SET, Network, RunDirectory
 from pfit_ray.manifest import PLACE_FIELDS, iterate_manifest, iterate_shards
+from pfit_ray.marks import keeps, marks_for_training, used_marks_url, write_marks
 from pfit_ray.prefetch import prefetch
 from pfit_ray.schema import OK, Row
 from pfit_ray.seekable import open_seekable
@@ -47,17 +48,24 @@ _BLOCK = 1 << 16
 def write_examples(run: RunDirectory, config: RunConfig, network: Network) -> str:
     """Write the table of what a network learns from; memory holds the table compressed, and one row group.
 
+    Where people's marks decide (`train.review`), they are written beside it, so that a training that goes on after a
+    crash goes by the same ones.
+
     Returns:
         Its URL.
 
     Raises:
         UserError: when there is nothing to learn from.
     """
+    review = getattr(config, network).train.review
+    marks = marks_for_training(run, network, review) if review else {}
     if network == "classifier":
         image_set = "train" if config.data.classifier is None else "classifier"
         rows = _labelled_images(run, image_set)
     else:
         rows = _label_maps(run, LABELS_FROM[network], getattr(config, network).train)
+    if review:
+        rows = (row for row in rows if keeps(review, marks.get(row["image_id"])))
     buffer, found = io.BytesIO(), False
     with pq.ParquetWriter(buffer, EXAMPLE_SCHEMA, compression="zstd") as writer:
         while chunk := list(islice(rows, _ROW_GROUP)):
@@ -65,7 +73,11 @@ def write_examples(run: RunDirectory, config: RunConfig, network: Network) -> st
             found = True
     if not found:
         what = "an image-level label" if network == "classifier" else f"a label from pass {LABELS_FROM[network]}"
+        if review:
+            what += f" and is left by {network}.train.review {review}"
         raise UserError(f"{network} cannot be trained: no image has {what}; look at the failures tables")
+    if review:
+        write_marks(used_marks_url(run, network), marks)
     url = run.url("train", network, "examples.parquet")
     storage.write_bytes(url, buffer.getvalue())
     return url

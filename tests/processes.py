@@ -11,6 +11,8 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 MARK = "PFIT_TEST_MARK"
+HEEDS_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+"""What a shell starts in the background, tests for instance, ignores SIGINT, and so does what it starts."""
 
 
 def marked_processes(mark: str) -> Iterator[int]:
@@ -44,7 +46,7 @@ def driver_of(program: str, log: Path, words: Sequence[str] = ()) -> Iterator[su
     path = [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]
     with log.open("w") as file:
         process = subprocess.Popen(
-            [sys.executable, "-c", program, *words],
+            [sys.executable, "-c", f"{HEEDS_CTRL_C}\n{program}", *words],
             env={**os.environ, MARK: mark, "PYTHONPATH": os.pathsep.join(filter(None, path))},
             stdout=file,
             stderr=subprocess.STDOUT,

@@ -18,7 +18,7 @@ from pfit_ray.config import load_config
 from pfit_ray.config.load import resolved_yaml
 from pfit_ray.runner import Runner
 
-COMMANDS = ("run", "plan", "status", "evaluate", "export", "show", "import-checkpoint")
+COMMANDS = ("run", "plan", "status", "evaluate", "export", "serve", "show", "import-checkpoint")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -93,6 +93,7 @@ def test_scores_of_all_maps(run: RunDirectory, local_ray: None) -> None:
     ]
     assert (cam["threshold"], cam["miou"], cam["images"]) == (0.2, 0.388889, 2)
     assert cam["iou"] == {"background": 0.0, "cat": 0.666667, "dog": 0.5, "never seen": None}
+    assert cam["confusion"] == {"background": {"cat": 1, "dog": 1}, "cat": {"cat": 2}, "dog": {"dog": 1}}
     assert [one["miou"] for one in result["combined_cam"]["sweep"]] == [0.388889, 0.388889, 0.333333]
     assert [one["miou"] for one in result["walk"]["sweep"]] == [0.133333] * 3
 
@@ -106,6 +107,7 @@ def test_scores_of_all_maps(run: RunDirectory, local_ray: None) -> None:
         "iou": {"background": 0.666667, "cat": 0.5, "dog": 1.0, "never seen": None},
         "precision": {"background": 0.666667, "cat": 1.0, "dog": 1.0, "never seen": None},
         "recall": {"background": 1.0, "cat": 0.5, "dog": 1.0, "never seen": None},
+        "confusion": {"background": {"background": 2}, "cat": {"background": 1, "cat": 1}, "dog": {"dog": 1}},
     }
     for name in ("pseudo_label", "prediction"):
         origin = result[name].pop("provenance")

@@ -138,7 +138,7 @@ def test_drivers_that_end_at_random_points(run: RunDirectory, tmp_path: Path, se
     ended = []
     for number in range(20):
         # As many shards are finished when it ends; the first one may end before any is.
-        more = len(run.finished_numbers("predict")) + draw.randint(2 if number else 0, 4)
+        more = len(run.finished_numbers("predict")) + draw.randint(3 if number else 0, 5)
         sent = None
         with driver_of(DRIVE.format(root=run.root), tmp_path / f"{number}.log") as process:
             while process.poll() is None and len(run.finished_numbers("predict")) < min(more, len(SHARDS)):

@@ -25,6 +25,7 @@ def test_counts_of_finished_shards(run: RunDirectory) -> None:
     assert ledger.shards("seeds") == {0: ShardCount(3, 0, 0), 2: ShardCount(1, 2, 1)}
     assert ledger.counts("seeds") == (4, 2)
     assert ledger.faulty("seeds") == 1
+    assert ledger.reasons("seeds") == {"skipped": 1, "bad_file": 1}
     assert ledger.counts("labels") == (0, 0)
 
 

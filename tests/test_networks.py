@@ -13,12 +13,13 @@ from pfit_ray.config.load import validate
 from pfit_ray.errors import UserError
 from pfit_ray.layout import RunDirectory
 from pfit_ray.manifest import write_manifest
+from pfit_ray.marks import MarkTable
 from pfit_ray.nets.affinitynet import AffinityNet
 from pfit_ray.nets.classifier import CamClassifier
 from pfit_ray.nets.deeplab import DeepLabV3Plus
 from pfit_ray.nets.weights import load_state, save_network
 from pfit_ray.nets.zero_shot import ZeroShotClassifier
-from pfit_ray.networks import check_networks, check_training_resources, provide_network
+from pfit_ray.networks import check_networks, check_reviews, check_training_resources, provide_network
 from pfit_ray.sources import Item
 from pfit_ray.tasks.networks import load_network
 
@@ -186,3 +187,14 @@ def test_trainings_that_do_not_fit(train: dict, sentence: str) -> None:
         check_training_resources(settings, ["classifier", "deeplab"], Cluster.of_one_node(2))
     assert sentence in str(caught.value)
     check_training_resources(settings, ["classifier"], Cluster.of_one_node(2))
+
+
+def test_a_training_by_marks_needs_them_before_any_work(run: RunDirectory, tmp_path: Path) -> None:
+    settings = config(deeplab={"train": {"review": "no_complaints"}})
+    check_reviews(settings, run, ["classifier", "affinitynet"])
+    with pytest.raises(UserError, match=r"deeplab.train.review is 'no_complaints', and .* has no marks"):
+        check_reviews(settings, run, ["deeplab"])
+    given = {"source": "weights", "weights": "a", "train": {"review": "accepted"}}
+    check_reviews(config(deeplab=given), run, ["deeplab"])
+    MarkTable(run).set("a", "accept")
+    check_reviews(settings, run, ["deeplab"])

@@ -31,9 +31,11 @@ def test_a_pass_over_some_shards(small_run: SmallRun, seeded: RunDirectory) -> N
     settings = load_config(seeded.url("config.yaml"))
     results = run_pass(plan_pass("labels", settings, seeded), settings, seeded, [1, 4], two_cpus(settings))
     found = sorted(results, key=lambda result: result["shard"])
+    for result in found:
+        assert {"fetch", "write"} <= set(result.pop("stages"))
     assert found == [
-        {"shard": 1, "ok": 1, "failed": 1, "skipped": 0},
-        {"shard": 4, "ok": 0, "failed": 1, "skipped": 0},
+        {"shard": 1, "ok": 1, "failed": 1, "skipped": 0, "reasons": {"upstream": 1}},
+        {"shard": 4, "ok": 0, "failed": 1, "skipped": 0, "reasons": {"no_label": 1}},
     ]
     assert list(seeded.finished_shards("labels")) == [1, 4]
     for shard in (1, 4):

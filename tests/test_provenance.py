@@ -1,4 +1,5 @@
 import hashlib
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 from pfit_ray.config.load import validate
 from pfit_ray.config.run import RunConfig
 from pfit_ray.layout import RunDirectory
+from pfit_ray.marks import Marked, used_marks_url, write_marks
 from pfit_ray.provenance import (
     describe,
     describe_versions,
@@ -49,6 +51,18 @@ def test_weights_are_recorded_with_the_file_that_they_came_from(tmp_path, run):
 def test_trained_weights_come_from_no_file(tmp_path, run):
     record_weights(run, config(tmp_path), "classifier")
     assert set(run.read_json("checkpoints", "classifier.json")) == {"sha256", "source"}
+
+
+def test_marks_that_a_training_went_by_are_recorded(tmp_path, run):
+    write_marks(used_marks_url(run, "classifier"), {"a": Marked("accept", datetime(2026, 3, 1, tzinfo=UTC))})
+    used = (tmp_path / "run" / "train" / "classifier" / "marks.parquet").read_bytes()
+    record_weights(run, config(tmp_path, classifier={"train": {"review": "accepted"}}), "classifier")
+    assert run.read_json("checkpoints", "classifier.json") == {
+        "sha256": hashlib.sha256(WEIGHTS).hexdigest(),
+        "source": "train",
+        "review": "accepted",
+        "marks_sha256": hashlib.sha256(used).hexdigest(),
+    }
 
 
 def test_a_missing_record_is_made_up_for(tmp_path, run):

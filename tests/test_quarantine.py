@@ -36,6 +36,7 @@ def failures(run: RunDirectory) -> pd.DataFrame:
     return table(Path(run.root), "predict", "failures")
 
 
+@pytest.mark.slow
 def test_images_that_kill_their_worker_are_found_and_their_neighbours_unharmed(run: RunDirectory) -> None:
     bombs = paint_plan(network=(Bomb(("b",), "network_bomb"),), finish=(Bomb(("f",), "finish_bomb"),))
     results = run_all(run, bombs, [0, 1], shard_tries=1, image_tries=2)

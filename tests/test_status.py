@@ -1,3 +1,5 @@
+import json
+import time
 from datetime import datetime
 from pathlib import Path
 
@@ -72,6 +74,34 @@ def test_bytes_and_failures_of_a_stage(run: RunDirectory) -> None:
         run.write_json(marker, "seeds", "done", f"{shard:05d}.json")
     line = "  fetch                   0.500 s/image, 0.250 CPU s/image over 4 images, 2.5 MB, 1 failed"
     assert line in list(describe_status(run))
+
+
+def test_the_time_that_is_left(run: RunDirectory) -> None:
+    run.write_json({"images": 1000, "shards": 250}, "manifest", "train.json")
+    for shard in range(4):  # the first one before a night's pause
+        mark(run, shard, 4, {}, finished=50_000.0 + 20 * shard if shard else 0.0, seconds=1.0)
+    line = list(describe_status(run))[3]
+    assert "16 of 1000 images (16 ok, 0 failed), 4 of 250 shards, 0.20 images/s, about 82 min left, last at " in line
+
+
+def test_what_it_does_now_and_how_far_a_training_is(run: RunDirectory) -> None:
+    line = "affinitynet: epoch 2, step 30 of 40, loss 0.5, 4.0 images/s, about 20 s left, 90 s so far"
+    state = {"step": "affinitynet", "line": line, "use": "2 of 2 CPUs in use", "at": time.time() - 7}
+    run.write_json(state, "progress.json")
+    record = {"epoch": 2, "step": 30, "max_step": 40, "loss": 0.5, "images": 240, "seconds": 60.0}
+    storage.write_bytes(run.url("train", "affinitynet", "metrics.jsonl"), json.dumps(record).encode())
+    lines = list(describe_status(run))
+    assert lines[0] in {f"working ({age} s ago): {line}, 2 of 2 CPUs in use" for age in range(7, 60)}
+    assert lines[2] == "affinitynet: training, epoch 2, step 30 of 40, loss 0.5, 4.0 images/s, about 20 s left"
+
+
+def test_a_run_that_was_killed(run: RunDirectory) -> None:
+    state = {"step": "manifest train", "line": "manifest train: 900 images listed, 20.00 images/s", "use": ""}
+    run.write_json({**state, "at": time.time() - 7300}, "progress.json")
+    assert next(describe_status(run)) == (
+        "silent for 2 h: the run was killed, or cannot reach its storage; the same command goes on. Last: "
+        "manifest train: 900 images listed, 20.00 images/s"
+    )
 
 
 def test_one_marker_has_no_rate(run: RunDirectory) -> None:

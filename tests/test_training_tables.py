@@ -1,5 +1,6 @@
 import io
 from collections import defaultdict
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from pfit_ray.errors import UserError
 from pfit_ray.images import decode_mask, encode_label
 from pfit_ray.layout import RunDirectory
 from pfit_ray.manifest import write_manifest
+from pfit_ray.marks import Marked, marks_url, read_marks, write_marks
 from pfit_ray.shards import pack_shard, read_member
 from pfit_ray.sources import Item
 from pfit_ray.training_tables import write_examples
@@ -153,6 +155,57 @@ def test_the_score_can_be_chosen(run: RunDirectory, score: str) -> None:
     for choice in ({"min_score": 0.5}, {"drop_worst": 0.34}):
         chosen = config(deeplab={"train": {"score": score, **choice}})
         assert table(write_examples(run, chosen, "deeplab"))["image_id"].tolist() == ["i1", "i3"]
+
+
+REVIEWS = {
+    "not_rejected": ["i1", "i3", "i4"],
+    "no_complaints": ["i1", "i4"],
+    "accepted": ["i1"],
+    None: ["i1", "i2", "i3", "i4"],
+}
+
+
+@pytest.mark.parametrize(("review", "left"), REVIEWS.items())
+@pytest.mark.parametrize(("network", "pass_name"), [("affinitynet", "seeds"), ("deeplab", "labels")])
+def test_marks_decide(run: RunDirectory, network: Any, pass_name: str, review: str | None, left: list[str]) -> None:
+    for name in {"seeds", pass_name}:
+        finish_shard(run, name, 0, {"i1": 0.5, "i2": 0.5})
+        finish_shard(run, name, 1, {"i3": 0.5, "i4": 0.5})
+    mark(run, i1="accept", i2="reject", i3="needs_work", another="accept")
+    chosen = config(**{network: {"train": {"review": review}}})
+    assert table(write_examples(run, chosen, network))["image_id"].tolist() == left
+    used = run.url("train", network, "marks.parquet")
+    assert storage.exists(used) is (review is not None)
+    if review is not None:  # what is written is what was used, whatever people do meanwhile
+        assert read_marks(used) == read_marks(marks_url(run))
+        mark(run, i1="reject", i2="accept")
+        assert table(write_examples(run, chosen, network))["image_id"].tolist() == left
+
+
+def test_marks_decide_for_the_classifier_too(run: RunDirectory) -> None:
+    write_manifest(run, "train", iter(ITEMS), shard_size=2)
+    mark(run, e="reject")
+    chosen = config(classifier={"train": {"review": "not_rejected"}})
+    assert table(write_examples(run, chosen, "classifier"))["image_id"].tolist() == ["a"]
+
+
+def test_marks_that_are_not_there_or_leave_nothing(run: RunDirectory) -> None:
+    finish_shard(run, "seeds", 0, {"i1": 0.5, "i2": 0.5})
+    chosen = config(affinitynet={"train": {"review": "accepted"}})
+    with pytest.raises(UserError, match=r"affinitynet.train.review is 'accepted', and .* has no marks; mark images"):
+        write_examples(run, chosen, "affinitynet")
+    mark(run, i1="reject")
+    with pytest.raises(UserError) as caught:
+        write_examples(run, chosen, "affinitynet")
+    assert str(caught.value) == (
+        "affinitynet cannot be trained: no image has a label from pass seeds and is left by affinitynet.train.review "
+        "accepted; look at the failures tables"
+    )
+    assert not storage.exists(run.url("train"))
+
+
+def mark(run: RunDirectory, **marks: Any) -> None:
+    write_marks(marks_url(run), {name: Marked(one, datetime(2026, 3, 1, tzinfo=UTC)) for name, one in marks.items()})
 
 
 def test_large_columns_of_the_passes_are_not_read(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pfit_ray.ops.superpixels import slic_superpixels
-from pfit_ray.ops.uss import initial_layers, majority_vote
-from pfit_ray.ops.uss_fused import FusedNetwork, each_block
+from pfit_ray.ops.uss import initial_layers
+from pfit_ray.ops.uss_fused import FusedNetwork, each_block, first_weights
+from pfit_ray.ops.uss_vote import majority_vote
 
 CHANNELS, HIDDEN = 32, 64
 THREADS = 2
@@ -84,7 +85,7 @@ def _iterations(image: NDArray[np.uint8], voted: NDArray[np.int64]) -> Iterator[
     pixels = torch.from_numpy(image.astype(np.float32) / np.float32(255)).permute(2, 0, 1)[None].contiguous()
     target = torch.from_numpy(voted.ravel())
     half = pixels.bfloat16().to(memory_format=torch.channels_last)
-    fused = FusedNetwork(image, 43, HIDDEN, CHANNELS)
+    fused = FusedNetwork(image, first_weights(43, HIDDEN, CHANNELS))
     with each_block(fused.blocks, THREADS) as each:
 
         def fused_step() -> NDArray[np.integer]:

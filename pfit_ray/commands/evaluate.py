@@ -63,11 +63,12 @@ def evaluate(
     directory, config = open_run(what)
 
     from pfit_ray.evaluation import evaluate_run
+    from pfit_ray.progress import Progress
     from pfit_ray.session import ray_session
     from pfit_ray.suggestion import suggested_thresholds
 
     with ray_session(address, config.resources, verbose):
-        metrics = evaluate_run(config, directory)
+        metrics = evaluate_run(config, directory, Progress(err))
     directory.write_json(metrics, "evaluation.json")
     if metrics:
         _tell(metrics, directory, format_name, output)

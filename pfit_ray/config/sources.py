@@ -45,14 +45,14 @@ class UssConfig(Section):
     learning_rate: float = option(0.05, "Learning rate of SGD.", gt=0.0)
     momentum: float = option(0.9, "Momentum of SGD.", ge=0.0, lt=1.0)
     fused: bool = option(
-        False,
-        "Compute the CNN by this package's own compiled passes instead of torch's layers: faster and with a third of "
-        "the memory. Sums are rounded otherwise, which at times decides a vote. Fidelity reference never does.",
+        True,
+        "Compute the CNN by this package's own compiled passes instead of torch's layers: faster and with half of the "
+        "memory. Sums are rounded otherwise, which at times decides a vote. Fidelity reference never does.",
     )
     max_side: int | None = option(
         1024,
         "Every region source sees larger images at this longer side, and its regions are scaled back, because the CNN "
-        "takes 3.2 kB per pixel; null never shrinks, nor does fidelity reference, whatever stands here.",
+        "takes over 1 kB per pixel; null never shrinks, nor does fidelity reference, whatever stands here.",
         unit="pixels",
         ge=32,
     )

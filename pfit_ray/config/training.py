@@ -7,6 +7,7 @@ from pydantic import model_validator
 from pfit_ray.config.base import Section, option
 
 Score = Literal["mask_agreement", "cam_margin", "walk_margin", "foreground_share"]
+Review = Literal["not_rejected", "no_complaints", "accepted"]
 
 
 class BackboneConfig(Section):
@@ -57,6 +58,12 @@ class TrainingConfig(Section):
     min_score: float | None = option(None, "Leave out images whose score is lower.", ge=0.0, le=1.0)
     drop_worst: float = option(
         0.0, "Leave out this share of the images, those with the lowest scores; equal ones stay.", ge=0.0, lt=1.0
+    )
+    review: Review | None = option(
+        None,
+        "Which marks of review/marks.parquet (pfit-ray serve) decide what is learned: not_rejected leaves out images "
+        "marked reject, no_complaints those marked needs_work, too; accepted takes only images marked accept; null "
+        "takes all.",
     )
 
     @model_validator(mode="after")

@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -27,11 +26,10 @@ def resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.
 
 def resize_maps(maps: NDArray[np.generic], height: int, width: int) -> NDArray[np.float32]:
     """Resize maps (K, h, w) to float32 (K, height, width): bilinear, half-pixel centres, not antialiased."""
-    if len(maps) == 0:
-        return np.zeros((0, height, width), dtype=np.float32)
-    tensor = torch.from_numpy(maps.astype(np.float32))[None]
-    resized = F.interpolate(tensor, size=(height, width), mode="bilinear", align_corners=False)
-    return resized[0].numpy()
+    resized = np.empty((len(maps), height, width), dtype=np.float32)
+    for one, target in zip(maps, resized, strict=True):
+        cv2.resize(one.astype(np.float32), (width, height), target, interpolation=cv2.INTER_LINEAR)
+    return resized
 
 
 def flip_sum(maps: NDArray[np.floating]) -> NDArray[np.float32]:

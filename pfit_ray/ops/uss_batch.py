@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pfit_ray.ops.uss import Regions, check_input, exact_arithmetic, initial_layers, majority_vote
+from pfit_ray.ops.uss import exact_arithmetic, initial_layers
+from pfit_ray.ops.uss_vote import Regions, check_input, majority_vote
 
 State = list[Tensor]
 """Each tensor holds the weights, biases, scales or shifts of all images, (images * channels, ...)."""

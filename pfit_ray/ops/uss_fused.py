@@ -14,17 +14,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pfit_ray.ops import uss_passes
-from pfit_ray.ops.uss import Regions, check_input, initial_layers, majority_vote
 from pfit_ray.ops.uss_kernels import TILE
 from pfit_ray.ops.uss_passes import Block, Norm
+from pfit_ray.ops.uss_vote import Regions, check_input, majority_vote
 
 ROWS = 16
 """Rows of a block; sums are taken by block, so this is part of the rounding, as the number of threads is not."""
 EPSILON = 1e-5
 """What batch normalisation adds to the variance."""
 
+FirstWeights = list[tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]]
+"""Of each layer: weight of the convolution, scale and shift of the batch normalisation behind it."""
+
 Each = Callable[..., None]
 """Calls a pass for every block, with the given arguments and, where there are any, that block's own sums."""
+
+
+def first_weights(seed: int, hidden: int = 64, n_channels: int = 32) -> FirstWeights:
+    """The weights that `pfit_ray.ops.uss.initial_layers` draws.
+
+    torch is imported here alone, because its generator draws them: who hands them on needs no torch where the
+    segmentation runs, and its workers start fast and stay small.
+    """
+    from pfit_ray.ops.uss import initial_layers
+
+    layers = initial_layers(seed, hidden=hidden, n_channels=n_channels)
+    drawn = [[tensor.detach().numpy().copy() for tensor in layer] for layer in layers]
+    return [(weight, scale, shift) for weight, _, scale, shift in drawn]
 
 
 def segment_unsupervised_fused(
@@ -39,6 +55,7 @@ def segment_unsupervised_fused(
     hidden: int = 64,
     n_channels: int = 32,
     threads: int = 1,
+    first: FirstWeights | None = None,
 ) -> Regions:
     """Merge superpixels into regions as `segment_unsupervised` does, but for the order of sums.
 
@@ -56,6 +73,7 @@ def segment_unsupervised_fused(
         hidden: channels of the two 3x3 convolutions, a multiple of 4.
         n_channels: channels of the two 1x1 convolutions, a multiple of 4 up to 256.
         threads: CPU threads. Not part of the result.
+        first: `first_weights(seed, hidden, n_channels)`, where they have been drawn before.
 
     Returns:
         The regions, as voted in the last iteration.
@@ -66,7 +84,7 @@ def segment_unsupervised_fused(
     check_input(image, superpixels, n_channels, max_iterations)
     if hidden % 4 or n_channels % 4:
         raise ValueError(f"hidden is {hidden} and n_channels {n_channels}, must be multiples of 4")
-    network = FusedNetwork(image, seed, hidden, n_channels)
+    network = FusedNetwork(image, first_weights(seed, hidden, n_channels) if first is None else first)
     labels_per_iteration = []
     with each_block(network.blocks, threads) as each:
         while True:
@@ -83,9 +101,7 @@ class FusedNetwork:
 
     Args:
         image: uint8 (H, W, 3).
-        seed: seed of the first weights.
-        hidden: channels of the first and third layer.
-        n_channels: channels of the second and fourth layer.
+        first: see `first_weights`; it is not changed.
 
     Attributes:
         blocks: what the image is cut into.
@@ -94,15 +110,11 @@ class FusedNetwork:
         shifts: float32 (C,), likewise.
     """
 
-    def __init__(self, image: NDArray[np.uint8], seed: int, hidden: int, n_channels: int) -> None:
+    def __init__(self, image: NDArray[np.uint8], first: FirstWeights) -> None:
         height, width = image.shape[:2]
-        layers = [
-            [tensor.detach().numpy() for tensor in layer]
-            for layer in initial_layers(seed, hidden=hidden, n_channels=n_channels)
-        ]
-        self.weights = [np.ascontiguousarray(weight.transpose(0, 2, 1, 3)) for weight, _, _, _ in layers]
-        self.scales = [scale.copy() for _, _, scale, _ in layers]
-        self.shifts = [shift.copy() for _, _, _, shift in layers]
+        self.weights = [np.array(weight.transpose(0, 2, 1, 3), order="C") for weight, _, _ in first]
+        self.scales = [scale.copy() for _, scale, _ in first]
+        self.shifts = [shift.copy() for _, _, shift in first]
         self._speeds: list[NDArray[np.float32]] = [np.zeros_like(one) for one in self._parameters()]
         self._image = np.ascontiguousarray(image.transpose(0, 2, 1)) / np.float32(255)
         self._values = [np.empty((height, len(scale), width), np.float32) for scale in self.scales]

@@ -1,12 +1,11 @@
 """Random walk of class activation maps over the affinities of an edge map (AffinityNet, IRN)."""
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.special import expit
 
+from pfit_ray.ops.cam import resize_maps
 from pfit_ray.ops.path_index import path_offsets
 from pfit_ray.schema import CAM_STRIDE, strided_size
 
@@ -149,9 +148,8 @@ def upsample_walk(walk: NDArray[np.floating], height: int, width: int, *, per_cl
         raise ValueError(f"the walked maps are {walk.shape[1:]}, a {height} x {width} image needs {grid}")
     if len(walk) == 0:
         return np.empty((0, height, width), dtype=np.float32)
-    maps = torch.from_numpy(np.ascontiguousarray(walk, dtype=np.float32))[None]
-    large = F.interpolate(maps, scale_factor=float(CAM_STRIDE), mode="bilinear", align_corners=False)
-    cropped: NDArray[np.float32] = large[0, :, :height, :width].numpy()
+    large = resize_maps(walk, CAM_STRIDE * grid[0], CAM_STRIDE * grid[1])
+    cropped = large[:, :height, :width]
     maximum = cropped.max(axis=(1, 2) if per_class else None, keepdims=True)
     maximum[maximum <= 0.0] = 1.0
     return cropped / maximum

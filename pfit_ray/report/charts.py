@@ -8,15 +8,25 @@ WIDTH = 340
 """Natural width of a chart: that of a phone, so that its letters stay readable there."""
 _ROW = 20
 _HEIGHT = 170
+_LEGEND = 18
+_COLOURS = 5
 
 
-def bars(title: str, values: Sequence[tuple[str, float]], top: float | None = None) -> Markup:
+def bars(
+    title: str,
+    values: Sequence[tuple[str, float]],
+    top: float | None = None,
+    unit: str = "",
+    colours: Mapping[str, int] | None = None,
+) -> Markup:
     """Horizontal bars.
 
     Args:
         title: what is shown; screen readers read it with the values.
         values: names and numbers, not negative.
         top: the number of a full bar; None: the largest.
+        unit: stands behind each number.
+        colours: by name the number of its colour, so that a name looks the same in all charts; None: all look alike.
     """
     full = top or max((value for _, value in values), default=1.0) or 1.0
     parts = []
@@ -24,9 +34,12 @@ def bars(title: str, values: Sequence[tuple[str, float]], top: float | None = No
         y = index * _ROW
         parts.append(Markup('<text x="0" y="{}">{}</text>').format(y + 14, name if len(name) < 17 else name[:15] + "…"))
         width = round(150 * min(value / full, 1.0), 1)
-        parts.append(Markup('<rect class="bar" x="125" y="{}" width="{}" height="13"/>').format(y + 3, width))
-        parts.append(Markup('<text x="{}" y="{}">{}</text>').format(129 + width, y + 14, f"{value:.4g}"))
-    told = ", ".join(f"{name} {value:.4g}" for name, value in values)
+        colour = (colours or {}).get(name, 0) % _COLOURS
+        parts.append(
+            Markup('<rect class="bar c{}" x="125" y="{}" width="{}" height="13"/>').format(colour, y + 3, width)
+        )
+        parts.append(Markup('<text x="{}" y="{}">{}</text>').format(129 + width, y + 14, f"{value:.4g}{unit}"))
+    told = ", ".join(f"{name} {value:.4g}{unit}" for name, value in values)
     return _svg(title, f"{title}: {told}", len(values) * _ROW + 4, parts)
 
 
@@ -68,14 +81,18 @@ def histogram(title: str, counts: Sequence[int]) -> Markup:
 
 
 def lines(
-    title: str, series: Sequence[tuple[str, Sequence[tuple[float, float]]]], marks: Sequence[tuple[str, float]] = ()
+    title: str,
+    series: Sequence[tuple[str, Sequence[tuple[float, float]]]],
+    marks: Sequence[tuple[str, float]] = (),
+    tops: bool = False,
 ) -> Markup:
-    """Lines over one axis.
+    """Lines over one axis, named below it.
 
     Args:
         title: what is shown.
         series: names and their points (x, y); those without points are left out.
-        marks: names and places on the x axis of vertical lines.
+        marks: names and places on the x axis of dashed vertical lines.
+        tops: whether the highest point of each line is marked and named as the best one.
     """
     series = [(name, points) for name, points in series if points]
     xs = [x for _, points in series for x, _ in points] + [x for _, x in marks]
@@ -95,23 +112,27 @@ def lines(
             f"{left:.4g}", WIDTH - 45, f"{right:.4g}"
         ),
     ]
-    for name, x in marks:
-        at = place(x, low)[0]
-        parts.append(
-            Markup('<path class="mark" d="M{} 10V140"/><text x="{}" y="172">{}</text>').format(
-                at, min(at, WIDTH - 110), f"{name} {x:g}"
-            )
-        )
+    told = []
     for index, (name, points) in enumerate(series):
+        colour = index % _COLOURS
         path = "M" + "L".join(f"{x} {y}" for x, y in (place(*point) for point in points))
-        parts.append(Markup('<path class="line c{}" d="{}"/>').format(index % 5, path))
-        parts.append(
-            Markup('<rect class="c{}" x="0" y="{}" width="12" height="4"/><text x="18" y="{}">{}</text>').format(
-                index % 5, 186 + index * 18, 192 + index * 18, name
-            )
-        )
-    told = "; ".join(f"{name} from {points[0][1]:.4g} to {points[-1][1]:.4g}" for name, points in series)
-    return _svg(title, f"{title}: {told}", _HEIGHT + 12 + 18 * len(series), parts)
+        parts.append(Markup('<path class="line c{}" d="{}"/>').format(colour, path))
+        told.append(f"{name} from {points[0][1]:.4g} to {points[-1][1]:.4g}")
+        if tops:
+            best = max(points, key=lambda point: point[1])
+            at = place(*best)
+            parts.append(Markup('<circle class="dot c{}" cx="{}" cy="{}" r="4"/>').format(colour, *at))
+            name = f"{name}: best at {best[0]:g}, {best[1]:.4g}"
+            told[-1] = name
+        y = _HEIGHT + index * _LEGEND
+        swatch = Markup('<rect class="c{}" x="0" y="{}" width="14" height="4"/>').format(colour, y + 5)
+        parts.append(swatch + Markup('<text x="20" y="{}">{}</text>').format(y + 11, name))
+    for index, (name, x) in enumerate(marks, start=len(series)):
+        at, y = place(x, low), _HEIGHT + index * _LEGEND
+        parts.append(Markup('<path class="mark" d="M{} 10V140M0 {}h14"/>').format(at[0], y + 7))
+        parts.append(Markup('<text x="20" y="{}">{}</text>').format(y + 11, f"{name} {x:g}"))
+        told.append(f"{name} {x:g}")
+    return _svg(title, f"{title}: {'; '.join(told)}", _HEIGHT + _LEGEND * (len(series) + len(marks)), parts)
 
 
 def _svg(title: str, told: str, height: int, parts: Sequence[Markup]) -> Markup:

@@ -24,7 +24,9 @@ from pfit_ray.tasks.score import read_truth
 
 SIDE = 200
 """Longest side of a thumbnail, in pixels."""
-_QUALITY = 60
+MAX_BYTES = 6000
+"""No thumbnail has more, so that 200 images with five pictures each make a page of less than 10 MB."""
+_QUALITIES = (60, 40, 20, 5)
 _MAPS = {"seeds": ("cam", "combined_cam"), "labels": ("walk",), "predict": ()}
 
 
@@ -71,6 +73,17 @@ def _truth(config: RunConfig, photo: np.ndarray, mask_uri: str) -> tuple[str, st
 def _data_url(picture: np.ndarray) -> str:
     image = Image.fromarray(picture)
     image.thumbnail((SIDE, SIDE))
+    data = _webp(image, _QUALITIES[0])
+    for quality in _QUALITIES[1:]:
+        if len(data) > MAX_BYTES:
+            data = _webp(image, quality)
+    while len(data) > MAX_BYTES:
+        image.thumbnail((image.width * 3 // 4, image.height * 3 // 4))
+        data = _webp(image, _QUALITIES[-1])
+    return "data:image/webp;base64," + base64.b64encode(data).decode()
+
+
+def _webp(image: Image.Image, quality: int) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=_QUALITY)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+    image.save(buffer, "WEBP", quality=quality)
+    return buffer.getvalue()

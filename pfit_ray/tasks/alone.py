@@ -3,13 +3,10 @@
 import copy
 from collections.abc import Sequence
 
-import cv2
-import torch
-
 from pfit_ray.schema import OK, Row
 from pfit_ray.tasks.base import Stage, StorageWatch, Timings, add_timings, run_stages
 from pfit_ray.tasks.fetch import FetchOperator, timed_fetch
-from pfit_ray.tasks.operators import TRANSIENT
+from pfit_ray.tasks.operators import TRANSIENT, limit_threads
 from pfit_ray.tasks.packing import pack_rows
 from pfit_ray.tasks.watchdog import watchdog
 
@@ -53,8 +50,7 @@ class RowWorker:
     def step(self, number: int) -> bool:
         """Run a stage over the row; False when the row fails in it."""
         stage = self.stages[number]
-        torch.set_num_threads(self.threads[number])
-        cv2.setNumThreads(self.threads[number])
+        limit_threads(self.threads[number])
         with watchdog(self.stage_seconds):
             if number not in self.ready:
                 stage.setup()

@@ -33,6 +33,9 @@ class EncodeStage(Stage):
 
     def process(self, row: Row) -> None:
         """Encode one row."""
+        pixels = np.bincount(row[self.label].ravel())
+        ids = np.flatnonzero(pixels)
+        row["label_ids"], row["label_pixels"] = ids.tolist(), pixels[ids].tolist()
         record = {
             name: self._encode(name, row[name]) if kind == pa.binary() else row[name] for name, kind in self.fields
         }

@@ -5,12 +5,12 @@ declared and does its loading in the worker, at its first shard.
 """
 
 import json
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import cv2
-import torch
 
 from pfit_ray.images import image_size
 from pfit_ray.schema import OK, Row
@@ -60,8 +60,7 @@ class StageOperator:
         """Let the stages load what they need, once; the first shard does it where nobody has done it before."""
         if self.ready:
             return
-        torch.set_num_threads(self.threads)
-        cv2.setNumThreads(self.threads)
+        limit_threads(self.threads)
         for stage in self.stages:
             stage.setup()
         self.ready = True
@@ -79,7 +78,7 @@ class StageOperator:
 
     def _batches(self, rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
         """The rows in groups whose images have one shape; those of which no shape is known each for itself."""
-        size = self.batch_size or (GPU_BATCH if torch.cuda.is_available() else 1)
+        size = self.batch_size or (GPU_BATCH if _has_gpu() else 1)
         groups: dict[tuple[int, int], list[Row]] = defaultdict(list)
         for row in rows:
             known = size > 1 and row["status"] == OK
@@ -91,6 +90,21 @@ class StageOperator:
         for group in groups.values():
             for start in range(0, len(group), size):
                 yield group[start : start + size]
+
+
+def limit_threads(threads: int) -> None:
+    """Threads that OpenCV and, where a stage has imported it, torch may use in this process."""
+    cv2.setNumThreads(threads)
+    if "torch" in sys.modules:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def _has_gpu() -> bool:
+    import torch  # workers without networks do without it: they start faster and are smaller
+
+    return torch.cuda.is_available()
 
 
 class FinishOperator:

@@ -9,7 +9,8 @@ from pfit_ray.config.stages import PredictConfig
 from pfit_ray.nets.backbones import normalisation
 from pfit_ray.ops.cam import resize_image, scaled_size
 from pfit_ray.ops.crf import UNARY_FLOOR
-from pfit_ray.ops.segmentation import drop_rare_labels, merge_logits
+from pfit_ray.ops.logits import merge_logits
+from pfit_ray.ops.segmentation import drop_rare_labels
 from pfit_ray.schema import Row
 from pfit_ray.tasks.base import OUTPUT_STRIDE, require_finite
 from pfit_ray.tasks.device import Precision, autocast, by_image, normalised_batch, pick_device, with_mirrors

@@ -6,8 +6,7 @@ import numpy as np
 from pfit_ray.config.stages import RegionsConfig
 from pfit_ray.errors import RowError
 from pfit_ray.ops.numbering import number_regions
-from pfit_ray.ops.uss import segment_unsupervised
-from pfit_ray.ops.uss_fused import segment_unsupervised_fused
+from pfit_ray.ops.uss_fused import first_weights, segment_unsupervised_fused
 from pfit_ray.region_sources import make_region_source
 from pfit_ray.schema import PUBLISHED_SOURCES, Row
 from pfit_ray.tasks.base import Stage
@@ -31,6 +30,8 @@ class RegionsStage(Stage):
         self.config = config
         self.reference = reference and chosen.kind in PUBLISHED_SOURCES
         self.source = make_region_source(config, chosen)
+        fused = self.merged and config.uss.fused and not self.reference
+        self.first = first_weights(config.uss.seed) if fused else None
 
     def setup(self) -> None:
         """Let the source load what it needs."""
@@ -70,17 +71,12 @@ class RegionsStage(Stage):
 
     def _merge(self, image: np.ndarray, superpixels: np.ndarray) -> np.ndarray:
         uss = self.config.uss
-        segment = segment_unsupervised_fused if uss.fused and not self.reference else segment_unsupervised
-        return segment(
-            image,
-            superpixels,
-            seed=uss.seed,
-            max_iterations=uss.max_iterations,
-            min_labels=uss.min_labels,
-            learning_rate=uss.learning_rate,
-            momentum=uss.momentum,
-            threads=2 if self.reference else 1,
-        ).labels
+        settings = uss.model_dump(include={"seed", "max_iterations", "min_labels", "learning_rate", "momentum"})
+        if self.first is not None:
+            return segment_unsupervised_fused(image, superpixels, **settings, first=self.first).labels
+        from pfit_ray.ops.uss import segment_unsupervised  # needs torch, and other workers do not
+
+        return segment_unsupervised(image, superpixels, **settings, threads=2 if self.reference else 1).labels
 
 
 def _resized(labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -12,6 +12,7 @@ _IMAGE_FIELDS = [
     ("height", pa.int32()),
     ("width", pa.int32()),
 ]
+_AREA_FIELDS = [("label_ids", pa.list_(pa.int32())), ("label_pixels", pa.list_(pa.int64()))]
 _LABEL_FIELDS = [("label_offset", pa.int64()), ("label_size", pa.int64())]
 _KEYS = ("keys", pa.list_(pa.int32()))
 
@@ -26,6 +27,7 @@ RESULT_FIELDS: dict[str, list[tuple[str, pa.DataType]]] = {
         ("mask_agreement", pa.float32()),
         ("cam_margin", pa.float32()),
         ("foreground_share", pa.float32()),
+        *_AREA_FIELDS,
     ],
     "labels": [
         _KEYS,
@@ -34,16 +36,19 @@ RESULT_FIELDS: dict[str, list[tuple[str, pa.DataType]]] = {
         ("walk_margin", pa.float32()),
         ("crf_change", pa.float32()),
         ("foreground_share", pa.float32()),
+        *_AREA_FIELDS,
     ],
     "predict": [
         _KEYS,
         ("margin", pa.float32()),
         ("crf_change", pa.float32()),
         ("foreground_share", pa.float32()),
+        *_AREA_FIELDS,
     ],
 }
 """What each pass adds to an image, whatever its region sources: `cam`, `combined_cam`, `edge` and `walk` are .npy
-bytes; the rest are plain values."""
+bytes; the rest are plain values. `label_ids` are the ids in the label map, ascending, 255 among them, and
+`label_pixels` says how many pixels each has."""
 
 FAILURE_SCHEMA = pa.schema(
     [

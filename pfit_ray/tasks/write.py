@@ -1,6 +1,7 @@
 """Write a finished shard: label maps, good rows, failed rows, and last the marker that says so."""
 
 import io
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -81,10 +82,17 @@ class ShardWriter:
         return marker
 
 
-def summary(marker: dict[str, Any]) -> dict[str, int]:
-    """What the driver is told of a shard; `skipped` images are among the failed ones."""
+def summary(marker: dict[str, Any]) -> dict[str, Any]:
+    """What the driver is told of a shard, see `read_summary`; a row of a Ray Dataset, so that dicts are JSON."""
     numbers = {name: int(marker[name]) for name in ("shard", "ok", "failed")}
-    return {**numbers, "skipped": int(marker["reasons"].get(SKIPPED, 0))}
+    texts = {name: json.dumps(marker[name]) for name in ("reasons", "stages")}
+    return {**numbers, "skipped": int(marker["reasons"].get(SKIPPED, 0)), **texts}
+
+
+def read_summary(row: Mapping[str, Any]) -> dict[str, Any]:
+    """`shard`, `ok`, `failed` (`skipped` images among them), `skipped`, `reasons` and `stages` of a published shard."""
+    numbers = {name: int(row[name]) for name in ("shard", "ok", "failed", "skipped")}
+    return {**numbers, **{name: json.loads(row[name]) for name in ("reasons", "stages")}}
 
 
 def _parquet(rows: Sequence[Row], schema: pa.Schema) -> bytes:

@@ -2,16 +2,13 @@
 
 import math
 import os
-import signal
-import threading
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any
 
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, ScalingConfig, TrainingFailedError
 from ray.train import RunConfig as RayRunConfig
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchConfig
 
 from pfit_ray import storage
 from pfit_ray.cluster import Cluster, Need, current_cluster
@@ -21,6 +18,7 @@ from pfit_ray.config.training import TrainingConfig
 from pfit_ray.errors import UserError
 from pfit_ray.layout import Network
 from pfit_ray.train.networks import SPECIAL_WEIGHTS
+from pfit_ray.train.ray_trainer import RayTrainer, fit
 from pfit_ray.train.worker import Job, run_worker
 
 CHECKPOINTS = "checkpoints"
@@ -78,7 +76,7 @@ def train_network(
         work_url=work_url,
         threads=placement.threads,
     )
-    trainer = _Trainer(
+    trainer = RayTrainer(
         run_worker,
         train_loop_config=job,
         torch_config=TorchConfig(backend=config.resources.train.backend),
@@ -99,7 +97,7 @@ def train_network(
         ),
     )
     try:
-        outcome = _fit(trainer)
+        outcome = fit(trainer)
     except TrainingFailedError as error:
         raise UserError(f"training of {name} failed: {_cause(error)}") from error
     if "error" in outcome:
@@ -173,39 +171,6 @@ def check_batch(name: str, training: TrainingConfig, resources: TrainResources) 
             f"config: {name}.train.accumulate {training.accumulate} is more than the {share} images of each worker's "
             "share of a batch; lower it"
         )
-
-
-class _Trainer(TorchTrainer):
-    """Remembers a Ctrl-C: Ray Train swallows one that comes while a training ends."""
-
-    interrupted = False
-
-    def _register_sigint_handler(self, controller: Any) -> None:
-        super()._register_sigint_handler(controller)
-        abort = signal.getsignal(signal.SIGINT)
-
-        def remember(number: int, frame: FrameType | None) -> None:
-            self.interrupted = True
-            if callable(abort):
-                abort(number, frame)
-
-        signal.signal(signal.SIGINT, remember)
-
-
-def _fit(trainer: _Trainer) -> dict[str, Any]:
-    # Each epoch's report waits until Ray Train's controller looks for it: by default every 2 s.
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        outcome = dict(trainer.fit().return_value)
-    except SystemExit as error:  # how Ray Train leaves after Ctrl-C, and with exit code 0
-        raise KeyboardInterrupt from error
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, handler)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    return outcome
 
 
 def _portable(config: RunConfig, name: Network) -> dict[str, Any]:

@@ -231,6 +231,7 @@ class Trainer:
         return {
             "epoch": self.epoch + 1,
             "step": self.step,
+            "max_step": self.max_step,
             "loss": float(losses.mean()),
             **dict(zip(self.objective.parts, parts.mean(axis=0).tolist(), strict=True)),
             "learning_rate": self.optimiser.param_groups[0]["lr"],

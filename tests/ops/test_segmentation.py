@@ -3,7 +3,8 @@ import pytest
 import torch
 from oracles.segmentation import slow_merge
 
-from pfit_ray.ops.segmentation import drop_rare_labels, enlarged_argmax, merge_logits
+from pfit_ray.ops.logits import merge_logits
+from pfit_ray.ops.segmentation import drop_rare_labels, enlarged_argmax
 
 
 def test_logits_are_summed_not_averaged() -> None:

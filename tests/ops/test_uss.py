@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracles.uss import published_segmentation, slow_majority_vote
 
-from pfit_ray.ops.uss import initial_layers, majority_vote, segment_unsupervised
+from pfit_ray.ops.uss import initial_layers, segment_unsupervised
+from pfit_ray.ops.uss_vote import majority_vote
 
 RNG = np.random.default_rng(0)
 PHOTO = RNG.integers(0, 256, (12, 16, 3), dtype=np.uint8)

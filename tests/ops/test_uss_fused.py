@@ -3,8 +3,9 @@ import pytest
 from golden import cases, is_large, load, photograph
 from oracles.uss_network import slow_gradients, slow_votes
 
-from pfit_ray.ops.uss import initial_layers, majority_vote, segment_unsupervised
-from pfit_ray.ops.uss_fused import FusedNetwork, each_block, segment_unsupervised_fused
+from pfit_ray.ops.uss import initial_layers, segment_unsupervised
+from pfit_ray.ops.uss_fused import FusedNetwork, each_block, first_weights, segment_unsupervised_fused
+from pfit_ray.ops.uss_vote import majority_vote
 
 RNG = np.random.default_rng(0)
 PHOTO = RNG.integers(0, 256, (12, 16, 3), dtype=np.uint8)
@@ -16,7 +17,7 @@ def test_values_and_gradients_of_torch(shape):
     rng = np.random.default_rng(shape)
     image = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
     voted = rng.integers(0, 8, shape)
-    network = FusedNetwork(image, 43, 16, 8)
+    network = FusedNetwork(image, first_weights(43, 16, 8))
     with each_block(network.blocks, 1) as each:
         labels, gradients = network.labels(each), network.gradients(each, voted)
     values, expected = slow_gradients(image, initial_layers(43, hidden=16, n_channels=8), voted)
@@ -26,7 +27,7 @@ def test_values_and_gradients_of_torch(shape):
 
 
 def test_a_step_has_momentum():
-    network = FusedNetwork(PHOTO, 43, 8, 4)
+    network = FusedNetwork(PHOTO, first_weights(43, 8, 4))
     voted = RNG.integers(0, 4, PHOTO.shape[:2])
     first = [weight.copy() for weight in network.weights]
     with each_block(network.blocks, 1) as each:
@@ -106,7 +107,7 @@ def test_votes_of_double_precision(file):
     """All but a few superpixels, about which a rounded value decides."""
     superpixels = load(file)["superpixels"]
     bgr = photograph(file.stem)[..., ::-1].copy()
-    network = FusedNetwork(bgr, 43, 64, 32)
+    network = FusedNetwork(bgr, first_weights(43))
     with each_block(network.blocks, 1) as each:
         for voted in slow_votes(bgr, superpixels, initial_layers(43), 3):
             ours = majority_vote(network.labels(each), superpixels)

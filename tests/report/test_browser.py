@@ -11,6 +11,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 1200), ("light", 360)])
 def test_the_page_in_a_browser(small_run, tmp_path: Path, scheme: str, width: int) -> None:
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install axe-playwright-python")
     if CHROMIUM is None:
         pytest.skip("no chromium on this machine: apt-get install chromium")
     said: list[str] = []
@@ -24,8 +25,14 @@ def test_the_page_in_a_browser(small_run, tmp_path: Path, scheme: str, width: in
         inner = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
         broken = page.evaluate("[...document.images].filter(one => !one.naturalWidth).length")
         paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        page.keyboard.press("Tab")
+        focused = page.evaluate("document.activeElement.getAttribute('href')")
+        page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true })")
+        problems = axe.Axe().run(page)
         browser.close()
     assert said == []
+    assert focused == "#passes"
+    assert problems.violations_count == 0, problems.generate_report()
     assert inner[0] <= inner[1]
     assert broken == 0
     assert paper == {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 28)"}[scheme]

@@ -63,6 +63,7 @@ def test_what_is_stored_can_be_read_back(n_classes: int, dtype: str) -> None:
     np.testing.assert_array_equal(masks, before["fit_mask_slic"])
     assert masks.shape == (n_classes, 2, 3)
     assert row["keys"] == before["keys"]
+    assert (row["label_ids"], row["label_pixels"]) == ([0, 1, 2, 255], [2, 1, 2, 1])
     assert row["mask_agreement"] == 0.25
 
 
@@ -82,7 +83,7 @@ def test_everything_else_is_let_go() -> None:
         "image_id", "uri", "height", "width", "status", "keys", "key_scores", "labels_predicted",
             "label_scores", "cam",
         "combined_cam", "regions_slic", "regions_quickshift", "fit_mask_slic", "fit_mask_quickshift",
-        "mask_agreement", "cam_margin", "foreground_share", "label",
+        "mask_agreement", "cam_margin", "foreground_share", "label_ids", "label_pixels", "label",
     }  # fmt: skip
 
 

@@ -125,7 +125,8 @@ def listed(tmp_path: Path, run: RunDirectory, photo: np.ndarray) -> RunDirectory
 
 def run_pass(name: Pass, config: RunConfig, run: RunDirectory) -> dict[str, int]:
     fetch, network, finish = plan_pass(name, config, run).operators(config, run)
-    return finish(network(fetch({"shard": 0})))
+    told = finish(network(fetch({"shard": 0})))
+    return {name: told[name] for name in ("shard", "ok", "failed", "skipped")}
 
 
 def table(run: RunDirectory, name: str, kind: str = "rows") -> pd.DataFrame:

@@ -1,6 +1,8 @@
 """The chains of all passes, run by hand from image files to shards that plain readers understand."""
 
 import io
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from ray import cloudpickle
 
 from pfit_ray.config import Pass, RunConfig
 from pfit_ray.layout import LABEL_COLUMN, RunDirectory
@@ -45,7 +48,8 @@ def listed(tmp_path: Path, run: RunDirectory, photo: np.ndarray) -> RunDirectory
 
 def run_pass(name: Pass, config: RunConfig, run: RunDirectory) -> dict[str, int]:
     fetch, network, finish = plan_pass(name, config, run).operators(config, run)
-    return finish(network(fetch({"shard": 0})))
+    told = finish(network(fetch({"shard": 0})))
+    return {name: told[name] for name in ("shard", "ok", "failed", "skipped")}
 
 
 def files(run: RunDirectory, name: str) -> dict[str, bytes]:
@@ -128,11 +132,13 @@ def test_a_second_run_writes_the_same_bytes(listed: RunDirectory, make_config) -
 
 
 def test_an_image_comes_out_the_same_beside_other_images(listed: RunDirectory, make_config) -> None:
+    LISTS = ("keys", "key_scores", "label_ids", "label_pixels")  # noqa: N806
+
     def seeds_of_photo() -> dict:
         run_pass("seeds", make_config(), listed)
         table = pd.read_parquet(listed.rows("seeds", 0)).set_index("image_id")
         record = table.drop(columns="label_offset").loc["photo"].to_dict()
-        return record | {name: list(record[name]) for name in ("keys", "key_scores")}
+        return record | {name: list(record[name]) for name in LISTS}
 
     first, label = seeds_of_photo(), labels(listed, "seeds")["photo"]
     items = [
@@ -171,3 +177,17 @@ def test_cams_of_the_reference_are_never_less_precise(listed: RunDirectory, make
     for fidelity, precision in (("lossless", "bfloat16"), ("reference", "float32")):
         config = make_config(fidelity=fidelity, cam={"precision": "bfloat16"})
         assert plan_pass("seeds", config, listed).network[1].config.precision == precision
+
+
+def test_finishing_does_not_import_torch(run: RunDirectory, make_config, tmp_path: Path) -> None:
+    names: tuple[Pass, ...] = ("seeds", "labels", "predict")
+    finishes = [plan_pass(name, make_config(), run).operators(make_config(), run)[2] for name in names]
+    (tmp_path / "finishes").write_bytes(cloudpickle.dumps(finishes))
+    program = """
+import pickle, sys
+for finish in pickle.loads(open(sys.argv[1], "rb").read()):
+    finish.chain.prepare()
+sys.exit("torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program, tmp_path / "finishes"], check=False)
+    assert done.returncode == 0

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from pfit_ray.config.stages import RegionsConfig
-from pfit_ray.ops.uss import Regions
+from pfit_ray.ops import uss
+from pfit_ray.ops.uss_vote import Regions
 from pfit_ray.schema import PUBLISHED_SOURCES
 from pfit_ray.tasks import regions
 from pfit_ray.tasks.regions import RegionsStage
@@ -53,7 +54,7 @@ def test_reference_runs_in_torch(fused: bool, reference: bool, taken: str, monke
         return Regions(np.zeros(HALVES.shape[:2], np.uint8), np.zeros(1, np.int64), (1,))
 
     called: list[str] = []
-    monkeypatch.setattr(regions, "segment_unsupervised", lambda *_, **__: result("torch"))
+    monkeypatch.setattr(uss, "segment_unsupervised", lambda *_, **__: result("torch"))
     monkeypatch.setattr(regions, "segment_unsupervised_fused", lambda *_, **__: result("fused"))
     config = RegionsConfig.model_validate({"uss": {"fused": fused}})
     RegionsStage("slic", config, reference).process({"image_id": "a", "image": HALVES})
@@ -70,7 +71,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
         labels = np.tile(np.arange(image.shape[1], dtype=np.uint8), (image.shape[0], 1))
         return Regions(labels, np.arange(image.shape[1]), (image.shape[1],))
 
-    monkeypatch.setattr(regions, "segment_unsupervised", segment)
+    monkeypatch.setattr(uss, "segment_unsupervised", segment)
+    monkeypatch.setattr(regions, "segment_unsupervised_fused", segment)
     return noted
 
 
@@ -79,7 +81,7 @@ def test_reference_sees_bgr_and_takes_two_threads(calls: list[dict]) -> None:
         RegionsStage("slic", RegionsConfig(), reference).process({"image_id": "a", "image": HALVES})
     np.testing.assert_array_equal(calls[0]["image"], HALVES)
     np.testing.assert_array_equal(calls[1]["image"], HALVES[:, :, ::-1])
-    assert [call["threads"] for call in calls] == [1, 2]
+    assert [call.get("threads") for call in calls] == [None, 2]
     assert (calls[0]["seed"], calls[0]["min_labels"], calls[0]["learning_rate"]) == (43, 20, 0.05)
 
 

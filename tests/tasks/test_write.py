@@ -11,7 +11,7 @@ from pfit_ray import storage
 from pfit_ray.images import encode_label
 from pfit_ray.layout import RunDirectory
 from pfit_ray.tasks import write
-from pfit_ray.tasks.write import ShardWriter, summary
+from pfit_ray.tasks.write import ShardWriter, read_summary, summary
 
 LABELS = {"a": np.array([[0, 1], [2, 0]], np.uint8), "c": np.array([[7]], np.uint8)}
 
@@ -131,6 +131,7 @@ def test_the_report_hears_of_a_published_shard(tmp_path: Path) -> None:
 
 
 def test_the_driver_is_told_what_was_skipped() -> None:
-    marker = {"shard": 3, "ok": 4, "failed": 5, "reasons": {"skipped": 2, "unreadable": 3}, "stages": {}}
-    assert summary(marker) == {"shard": 3, "ok": 4, "failed": 5, "skipped": 2}
+    marker = {"shard": 3, "ok": 4, "failed": 5, "reasons": {"skipped": 2, "unreadable": 3}}
+    marker["stages"] = {"decode": {"images": 9, "seconds": 0.5}}
+    assert read_summary(summary(marker)) == {**marker, "skipped": 2}
     assert summary({**marker, "reasons": {"unreadable": 5}})["skipped"] == 0

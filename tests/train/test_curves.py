@@ -56,3 +56,13 @@ def test_object_storage_gets_both_when_published(tmp_path: Path) -> None:
 
 def test_no_metrics_yet(tmp_path: Path) -> None:
     assert read_metrics(str(tmp_path)) == []
+
+
+def test_the_table_can_be_followed_between_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    curves = Curves(str(tmp_path), 0)
+    curves.add(RECORDS[0])
+    assert read_metrics(str(tmp_path)) == []
+    monkeypatch.setattr("pfit_ray.train.curves._PUBLISH_SECONDS", 0.0)
+    curves.add(RECORDS[1])
+    assert read_metrics(str(tmp_path)) == RECORDS
+    curves.close()

@@ -3,7 +3,6 @@ import signal
 import threading
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -140,26 +139,6 @@ def test_two_workers_learn_what_one_learns(make_config, make_trainer, corpus, tm
     for name, value in trainer.objective.network.state_dict().items():
         torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-4)
     assert metrics["loss"] == pytest.approx(records[-1]["loss"], rel=1e-4)
-
-
-def test_ctrl_c_that_ray_train_swallows(monkeypatch) -> None:
-    def swallow(trainer: object, controller: object) -> None:
-        signal.signal(signal.SIGINT, lambda number, frame: None)
-
-    class EndingTrainer(fit._Trainer):
-        def __init__(self) -> None:
-            pass
-
-        def fit(self) -> SimpleNamespace:
-            self._register_sigint_handler(None)
-            os.kill(os.getpid(), signal.SIGINT)
-            return SimpleNamespace(return_value={})
-
-    monkeypatch.setattr(fit.TorchTrainer, "_register_sigint_handler", swallow)
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
-        fit._fit(EndingTrainer())
-    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_divergence_is_told_at_once(make_config, corpus, tmp_path, local_ray) -> None:

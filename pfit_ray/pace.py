@@ -1,0 +1,45 @@
+"""How fast work goes and how long it will take, in words."""
+
+from collections.abc import Sequence
+
+RECENT_SECONDS = 600.0
+"""What is older than this says nothing of how fast the work goes now."""
+
+_SLOW = 0.05
+
+
+def describe_rate(per_second: float, unit: str = "images") -> str:
+    """A rate, per minute where it is slow."""
+    return f"{per_second * 60:.2f} {unit}/min" if 0 < per_second < _SLOW else f"{per_second:.2f} {unit}/s"
+
+
+def describe_left(seconds: float) -> str:
+    """The time that is left."""
+    return f"about {describe_duration(seconds)} left"
+
+
+def describe_duration(seconds: float) -> str:
+    """A duration in the largest unit that it has a few of."""
+    for unit, size, most in (("s", 1, 100), ("min", 60, 100), ("h", 3600, 48)):
+        if seconds / size < most:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 86400:.0f} days"
+
+
+def recent_rate(finished: Sequence[tuple[float, int]]) -> float | None:
+    """Images per second between the first and the last of the recently finished shards.
+
+    Args:
+        finished: when each shard was finished, in seconds, and its images.
+
+    Returns:
+        None where fewer than two shards, or no time between them, tell no rate.
+    """
+    ordered = sorted(finished)
+    last = ordered[-1][0] if ordered else 0.0
+    recent = [one for one in ordered if one[0] >= last - RECENT_SECONDS]
+    if len(recent) < 2:
+        recent = ordered[-2:]
+    if len(recent) < 2 or last <= recent[0][0]:
+        return None
+    return sum(images for _, images in recent[1:]) / (last - recent[0][0])
