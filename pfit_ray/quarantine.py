@@ -7,6 +7,7 @@ from typing import Any
 import ray
 from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
 
+from pfit_ray.cluster import node_id
 from pfit_ray.config import RunConfig
 from pfit_ray.config.faults import FaultsConfig
 from pfit_ray.errors import UserError
@@ -72,7 +73,8 @@ class _Quarantine:
         worker = _Worker(self)
         try:
             packed = [worker.row(shard, index, row) for index, row in enumerate(self.fetch.rows(shard))]
-            result: dict[str, Any] = ray.get(self.write.remote(self.writer, shard, packed))
+            nodes = {"alone": worker.node} if worker.node else {}
+            result: dict[str, Any] = ray.get(self.write.remote(self.writer, shard, packed, nodes))
             return result
         except RayTaskError as error:
             if isinstance(error.cause, UserError):
@@ -96,6 +98,7 @@ class _Worker:
     def __init__(self, quarantine: _Quarantine) -> None:
         self.quarantine = quarantine
         self.actor: Any = None
+        self.node: str | None = None
 
     def row(self, shard: int, index: int, row: Row) -> Any:
         """The packed row (or a reference to it) after all stages; a failed one if it cannot live through them."""
@@ -106,7 +109,8 @@ class _Worker:
             try:
                 if self.actor is None:
                     self.actor = self.quarantine.worker()
-                    ray.get(self.actor.__ray_ready__.remote())  # the wait for room is not the image's
+                    # The wait for room is not the image's.
+                    self.node = ray.get(self.actor.__ray_call__.remote(_node_of))
                 stage, began = "fetch", time.monotonic()
                 going = ray.get(self.actor.begin.remote(shard, index))
                 for number, next_stage in enumerate(self.quarantine.stages):
@@ -144,7 +148,11 @@ def _cause(error: Exception, stage: str, seconds: float, faults: FaultsConfig, d
     return "crashed", f"stage {stage} killed its worker, {times}, alone in it"
 
 
-def _write(writer: ShardWriter, shard: int, packed: list[Any]) -> dict[str, Any]:
+def _node_of(worker: RowWorker) -> str:
+    return node_id()
+
+
+def _write(writer: ShardWriter, shard: int, packed: list[Any], nodes: dict[str, str]) -> dict[str, Any]:
     rows: list[Row] = []
     timings: Timings = {}
     for one in packed:
@@ -152,5 +160,5 @@ def _write(writer: ShardWriter, shard: int, packed: list[Any]) -> dict[str, Any]
         more, took = unpack_rows(data)
         rows += more
         timings = add_timings(timings, took)
-    marker = writer.write(shard, rows, timings)
+    marker = writer.write(shard, rows, timings, nodes)
     return read_summary(summary(marker))

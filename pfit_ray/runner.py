@@ -160,14 +160,12 @@ class Runner:
         """The images of one set; masks only on those that are scored."""
         data = self.config.data
         chosen: ImageSetConfig = getattr(data, image_set) or data.train
-        items = list_images(data, chosen)
-        if image_set != "train" or data.score is None:
-            yield from items
-            return
-        scored = {item.image_id for item in list_images(data, ImageSetConfig(split=data.score))}
-        for item in items:
+        scored: set[str] | None = None
+        if image_set == "train" and data.score is not None:
+            scored = {item.image_id for item in list_images(data, ImageSetConfig(split=data.score))}
+        for item in list_images(data, chosen):
             self.interrupts.check()
-            yield item if item.image_id in scored else replace(item, mask_uri=None)
+            yield item if scored is None or item.image_id in scored else replace(item, mask_uri=None)
 
     def _provide(self, network: Network) -> None:
         self._outdate_report()

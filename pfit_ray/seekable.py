@@ -1,11 +1,12 @@
 """Files in storage that can be read from any place, a few ranges at a time."""
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import BinaryIO, cast
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from pfit_ray import storage
 from pfit_ray.errors import RowError, UserError
@@ -15,6 +16,8 @@ BLOCK = 1 << 20
 """Bytes of one read from remote storage: more than a request's latency costs, little enough to skip past."""
 
 _LOCAL_BLOCK = 1 << 16
+_COLUMN_BLOCK = 1 << 16
+"""Columns of plain values are small, and lie between large ones."""
 
 
 def open_seekable(
@@ -44,6 +47,23 @@ def open_seekable(
             raise FileNotFoundError(url)
         size = entry.size
     return cast(BinaryIO, io.BufferedReader(_Ranges(url, size, read), block))
+
+
+def read_columns(url: str, columns: Sequence[str], size: int | None = None) -> pa.Table:
+    """Some columns of a Parquet file, those of them that it has; the others, which may be large, are not read.
+
+    Args:
+        url: path or URL.
+        columns: their names.
+        size: the file's bytes, if they are known.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        pyarrow.ArrowException: when it is no Parquet file.
+        UserError: as `open_seekable`.
+    """
+    with open_seekable(url, size, block=_COLUMN_BLOCK) as file:
+        return pq.ParquetFile(file).read(list(columns), use_threads=False)
 
 
 @contextmanager

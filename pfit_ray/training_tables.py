@@ -4,7 +4,6 @@ import io
 from collections.abc import Iterator
 from functools import partial
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +18,7 @@ from pfit_ray.manifest import PLACE_FIELDS, iterate_manifest, iterate_shards
 from pfit_ray.marks import keeps, marks_for_training, used_marks_url, write_marks
 from pfit_ray.prefetch import prefetch
 from pfit_ray.schema import OK, Row
-from pfit_ray.seekable import open_seekable
+from pfit_ray.seekable import read_columns
 
 EXAMPLE_SCHEMA = pa.schema(
     [
@@ -42,7 +41,6 @@ _PLACE = [name for name, _ in PLACE_FIELDS]
 _ROW_GROUP = 65_536
 _READERS = 16
 _AHEAD = 32
-_BLOCK = 1 << 16
 
 
 def write_examples(run: RunDirectory, config: RunConfig, network: Network) -> str:
@@ -114,7 +112,8 @@ def _lowest_score(run: RunDirectory, pass_name: str, training: TrainingConfig, f
 
 def _shard_labels(run: RunDirectory, pass_name: str, score: str, lowest: float | None, shard: int) -> list[Row]:
     """Ids, keys and label places of a finished shard."""
-    rows = _read_columns(run.rows(pass_name, shard), ["image_id", "keys", "label_offset", "label_size"])
+    columns = ["image_id", "keys", "label_offset", "label_size"]
+    rows: list[Row] = read_columns(run.rows(pass_name, shard), columns).to_pylist()
     if lowest is None:
         return rows
     scores = _shard_scores(run, pass_name, score, shard)
@@ -123,12 +122,6 @@ def _shard_labels(run: RunDirectory, pass_name: str, score: str, lowest: float |
 
 def _shard_scores(run: RunDirectory, pass_name: str, score: str, shard: int) -> dict[str, float]:
     """Scores of the images that have a label map in a finished shard of a pass."""
-    labelled = {row["image_id"] for row in _read_columns(run.rows(pass_name, shard), ["image_id"])}
-    rows = _read_columns(run.rows(_SCORE_FROM.get(score, pass_name), shard), ["image_id", score])
-    return {row["image_id"]: row[score] for row in rows if row["image_id"] in labelled}
-
-
-def _read_columns(url: str, columns: list[str]) -> list[Any]:
-    """Some columns of a Parquet file; the others, which are large, are not read."""
-    with open_seekable(url, block=_BLOCK) as file:
-        return pq.ParquetFile(file).read(columns).to_pylist()
+    labelled = {row["image_id"] for row in read_columns(run.rows(pass_name, shard), ["image_id"]).to_pylist()}
+    rows = read_columns(run.rows(_SCORE_FROM.get(score, pass_name), shard), ["image_id", score])
+    return {row["image_id"]: row[score] for row in rows.to_pylist() if row["image_id"] in labelled}

@@ -1,5 +1,6 @@
 """Where the tests find golden data and real photographs; they are skipped where these are absent."""
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,6 +47,15 @@ def animal_weights() -> Path:
     return _found("PFIT_WEIGHTS", SHARED / "weights" / name, "classifier weights")
 
 
+def _place(factory: pytest.TempPathFactory, name: str) -> Path:
+    """Folder of a session, or, with PFIT_TEST_RUNS, one that later sessions of the same checkout find again."""
+    if kept := os.environ.get("PFIT_TEST_RUNS"):
+        folder = Path(kept) / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+    return factory.mktemp(name)
+
+
 def start_local_ray() -> None:
     """Start the session's Ray."""
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=150 << 20)
@@ -74,8 +84,15 @@ class Corpus(NamedTuple):
 @pytest.fixture(scope="session")
 def corpus_with_bad_inputs(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     """Sorted: broken, chelsea, coffee, empty, letter, motorcycle_left, rocket, stranger, unlisted."""
-    folder = tmp_path_factory.mktemp("photographs")
-    root, masks = write_photographs(folder / "images"), folder / "masks"
+    folder = _place(tmp_path_factory, "photographs")
+    corpus = Corpus(folder / "images", folder / "labels.csv", folder / "masks")
+    if not corpus.labels.exists():
+        _write_corpus(corpus)
+    return corpus
+
+
+def _write_corpus(corpus: Corpus) -> None:
+    root, masks = write_photographs(corpus.root), corpus.masks
     whole = (root / "chelsea.jpg").read_bytes()
     (root / "broken.jpg").write_bytes(whole[: len(whole) // 2])
     (root / "empty.jpg").write_bytes(b"")
@@ -94,7 +111,7 @@ def corpus_with_bad_inputs(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
         if name == "rocket.png":
             truth = truth[:-1]
         Image.fromarray(truth).save(masks / f"{name.partition('.')[0]}.png")
-    return Corpus(root, write_label_table(folder / "labels.csv", rows), masks)
+    write_label_table(corpus.labels, rows)
 
 
 class SmallRun(NamedTuple):
@@ -108,8 +125,11 @@ class SmallRun(NamedTuple):
 @pytest.fixture(scope="session")
 def small_run(corpus_with_bad_inputs: Corpus, local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
     """The quickstart config on the small corpus, through all passes and both trainings."""
-    folder = tmp_path_factory.mktemp("small") / "run"
+    place = _place(tmp_path_factory, "small")
+    folder, told = place / "run", place / "said.json"
     words = ["run", QUICKSTART, *SMALL, *corpus_with_bad_inputs.overrides, "max_failed_fraction=0.6"]
-    said = command(*words, f"output={folder}")
-    assert said.code == 0, said
-    return SmallRun(folder, words, said)
+    if not told.exists():
+        said = command(*words, f"output={folder}")
+        assert said.code == 0, said
+        told.write_text(json.dumps(said))
+    return SmallRun(folder, words, Finished(*json.loads(told.read_text())))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import ray
 from faults import Bomb, Sleeper, expected_labels, go, paint_plan, write_pictures
 from small_runs import label_files, table
 
@@ -66,6 +67,8 @@ def test_crashes_that_do_not_come_again_cost_nothing(run: RunDirectory, tmp_path
     results = run_all(run, paint_plan(finish=(Bomb(("b",), marks=str(tmp_path), times=2),)), [0], shard_tries=1)
     assert results == {0: (3, 0)}
     assert len(list(tmp_path.glob("b-*"))) == 2
+    marker = run.read_json("predict", "done", "00000.json")
+    assert marker["nodes"] == {"alone": ray.get_runtime_context().get_node_id()}
 
 
 def test_a_retry_counts_its_attempts(run: RunDirectory) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pfit_ray import storage, training_tables
+from pfit_ray import seekable, storage
 from pfit_ray.config import RunConfig
 from pfit_ray.config.load import validate
 from pfit_ray.errors import UserError
@@ -222,8 +222,8 @@ def test_large_columns_of_the_passes_are_not_read(run: RunDirectory, monkeypatch
         read.append(end - start)
         return storage.read_bytes(url, start, end)
 
-    opened = partial(training_tables.open_seekable, read=noted)
-    monkeypatch.setattr(training_tables, "open_seekable", opened)
+    opened = partial(seekable.open_seekable, read=noted)
+    monkeypatch.setattr(seekable, "open_seekable", opened)
     assert len(pd.read_parquet(storage_file(write_examples(remote, config(), "affinitynet")))) == 10
     assert 0 < sum(read) < 300_000  # of more than 1 MB
 

@@ -16,7 +16,7 @@ from starlette.routing import Route
 from pfit_ray.config import PASSES
 from pfit_ray.errors import RowError, UserError
 from pfit_ray.explorer.guard import CSRF_FIELD, CSRF_HEADER, Guard, csrf_token, foreign_form, same
-from pfit_ray.explorer.index import SCORE_NAMES, STATUS_NAMES, Index
+from pfit_ray.explorer.index import OK, SCORE_NAMES, STATUS_NAMES, Index
 from pfit_ray.explorer.layers import OPACITY, Layer, UnknownLayerError, caption
 from pfit_ray.explorer.query import ORDERS, UNMARKED, Query
 from pfit_ray.explorer.state import Explorer
@@ -233,7 +233,7 @@ class _Pages:
 
     def _best_stage(self, row: int) -> str:
         """The last label map that an image has."""
-        done = [name for name in PASSES if STATUS_NAMES[self._explorer.index.status_of(name, row)] == "ok"]
+        done = [name for name in PASSES if self._explorer.index.status_of(name, row) == OK]
         return LABEL_COLUMN[done[-1]] if done else ""
 
     def _progress(self) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pfit_ray import storage
@@ -18,7 +17,7 @@ from pfit_ray.layout import IMAGE_SET, RunDirectory
 from pfit_ray.manifest import read_manifest_columns
 from pfit_ray.prefetch import prefetch
 from pfit_ray.report.gather import SCORES
-from pfit_ray.seekable import open_seekable
+from pfit_ray.seekable import read_columns
 
 PENDING, OK, FAILED = range(3)
 STATUS_NAMES = ("unfinished", "ok", "failed")
@@ -31,7 +30,6 @@ _SOURCE = "source"
 """Stands before the passes: images that failed when they were listed."""
 _READERS = 8
 _AHEAD = 64
-_BLOCK = 1 << 16
 
 
 class _ShardTable(NamedTuple):
@@ -55,7 +53,7 @@ class _PassColumns:
 class Index:
     """The images of a run in the order of its manifests, and what its passes say of them.
 
-    One thread calls `load` and `refresh`; others may read meanwhile and see what there is.
+    One thread calls `refresh`; others may read meanwhile and see what there is.
 
     Args:
         run: the run directory.
@@ -272,16 +270,11 @@ def _read_shard(run: RunDirectory, name: str, sizes: dict[str, int | None], shar
     try:
         return _ShardTable(
             shard,
-            _columns(rows, sizes[rows], ["image_id", "keys", *SCORES[name]]) if rows in sizes else None,
-            _columns(failures, sizes[failures], ["image_id", "reason"]) if failures in sizes else None,
+            read_columns(rows, ["image_id", "keys", *SCORES[name]], sizes[rows]) if rows in sizes else None,
+            read_columns(failures, ["image_id", "reason"], sizes[failures]) if failures in sizes else None,
         )
     except (UserError, OSError, pa.ArrowException) as error:
         return _ShardTable(shard, problem=" ".join(f"pass {name}, shard {shard}: {error}".split()))
-
-
-def _columns(url: str, size: int | None, columns: list[str]) -> pa.Table:
-    with open_seekable(url, size, block=_BLOCK) as file:
-        return pq.ParquetFile(file).read(columns, use_threads=False)
 
 
 def _array(column: pa.ChunkedArray) -> pa.Array:

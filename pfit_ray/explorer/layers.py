@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from PIL import Image
 
 from pfit_ray import storage
@@ -22,7 +21,7 @@ from pfit_ray.layout import IMAGE_SET, LABEL_COLUMN, RunDirectory
 from pfit_ray.manifest import fetch_image, read_manifest_shard
 from pfit_ray.ops.perimeter import perimeter_map
 from pfit_ray.schema import BACKGROUND, Row
-from pfit_ray.seekable import open_seekable
+from pfit_ray.seekable import read_columns
 from pfit_ray.shards import read_member
 from pfit_ray.show import perimeters
 from pfit_ray.sources import mask_lookup
@@ -36,7 +35,6 @@ OPACITY = 0.65
 """Opacity of a layer in small pictures, and at first on an image's page."""
 
 _LINE = (255, 235, 0)
-_BLOCK = 1 << 16
 _PLACE = ["label_offset", "label_size"]
 _MAPS = {"cam": "seeds", "combined_cam": "seeds", "walk": "labels"}
 """Maps with a value for each class, and the passes that write them."""
@@ -247,8 +245,7 @@ def _class_layers(stage: str, keys: list[int]) -> Iterator[Layer]:
 
 def _find(url: str, image_id: str, columns: list[str]) -> dict[str, Any] | None:
     try:
-        with open_seekable(url, block=_BLOCK) as file:
-            table = pq.ParquetFile(file).read(["image_id", *columns])
+        table = read_columns(url, ["image_id", *columns])
     except (OSError, pa.ArrowException) as error:
         raise RowError("io_error", f"{url} cannot be read: {' '.join(str(error).split())}") from error
     if set(columns) - set(table.column_names):

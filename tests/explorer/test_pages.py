@@ -6,13 +6,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from html.parser import HTMLParser
 from http.cookiejar import CookieJar
 from pathlib import Path
 
 import numpy as np
 import pytest
 from explorer_run import TOKEN, Visitor, config_of, failed, finish, ok, write_photo, write_run
+from page_tags import Tags
 from PIL import Image
 from small_runs import command, one_sentence
 
@@ -25,21 +25,6 @@ from pfit_ray.marks import marks_url, read_marks
 from pfit_ray.sources import Item
 
 JSON = {"accept": "application/json", "x-csrf-token": csrf_token(TOKEN)}
-
-
-class Tags(HTMLParser):
-    """Tags and attributes of a page."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def of(self, tag: str, **wanted: str) -> list[dict[str, str | None]]:
-        return [one for name, one in self.tags if name == tag and wanted.items() <= one.items()]
 
 
 @pytest.fixture

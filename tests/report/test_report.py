@@ -2,13 +2,13 @@ import base64
 import io
 import json
 import shutil
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from page_tags import Tags
 from PIL import Image
 from small_runs import SMALL, command, label_files, label_map
 
@@ -25,18 +25,6 @@ from pfit_ray.storage import read_bytes
 BAD = "<script>alert(1)</script>"
 
 
-class Page(HTMLParser):
-    """Tags and attributes of a page."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-
 def test_charts_escape_names() -> None:
     timing = {BAD: {"images": 1, "seconds": 2.0}}
     for chart in (
@@ -45,14 +33,14 @@ def test_charts_escape_names() -> None:
         histogram(BAD, [1, 2]),
         lines(BAD, [(BAD, [(0, 1), (1, 2)])], [(BAD, 0.5)]),
     ):
-        assert [tag for tag, _ in Page(chart).tags].count("script") == 0
+        assert [tag for tag, _ in Tags(chart).tags].count("script") == 0
         assert "&lt;script&gt;" in chart
 
 
 def test_bars_and_histograms_are_to_scale() -> None:
-    widths = [a["width"] for tag, a in Page(bars("x", [("a", 0.5), ("b", 1.0)], 1.0)).tags if tag == "rect"]
+    widths = [a["width"] for tag, a in Tags(bars("x", [("a", 0.5), ("b", 1.0)], 1.0)).tags if tag == "rect"]
     assert widths == ["75.0", "150.0"]
-    heights = [a["height"] for tag, a in Page(histogram("x", [0, 5, 10])).tags if tag == "rect"]
+    heights = [a["height"] for tag, a in Tags(histogram("x", [0, 5, 10])).tags if tag == "rect"]
     assert heights == ["0.0", "65.0", "130.0"]
     assert lines("x", [("a", [])]) == ""
 
@@ -63,7 +51,7 @@ def test_a_finished_run(small_run, tmp_path: Path) -> None:
     assert (said.code, said.out.split()) == (0, [str(tmp_path / "page.html")])
     text = (tmp_path / "page.html").read_text()
     assert len(text) < 10_000_000
-    page = Page(text)
+    page = Tags(text)
     pictures = [a for tag, a in page.tags if tag == "img"]
     assert pictures
     assert all(a["alt"] and str(a["src"]).startswith("data:image/webp;base64,") for a in pictures)
@@ -87,7 +75,7 @@ def test_a_finished_run(small_run, tmp_path: Path) -> None:
 
 def test_pixels_per_class_are_those_of_the_label_maps(small_run) -> None:
     folder = small_run.folder
-    page = Page(report_page(load_config(str(folder / "config.yaml"), read=read_bytes), RunDirectory(str(folder))))
+    page = Tags(report_page(load_config(str(folder / "config.yaml"), read=read_bytes), RunDirectory(str(folder))))
     charts = [str(a["aria-label"]) for tag, a in page.tags if tag == "svg"]
     for label in ("affinity_label", "pseudo_label", "prediction"):
         maps = [label_map(data).ravel() for data in label_files(folder, label).values()]
@@ -103,7 +91,7 @@ def test_sheets_by_class_show_each_picture_once(small_run) -> None:
     heading = "<h3>Pass labels, class cat</h3>"
     assert heading in text
     assert '<a href="#labels-chelsea">chelsea</a>' in text[text.index(heading) :]
-    page = Page(text)
+    page = Tags(text)
     ids = [a["id"] for _, a in page.tags if "id" in a]
     assert len(set(ids)) == len(ids)
     links = {str(a["href"])[1:] for tag, a in page.tags if tag == "a"}
@@ -207,7 +195,7 @@ def test_a_run_that_is_unfinished_and_whose_class_holds_markup(small_run, tmp_pa
     config = config.model_copy(update={"data": config.data.model_copy(update={"classes": tuple(names)})})
     page = report_page(config, RunDirectory(str(folder)))
     assert "Scores against ground truth" not in page
-    assert "script" not in {tag for tag, _ in Page(page).tags}
+    assert "script" not in {tag for tag, _ in Tags(page).tags}
     assert "&lt;script&gt;" in page
 
 
