@@ -116,10 +116,6 @@ class Network:
         self.center.ip("link", "set", host.name, "master", "bridge", "up")
         self._set_up(host, "eth0", address)
 
-    def unplug(self, host: VirtualHost) -> None:
-        """Cut a host off: nothing that it or its end have to say is heard any more."""
-        self.center.ip("link", "delete", host.name)
-
     @staticmethod
     def _set_up(host: VirtualHost, device: str, address: str) -> None:
         host.ip("link", "set", "lo", "up")

@@ -27,9 +27,9 @@ class Site(NamedTuple):
     laptop: VirtualHost
     head: VirtualHost
     worker: VirtualHost
-    network: Network
     bucket: str
     folder: Path
+    scripts: list[subprocess.Popen]
 
     def start(self, script: str, name: str) -> subprocess.Popen:
         """Give a script to the user's shell, in their checkout.
@@ -44,9 +44,11 @@ class Site(NamedTuple):
         }
         words = ["env", "--chdir", self.folder / "checkout", "bash", "-euc", script]
         with (self.folder / f"{name}.log").open("w") as log:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 self.laptop.command(words), env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
+        self.scripts.append(process)
+        return process
 
     def said(self, name: str) -> str:
         """What a script has said so far."""
@@ -58,8 +60,7 @@ class Site(NamedTuple):
         return self.said(name)
 
     def lose_worker(self) -> None:
-        """The worker loses power."""
-        self.network.unplug(self.worker)
+        """The worker is shut down: all its processes end, and its system closes their connections."""
         self.worker.end()
 
 
@@ -90,6 +91,8 @@ def two_hosts(folder: Path) -> Iterator[Site]:
         folder / "theirs", {".ssh/authorized_keys": authorized, ".profile": profile, ".bashrc": BASHRC, **aws}
     )
     with ExitStack() as stack:
+        scripts: list[subprocess.Popen] = []
+        stack.callback(lambda: [process.wait(20) for process in scripts])  # they have ended with the user's machine
 
         def host(name: str, files: Path) -> VirtualHost:
             found = VirtualHost(name, files, folder / f"{name}.host.log")
@@ -103,7 +106,7 @@ def two_hosts(folder: Path) -> Iterator[Site]:
             network.plug(one, address)
             one.start(sshd)
         bucket = stack.enter_context(virtual_bucket(laptop, LAPTOP))
-        yield Site(laptop, head, worker, network, bucket, folder)
+        yield Site(laptop, head, worker, bucket, folder, scripts)
 
 
 def _packages(folder: Path) -> Path:
