@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from pfit_ray import cli
+from pfit_ray import cli, storage
 
 QUICKSTART = str(Path(__file__).resolve().parents[1] / "configs" / "quickstart.yaml")
 SIDE = 112
@@ -121,18 +121,37 @@ def mtimes(run: Path) -> dict[str, int]:
     return {str(path.relative_to(run)): path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
 
 
-def assert_same_results(one: Path, other: Path, same_places: bool = True) -> None:
+def downloaded(url: str, folder: Path) -> Path:
+    """Copy a run from a bucket."""
+    for file, _ in storage.list_files(url):
+        path = folder / file.removeprefix(f"{url}/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(storage.read_bytes(file))
+    return folder
+
+
+def assert_same_results(
+    one: Path,
+    other: Path,
+    same_places: bool = True,
+    same_source: bool = True,
+    labels: Iterable[str] = tuple(LABELS),
+) -> None:
     """Compare all values, PNGs and failures of two runs, bit by bit.
 
     Args:
         one: a run directory.
         other: another one.
         same_places: whether their shards are the same, so that label maps lie at the same places in the tar files.
+        same_source: whether the images lie in one place, so that URIs are the same.
+        labels: the label maps to compare, each with the tables of its pass.
     """
-    moved = [] if same_places else ["label_offset"]
-    for label, pass_name in LABELS.items():
+    moved = [*([] if same_places else ["label_offset"]), *([] if same_source else ["uri"])]
+    for label in labels:
+        pass_name = LABELS[label]
         rows = [table(run, pass_name).drop(columns=moved) for run in (one, other)]
         pd.testing.assert_frame_equal(*rows, check_exact=True)
         if any(any((run / pass_name / "failures").glob("*.parquet")) for run in (one, other)):
-            pd.testing.assert_frame_equal(table(one, pass_name, "failures"), table(other, pass_name, "failures"))
+            failed = [table(run, pass_name, "failures") for run in (one, other)]
+            pd.testing.assert_frame_equal(*(failed if same_source else [rows[["stage", "reason"]] for rows in failed]))
         assert label_files(one, label) == label_files(other, label)

@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from conftest import Corpus, SmallRun
 from explorer_run import TOKEN, Visitor
@@ -18,7 +17,7 @@ from page_tags import Tags
 from processes import driver, wait_for
 from s3 import ACCESS_KEY, SECRET_KEY, VARIABLES, proxied, s3_server
 from safetensors.torch import save
-from small_runs import LABELS, label_files, table
+from small_runs import assert_same_results, downloaded
 
 from pfit_ray import drivers, storage
 from pfit_ray.commands.shared import open_run
@@ -62,14 +61,6 @@ def anything_in(url: str, name: str = "") -> bool:
     return any(found.endswith(name) for found, _ in storage.list_files(url))
 
 
-def downloaded(folder: Path) -> Path:
-    for url, _ in storage.list_files(RUN):
-        path = folder / url.removeprefix(f"{RUN}/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(storage.read_bytes(url))
-    return folder
-
-
 def test_killed_in_a_bad_bucket_and_equal_to_a_run_on_disk(
     small_run: SmallRun, bucket: FaultyProxy, ray_folder: Path, tmp_path: Path
 ) -> None:
@@ -94,13 +85,8 @@ def test_killed_in_a_bad_bucket_and_equal_to_a_run_on_disk(
         assert process.wait(900) == 0, log.read_text()
 
     assert bucket.faults.done["busy"] > 20
-    run = downloaded(tmp_path / "run")
-    for label, pass_name in LABELS.items():
-        rows = [table(folder, pass_name).drop(columns=["uri"]) for folder in (run, small_run.folder)]
-        pd.testing.assert_frame_equal(*rows, check_exact=True)
-        failed = [table(folder, pass_name, "failures")[["stage", "reason"]] for folder in (run, small_run.folder)]
-        pd.testing.assert_frame_equal(*failed)
-        assert label_files(run, label) == label_files(small_run.folder, label)
+    run = downloaded(RUN, tmp_path / "run")
+    assert_same_results(run, small_run.folder, same_source=False)
     for network in ("affinitynet", "deeplab"):
         name = f"checkpoints/{network}.safetensors"
         assert (run / name).read_bytes() == (small_run.folder / name).read_bytes()
