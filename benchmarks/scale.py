@@ -1,7 +1,7 @@
 """What a large corpus costs: its listing, and runs over more and more images.
 
     python benchmarks/scale.py manifest [--keys 1000000] [--files 50000] [--shard-size 64]
-    python benchmarks/scale.py run [--images 100 1000 10000] [--shard-size 64] [--side 48]
+    python benchmarks/scale.py run [--images 100 1000 10000] [--shard-size 16] [--side 48]
 
 `manifest` lists a table of so many synthetic images, and a folder tree of so many empty files, and writes their
 manifests; each in a process of its own, whose seconds, CPU seconds and peak memory are printed. `run` takes so many
@@ -49,7 +49,7 @@ def main() -> None:
     manifest.set_defaults(command=measure_manifest)
     runs = commands.add_parser("run", help="take images through pass 3")
     runs.add_argument("--images", type=int, nargs="+", default=[100, 1_000, 10_000], help="numbers of images")
-    runs.add_argument("--shard-size", type=int, default=64, help="images per shard")
+    runs.add_argument("--shard-size", type=int, default=16, help="images per shard")
     runs.add_argument("--side", type=int, default=48, help="pixels along the sides of an image")
     runs.set_defaults(command=measure_runs)
     arguments = parser.parse_args()
