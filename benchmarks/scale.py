@@ -5,8 +5,8 @@
 
 `manifest` lists a table of so many synthetic images, and a folder tree of so many empty files, and writes their
 manifests; each in a process of its own, whose seconds, CPU seconds and peak memory are printed. `run` takes so many
-small images through pass 3 and prints the time per image once results flow, and the peak memory (PSS) of the driver and
-of the largest worker.
+small images through pass 3 and prints the time per image once results flow, the CPU time of its stages and the ratio of
+the two, and the peak memory (PSS) of the driver and of the largest worker.
 """
 
 import argparse

@@ -25,15 +25,15 @@ SAMPLE_SECONDS = 1.0
 def measure_runs(arguments: argparse.Namespace) -> None:
     """Print what pass 3 takes over so many small images, for each number given."""
     print(
-        f"{'images':>8} {'ms/image':>9} {'CPU ms/image':>13} {'start-up s':>11} {'driver MB':>10} "
+        f"{'images':>8} {'ms/image':>9} {'CPU ms/image':>13} {'ratio':>6} {'start-up s':>11} {'driver MB':>10} "
         f"{'largest worker MB':>18}"
     )
     for count in arguments.images:
         with tempfile.TemporaryDirectory() as place:
             cost = run_over(Path(place), count, arguments.shard_size, arguments.side)
         print(
-            f"{count:>8} {cost.seconds * 1e3:>9.1f} {cost.cpu_seconds * 1e3:>13.1f} {cost.start_up:>11.1f} "
-            f"{cost.driver:>10.0f} {cost.worker:>18.0f}",
+            f"{count:>8} {cost.seconds * 1e3:>9.1f} {cost.cpu_seconds * 1e3:>13.1f} "
+            f"{cost.seconds / cost.cpu_seconds:>6.2f} {cost.start_up:>11.1f} {cost.driver:>10.0f} {cost.worker:>18.0f}",
             flush=True,
         )
 
@@ -41,7 +41,8 @@ def measure_runs(arguments: argparse.Namespace) -> None:
 class Cost(NamedTuple):
     """What a run took: seconds per image once results flow, seconds until the first shard, and peak PSS in MB.
 
-    CPU seconds per image are those of the stages; they say the same on a machine that does other things meanwhile.
+    CPU seconds per image are those of the stages. On a machine whose speed varies, such as a shared one, the ratio of
+    the seconds to them tells more than the seconds: what the run takes beyond its stages, which is to stay flat.
     """
 
     seconds: float
