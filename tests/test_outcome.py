@@ -26,6 +26,8 @@ def told(one: Outcome, *overrides: str) -> list[str]:
 
 
 def test_nothing_has_failed(tmp_path: Path) -> None:
+    (tmp_path / "sheets").mkdir()
+    (tmp_path / "sheets" / "cat.png").touch()
     assert told(outcome(tmp_path, {"seeds": {}, "labels": {}, "predict": {}})) == [
         "pass seeds: 4 ok + 0 failed = 4 images",
         "pass labels: 4 ok + 0 failed = 4 images",
@@ -34,6 +36,10 @@ def test_nothing_has_failed(tmp_path: Path) -> None:
         f"Look: {tmp_path}/report.html, contact sheets in {tmp_path}/sheets, or pfit-ray serve {tmp_path}",
         f"Next: pfit-ray export {tmp_path} --format voc -o FOLDER for other tools (or coco, labelme, cvat, png, hf)",
     ]
+
+
+def test_without_contact_sheets(tmp_path: Path) -> None:
+    assert f"Look: {tmp_path}/report.html or pfit-ray serve {tmp_path}" in told(outcome(tmp_path, {"seeds": {}}))
 
 
 def test_failures_are_grouped_and_what_to_do_follows_from_their_kind(tmp_path: Path) -> None:

@@ -38,7 +38,9 @@ def describe_outcome(outcome: "Outcome", config: str, overrides: Sequence[str] =
     yield f"Results: {run.root}"
     report = run.url("report.html")
     if storage.exists(report):
-        yield f"Look: {report}, contact sheets in {run.url('sheets')}, or {_words('pfit-ray', 'serve', run.root)}"
+        sheets = run.url("sheets")
+        drawn = f", contact sheets in {sheets}," if any(storage.list_files(sheets)) else ""
+        yield f"Look: {report}{drawn} or {_words('pfit-ray', 'serve', run.root)}"
     yield from _next(outcome, ["pfit-ray", "run", config, *overrides])
 
 
