@@ -143,7 +143,7 @@ def _seed_tiles(config: RunConfig, photo: np.ndarray, row: Row) -> list[Tile]:
     for source in names:
         masks = decode_grey(row[f"fit_mask_{source}"]).reshape(-1, *size).astype(bool)
         tiles.append(Tile(f"fit mask, {source}", mask_overlay(photo, masks)))
-    tiles.append(Tile("combined CAM", _heat(photo, row["combined_cam"], 0.5)))
+    tiles.append(Tile("combined CAM", _heat(photo, row["combined_cam"], config.combined_maximum)))
     tiles.append(Tile("affinity label (pale: unsure)", label_overlay(photo, row["label"])))
     return tiles
 
@@ -167,10 +167,10 @@ def _truth_tile(config: RunConfig, photo: np.ndarray, found: dict[str, tuple[int
     return [Tile("ground truth", label_overlay(photo, truth))]
 
 
-def _heat(photo: np.ndarray, data: bytes, factor: float = 1.0) -> np.ndarray:
-    """The strongest class of a stored map, in [0, 1 / factor], over the photograph."""
+def _heat(photo: np.ndarray, data: bytes, maximum: float = 1.0) -> np.ndarray:
+    """The strongest class of a stored map, in [0, maximum], over the photograph."""
     maps = array_from_bytes(data)
-    return heat_overlay(photo, maps.max(axis=0, initial=0.0) * factor)
+    return heat_overlay(photo, maps.max(axis=0, initial=0.0) / maximum)
 
 
 def _title(config: RunConfig, image_id: str, manifest_row: Row, results: dict[str, Row]) -> str:

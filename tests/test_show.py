@@ -107,6 +107,14 @@ def test_a_sheet_is_a_png_with_everything_that_the_run_knows(run: RunDirectory) 
             assert picture.height == 70 + 4 * (8 + 22 + 10)  # 14 tiles, with ground truth 15, four in a row
 
 
+@pytest.mark.parametrize(("mode", "alike"), [("fit", False), ("pool", True), ("pool_fit", False), ("none", True)])
+def test_a_map_is_brightest_at_its_largest_value(run: RunDirectory, sheets: list, mode: str, alike: bool) -> None:
+    finish(run, "seeds")
+    contact_sheet(config(combine={"mode": mode}), run, "one")
+    tiles = {tile.caption: tile.picture for tile in sheets[-1][2]}
+    assert np.array_equal(tiles["combined CAM"], tiles["CAM"]) is alike
+
+
 def test_tiles_grow_with_the_passes(run: RunDirectory, sheets: list) -> None:
     contact_sheet(config(), run, "one")
     assert captions(sheets) == ["photograph"]

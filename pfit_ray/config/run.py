@@ -141,6 +141,11 @@ class RunConfig(Section):
         return self.combine.mode or "fit"
 
     @property
+    def combined_maximum(self) -> float:
+        """The largest value that a combined CAM may have: 2 where it is doubled, else 1."""
+        return 2.0 if self.combine_mode in ("fit", "pool_fit") else 1.0
+
+    @property
     def region_names(self) -> tuple[str, ...]:
         """Names of the region sources; none where the CAM stays as it is."""
         return () if self.combine_mode == "none" else self.regions.names

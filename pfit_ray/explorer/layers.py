@@ -184,8 +184,8 @@ class Pictures:
     def _map(self, row: int, kind: str, class_id: int | None) -> np.ndarray:
         found = self._result(_MAPS[kind], row, ["keys", kind])
         maps = array_from_bytes(found[kind]).astype(np.float32)
-        if kind == "combined_cam" and self.config.combine_mode in ("fit", "pool_fit"):
-            maps /= 2
+        if kind == "combined_cam":
+            maps /= self.config.combined_maximum
         if class_id is None:
             return np.asarray(maps.max(axis=0, initial=0.0))
         if class_id not in found["keys"]:

@@ -52,8 +52,9 @@ def _pictures(
         photo = decode_image(fetch_image(place), config.images.max_pixels)
         pictures = [("photograph", photo)]
         for name in _MAPS[pass_name]:
-            values = array_from_bytes(row[name]).max(axis=0, initial=0.0)
-            pictures.append((name.replace("_", " "), heat_overlay(photo, values / (2 if "combined" in name else 1))))
+            maximum = config.combined_maximum if name == "combined_cam" else 1.0
+            values = array_from_bytes(row[name]).max(axis=0, initial=0.0) / maximum
+            pictures.append((name.replace("_", " "), heat_overlay(photo, values)))
         label = decode_mask(read_member(run.labels(pass_name, one.shard), row["label_offset"], row["label_size"]))
         pictures.append((LABEL_COLUMN[pass_name].replace("_", " "), label_overlay(photo, label)))
     except (RowError, UserError, FileNotFoundError) as error:
