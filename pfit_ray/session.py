@@ -19,6 +19,9 @@ from pfit_ray.errors import UserError
 
 LOCAL_OBJECT_STORE_MB = 1024
 MEMORY_KILL_RETRIES = "3"
+IDLE_WORKER_MS = ("RAY_idle_worker_killing_time_threshold_ms", "60000")
+"""By default Ray ends a worker beyond the number of CPUs when it has been idle for a second. Operators of a pipeline
+wait longer for each other, and a new process costs two CPU seconds of imports."""
 ANSWER_SECONDS = 10.0
 CLIENT_PREFIX = "ray://"
 
@@ -105,6 +108,7 @@ def _join(address: str | None, resources: ResourcesConfig, verbose: bool) -> Non
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # By default a task that the memory monitor kills is tried without end.
     os.environ.setdefault("RAY_task_oom_retries", MEMORY_KILL_RETRIES)
+    os.environ.setdefault(*IDLE_WORKER_MS)
     if not verbose:
         # Ray Data makes Ray's core complain about each actor pool, harmlessly (ray-project/ray#53727).
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")

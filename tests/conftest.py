@@ -14,6 +14,8 @@ from hypothesis import settings
 from PIL import Image
 from small_runs import QUICKSTART, SMALL, Finished, command, write_label_table, write_photographs
 
+from pfit_ray.session import IDLE_WORKER_MS
+
 settings.register_profile("untimed", deadline=None)  # the first example may compile, on a busy machine
 settings.load_profile("untimed")
 
@@ -58,6 +60,7 @@ def _place(factory: pytest.TempPathFactory, name: str) -> Path:
 
 def start_local_ray() -> None:
     """Start the session's Ray."""
+    os.environ.setdefault(*IDLE_WORKER_MS)
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=150 << 20)
 
 
