@@ -1,6 +1,7 @@
 """Peak memory of the workers of each pass on one photograph, in fresh processes, against the estimate for Ray.
 
     python benchmarks/memory.py [--size 500x375 1024x768 4000x3000] [--classes 2] [--backbone efficientnet_lite0]
+        [--set section.field=value ...]
 
 The photograph is scikit-image's coffee, enlarged and with noise; networks have random weights, because memory does not
 depend on them. Counted is what belongs to the process alone: the largest resident set without mapped files, which the
@@ -9,7 +10,9 @@ workers of a node share. Runs on Linux.
 
 import argparse
 import io
+import json
 import tempfile
+from collections.abc import Sequence
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -21,7 +24,7 @@ from PIL import Image
 
 from pfit_ray import storage
 from pfit_ray.config import PASSES, Pass, RunConfig
-from pfit_ray.config.load import validate
+from pfit_ray.config.load import load_config
 from pfit_ray.layout import RunDirectory
 from pfit_ray.memory import MEBIBYTE, worker_memory
 from pfit_ray.nets.affinitynet import AffinityNet
@@ -44,12 +47,13 @@ def main() -> None:
     parser.add_argument("--passes", nargs="+", default=PASSES, choices=PASSES)
     parser.add_argument("--classes", type=int, default=2, help="classes on the photograph")
     parser.add_argument("--backbone", default="efficientnet_lite0")
+    parser.add_argument("--set", nargs="*", default=[], metavar="section.field=value", help="config fields")
     arguments = parser.parse_args()
     for size in arguments.size:
         width, height = map(int, size.split("x"))
         for name in arguments.passes:
             for operator in OPERATORS:
-                given = (name, operator, width, height, arguments.classes, arguments.backbone)
+                given = (name, operator, width, height, arguments.classes, arguments.backbone, arguments.set)
                 with get_context("spawn").Pool(1) as pool:
                     peaks, estimate = pool.apply(measure, given)
                 worst = max(peaks, key=lambda stage: peaks[stage])
@@ -61,7 +65,7 @@ def main() -> None:
 
 
 def measure(
-    name: Pass, operator: str, width: int, height: int, classes: int, backbone: str
+    name: Pass, operator: str, width: int, height: int, classes: int, backbone: str, options: Sequence[str]
 ) -> tuple[dict[str, float], float]:
     """Take one photograph through an operator of a pass.
 
@@ -71,7 +75,8 @@ def measure(
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     data = {"source": "voc", "root": "voc"}
-    config = validate({"output": "run", "data": data, "shard_size": 1, "images": {"max_pixels": width * height}})
+    document = {"output": "run", "data": data, "shard_size": 1, "images": {"max_pixels": width * height}}
+    config = load_config("memory.yaml", options, lambda _: json.dumps(document).encode())
     keys = list(range(1, classes + 1))
     row: Row = {"image_id": "coffee", "uri": "", "status": OK, "keys": keys, "encoded": photograph(width, height)}
     with tempfile.TemporaryDirectory() as folder:

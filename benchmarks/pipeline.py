@@ -45,7 +45,8 @@ from pfit_ray.nets.affinitynet import AffinityNet
 from pfit_ray.nets.deeplab import DeepLabV3Plus
 from pfit_ray.nets.weights import save_network
 from pfit_ray.networks import provide_network
-from pfit_ray.pipeline import Placement, place, run_pass
+from pfit_ray.pipeline import run_pass
+from pfit_ray.placement import Placement, place
 from pfit_ray.session import ray_session
 from pfit_ray.sources import Item
 from pfit_ray.tasks.base import Timings, add_timings

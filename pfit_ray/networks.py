@@ -12,8 +12,8 @@ from pfit_ray.layout import Network, RunDirectory
 from pfit_ray.marks import marks_for_training
 from pfit_ray.nets.weights import package_weights, save_network, timm_weights
 from pfit_ray.nets.zero_shot import ZeroShotClassifier, zero_shot_classifier
-from pfit_ray.train.fit import check_batch, place_training, train_network
 from pfit_ray.train.networks import SPECIAL_WEIGHTS, check_first_weights
+from pfit_ray.train.placement import check_batch, place_training
 from pfit_ray.training_tables import write_examples
 
 
@@ -77,6 +77,8 @@ def provide_network(config: RunConfig, run: RunDirectory, name: Network) -> dict
     """
     section = getattr(config, name)
     if section.source == "train":
+        from pfit_ray.train.fit import train_network  # Ray Train takes seconds to import: only runs that train pay
+
         examples = write_examples(run, config, name)
         metrics = train_network(name, config, examples, run.weights(name), run.url("train", name))
         return {"source": "train", **metrics}

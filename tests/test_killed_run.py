@@ -22,7 +22,6 @@ def test_killed_and_run_again(small_run: SmallRun, tmp_path: Path) -> None:
 
     killed_when = {
         "the first shard of pass 1": "seeds/done/*.json",
-        "the first epoch of AffinityNet": "train/affinitynet/checkpoints/*/state.pt",
         "the first shard of pass 3": "predict/done/*.json",
     }
     for number, (moment, pattern) in enumerate(killed_when.items()):

@@ -1,13 +1,13 @@
-"""Backbones from timm: models with feature levels at strides 2, 4, 8, 16, 32, run at output stride 16."""
+"""Backbones from timm: models with feature levels at strides 2, 4, 8, 16, 32, run at output stride 16.
+
+timm takes seconds to import, and drivers import this module but build no network: it is imported where it is used.
+"""
 
 import copy
 import difflib
 from typing import Any, cast
 
-import timm
 import torch.nn.functional as F
-from timm.models.resnest import ResNestBottleneck
-from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
 
 ALIASES = {
@@ -28,6 +28,8 @@ def resolve_backbone(name: str) -> str:
     Raises:
         ValueError: when timm has no such model; the message lists the nearest names.
     """
+    import timm
+
     resolved = ALIASES.get(name, name)
     if timm.is_model(resolved):
         return resolved
@@ -52,6 +54,8 @@ def create_backbone(name: str, *, output_stride: int = 16) -> nn.Module:
         ValueError: for an unknown name, a model without five feature levels, or one that cannot run at the
             output stride.
     """
+    import timm
+
     if output_stride not in (16, 32):
         raise ValueError(f"output stride must be 16 or 32, not {output_stride}")
     model_name = resolve_backbone(name)
@@ -69,12 +73,15 @@ def create_backbone(name: str, *, output_stride: int = 16) -> nn.Module:
     if found[-LEVELS:] != strides:
         levels = f"at strides {', '.join(map(str, found))}" if found else "nowhere"
         raise ValueError(f"backbone {name!r} has its feature levels {levels}, not at {strides}: {advice}")
-    if output_stride == 16 and isinstance(backbone, ResNet):
+    if output_stride == 16 and isinstance(backbone, timm.models.ResNet):
         _publish_last_stage(backbone.layer4)
     return cast(nn.Module, backbone)
 
 
 def _publish_last_stage(stage: nn.Sequential) -> None:
+    from timm.models.resnest import ResNestBottleneck
+    from timm.models.resnet import BasicBlock, Bottleneck
+
     first = stage[0]
     if not isinstance(first, BasicBlock | Bottleneck | ResNestBottleneck):
         return

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import safetensors
 import safetensors.torch
-import timm
 import torch
 from torch import Tensor, nn
 
@@ -182,6 +181,8 @@ def package_weights(backbone_name: str) -> ImageNetWeights:
     Raises:
         ValueError: when the package is not installed, or another backbone is asked for.
     """
+    import timm
+
     if resolve_backbone(backbone_name) != PACKAGE_BACKBONE:
         raise ValueError(f"package {PACKAGE} has weights of {PACKAGE_BACKBONE} only, not of {backbone_name}")
     try:
@@ -210,6 +211,8 @@ def timm_weights(backbone_name: str) -> ImageNetWeights:
         ValueError: when timm has no weights for the backbone, its classifier is not one linear layer, or the
             download fails.
     """
+    import timm
+
     name = resolve_backbone(backbone_name)
     tagged = f"{name}.{_PUBLISHED_TAGS[name]}" if name in _PUBLISHED_TAGS else name
     try:
