@@ -25,28 +25,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import torch
 from measuring import one_thread, photographs
 from voc_animals_arms import ARMS, PUBLISHED, SOURCES, WALKED
 from voc_animals_bench import THRESHOLDS, WALKED_MAPS, Bench, digest
 from voc_animals_scores import as_sure, best_miou, other_half, sureness, taken
 from voc_animals_tables import Chosen, print_labels, print_seeds, print_walks
+from voc_animals_training import CONFIG, train
 
 from pfit_ray.config import RunConfig, load_config
 from pfit_ray.config.stages import AFFINITY_THRESHOLDS
 from pfit_ray.given_network import given_network
-from pfit_ray.images import encode_label
-from pfit_ray.nets.backbones import normalisation
 from pfit_ray.nets.weights import save_network
 from pfit_ray.ops.evaluation import confusion
-from pfit_ray.shards import pack_shard
 from pfit_ray.sources import Item
-from pfit_ray.train.examples import Examples
-from pfit_ray.train.loop import Trainer, Workers
-from pfit_ray.train.networks import build_objective, load_first_weights
 
-CONFIG = Path(__file__).parents[1] / "configs" / "voc2012.yaml"
 RECIPE = (
     "affinitynet.backbone={name: efficientnet_lite0, weights: package}",
     *(f"affinitynet.train.{setting}" for setting in ("optimiser=sgd", "min_side=256", "max_side=384", "crop=256")),
@@ -99,7 +91,7 @@ class Experiment:
         path = self.bench.cache / f"affinitynet {name} {digest}.safetensors"
         if not path.exists():
             print(f"AffinityNet of {name}", flush=True)
-            _train(self.bench.config, self.items, labels, path)
+            train(self.bench.config, "affinitynet", self.items, path, labels)
         return str(path)
 
     def walks(self, name: str, affinitynet: str) -> dict[str, np.ndarray]:
@@ -132,41 +124,6 @@ def _call(measure: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         return measure(item)
     name = "thresholds" if isinstance(more[0], tuple) else "threshold"
     return measure(item, **{name: more[0]})
-
-
-def _train(config: RunConfig, items: list[Item], labels: list[np.ndarray], path: Path) -> None:
-    """Train AffinityNet by the package's own loop, in this process."""
-    torch.set_num_threads(os.cpu_count() or 1)
-    tar, places = pack_shard((item.image_id, encode_label(label)) for item, label in zip(items, labels, strict=True))
-    shard = path.with_suffix(".tar")
-    shard.write_bytes(tar)
-    rows = [
-        {
-            **{name: getattr(item, name) for name in ("image_id", "uri", "offset", "length", "row", "column")},
-            "keys": list(item.keys or ()),
-            "label_url": str(shard),
-            "label_offset": places[item.image_id][0],
-            "label_size": places[item.image_id][1],
-        }
-        for item in items
-    ]
-    objective, section = build_objective("affinitynet", config), config.affinitynet
-    load_first_weights(objective.network, "affinitynet", section.backbone)
-    mean, std = normalisation(objective.network.get_submodule("backbone"))
-    examples = Examples(
-        pa.Table.from_pylist(rows),
-        section.train,
-        objective.make_target,
-        mean=mean,
-        std=std,
-        seed=config.seed,
-        max_pixels=config.images.max_pixels,
-        with_labels=True,
-    )
-    trainer = Trainer("affinitynet", objective, examples, section.train, seed=config.seed, workers=Workers())
-    for _ in range(section.train.epochs):
-        trainer.run_epoch(lambda record: None)
-    path.write_bytes(save_network(objective.network, {}))
 
 
 def _classifier(config: RunConfig, given: str, folder: Path) -> str:

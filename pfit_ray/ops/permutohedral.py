@@ -121,7 +121,8 @@ def _larger(table, keys, size):  # type: ignore[no-untyped-def]
     """Table and keys with twice the room."""
     table = np.full(2 * len(table), -1, np.int32)
     more = np.empty(2 * len(keys), np.int64)
-    more[:size] = keys
+    for point in range(size):  # numba takes seconds to compile the assignment of a slice
+        more[point] = keys[point]
     bits = 0
     while (1 << bits) < len(table):
         bits += 1

@@ -55,8 +55,9 @@ def _bound(planes, centres, sizes, reach, weight, distances, nearest):  # type: 
     windows = np.zeros((sizes.size, 4), dtype=np.int64)
     for k in range(sizes.size):
         if sizes[k] > 0:
-            windows[k, :2] = _window(centres[k, 0], reach[0], height)
-            windows[k, 2:] = _window(centres[k, 1], reach[1], width)
+            # One by one: numba takes seconds to compile what fills a slice with an array.
+            windows[k, 0], windows[k, 1] = _window(centres[k, 0], reach[0], height)
+            windows[k, 2], windows[k, 3] = _window(centres[k, 1], reach[1], width)
     for row in range(height):
         for column in range(width):
             k = nearest[row, column]
@@ -142,7 +143,8 @@ def _move_centres(planes, nearest, centres, sizes):  # type: ignore[no-untyped-d
                 centres[k, 2 + channel] += planes[channel, row, column]
     for k in range(sizes.size):
         if sizes[k] > 0:
-            centres[k] /= sizes[k]
+            for value in range(centres.shape[1]):
+                centres[k, value] /= sizes[k]
 
 
 @njit(cache=True, nogil=True)

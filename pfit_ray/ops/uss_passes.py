@@ -147,8 +147,10 @@ def _load_image(ring: Flat, image: Map, row: int, block: Block) -> None:
     if _clear_outside(ring, start, row, height, width, left, n, channels):
         first, last = max(left, 0), min(left + n, width)
         for c in range(channels):
-            begin = start + c * STRIDE + first - left
-            ring[begin : begin + last - first] = image[row, c, first:last]
+            source = image[row, c, first:last]
+            target = ring[start + c * STRIDE + first - left : start + c * STRIDE + last - left]
+            for p in range(last - first):  # numba takes seconds to compile the assignment of a slice
+                target[p] = source[p]
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
@@ -188,7 +190,8 @@ def strongest_channel(values: Map, norm: Norm, labels: NDArray[np.uint8], block:
                 larger = c == 0 or value > best[p]
                 best[p] = value if larger else best[p]
                 channel[p] = c if larger else channel[p]
-        labels[row, block.left : block.left + block.width] = channel
+        for p in range(block.width):
+            labels[row, block.left + p] = channel[p]
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
@@ -214,7 +217,8 @@ def backward_vote(values: Map, norm: Norm, voted: NDArray[np.int64], upper: Map,
             for p in range(block.width):
                 scaled[p] = np.exp(scaled[p] - largest[p])
                 total[p] += scaled[p]
-        total[:] = share / total
+        for p in range(block.width):
+            total[p] = share / total[p]
         for c in range(channels):
             scaled = tile[c * STRIDE : c * STRIDE + block.width]
             wanted = voted[row, block.left : block.left + block.width]
