@@ -25,6 +25,8 @@ from pfit_ray.tasks.edge import EdgeStage
 from pfit_ray.tasks.fit import FitStage
 from pfit_ray.tasks.hr_cam import HrCamStage
 from pfit_ray.tasks.perimeter import PerimeterStage
+from pfit_ray.tasks.predict import PredictStage
+from pfit_ray.tasks.prediction import PredictionStage
 from pfit_ray.tasks.pseudo_label import PseudoLabelStage
 from pfit_ray.tasks.regions import RegionsStage
 from pfit_ray.tasks.walk import WalkStage
@@ -77,16 +79,30 @@ class Bench:
         return keep(f"walk {name} {digest(affinitynet)}", make)
 
     def pseudo(self, item: Item, name: str, affinitynet: str, source: str, threshold: float) -> np.ndarray:
-        """The matrix of the pseudo label, after the CRF."""
+        """The pseudo label uint8 (H, W), after the CRF."""
         keep = Cache(self.cache, item.image_id)
 
         def make() -> dict[str, np.ndarray]:
             row = self._walked(self._walkable(item, name, affinitynet, keep), source)
             config = self.config.pseudo_label.model_copy(update={"threshold": threshold})
-            label = run(row, PseudoLabelStage(config))["pseudo_label"]
-            return {"matrix": confusion(label, self.truth(item), self.n_classes)}
+            return {"label": run(row, PseudoLabelStage(config))["pseudo_label"]}
 
-        return keep(f"pseudo {name} {source} {threshold:.2f} {digest(affinitynet)}", make)["matrix"]
+        return keep(f"pseudo label {name} {source} {threshold:.2f} {digest(affinitynet)}", make)["label"]
+
+    def prediction(self, item: Item, deeplab: str) -> np.ndarray:
+        """The confusion matrix (labels, labels + 1) of what a DeepLabv3+ says, after the CRF."""
+
+        def make() -> dict[str, np.ndarray]:
+            row = {"image_id": item.image_id, "encoded": storage.fetch(item.uri)}
+            stages = loaded(PredictStage, deeplab, self.config.predict, False), PredictionStage(self.config.predict)
+            label = run(row, DecodeStage(self.config.images.max_pixels), *stages)["prediction"]
+            return {"matrix": self.matrix(item, label)}
+
+        return Cache(self.cache, item.image_id)(f"prediction {digest(deeplab)}", make)["matrix"]
+
+    def matrix(self, item: Item, label: np.ndarray) -> np.ndarray:
+        """The confusion matrix (labels, labels + 1) of a label map."""
+        return confusion(label, self.truth(item), self.n_classes)
 
     def truth(self, item: Item) -> np.ndarray:
         """Ground truth uint8 (H, W)."""

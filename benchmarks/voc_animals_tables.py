@@ -51,6 +51,19 @@ def print_walks(found: dict[str, dict[str, np.ndarray]]) -> None:
             print(f"| {name} | {kind} | {_interval(numbers.miou)} | {numbers.fp:.1f} | {numbers.fn:.1f} | {more} |")
 
 
+def print_finals(found: dict[str, np.ndarray]) -> None:
+    """Predictions of the final networks; the first has learned from ground truth."""
+    ceiling = measured(next(iter(found.values()))).miou[0]
+    published = found.get(PUBLISHED, next(iter(found.values())))
+    print("\n| learned from | mIoU on val | FP | FN | of the ceiling | against the published arm |")
+    print("|---|---|---|---|---|---|")
+    for name, matrices in found.items():
+        numbers = measured(matrices)
+        more = _interval(difference(matrices, published), "+")
+        ratio = numbers.miou[0] / ceiling
+        print(f"| {name} | {_interval(numbers.miou)} | {numbers.fp:.1f} | {numbers.fn:.1f} | {ratio:.2f} | {more} |")
+
+
 def _interval(value: tuple[float, float, float], sign: str = "") -> str:
     middle, low, high = (f"{one:{sign}.2f}" for one in value)
     return f"{middle} [{low}, {high}]"

@@ -25,6 +25,7 @@ from pfit_ray.sources import Item
 from pfit_ray.train.examples import Examples
 from pfit_ray.train.loop import Record, Trainer, Workers
 from pfit_ray.train.networks import build_objective, load_first_weights
+from pfit_ray.training_tables import EXAMPLE_SCHEMA
 
 CONFIG = Path(__file__).parents[1] / "configs" / "voc2012.yaml"
 CLASSIFIER = (
@@ -62,7 +63,7 @@ def train(
     load_first_weights(objective.network, name, section.backbone)
     mean, std = normalisation(objective.network.get_submodule("backbone"))
     examples = Examples(
-        pa.Table.from_pylist(rows),
+        pa.Table.from_pylist(rows, schema=EXAMPLE_SCHEMA),
         section.train,
         objective.make_target,
         mean=mean,
