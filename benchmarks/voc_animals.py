@@ -2,13 +2,13 @@
 
     python benchmarks/voc_animals.py --root VOC2012 --classifier animals.safetensors [another seed's ...] \
       --cache FOLDER [--images 60] [--seeds 1] [--arms none,fit,pool] [--walk none,pool] [--sure 0.40/0.10] \
-      [--until seeds|labels|walks|final] [--val 200]
+      [--until seeds|labels|walks|final] [--final fit] [--val 200] [--set deeplab.train.epochs=2 ...]
 
 Photographs are the first of `train` after a shuffle with seed 1. Every threshold is chosen on one half of them and
 scored on the other, both ways round, so that no number is tuned on what it reports. Affinity labels of all arms are
 brought to the same sureness, that of the published combination with its thresholds, so that their coverage can be
-compared. Each walked arm trains an AffinityNet on its own affinity labels, and a DeepLabv3+ on its pseudo labels, which
-is scored on photographs of `val` beside one that has learned from ground truth.
+compared. Each walked arm trains an AffinityNet on its own affinity labels. A DeepLabv3+ learns from the pseudo labels
+of each arm named by `--final`, and is scored on photographs of `val` beside one that has learned from ground truth.
 
 What is measured of a photograph lies in the cache, so that a run that was stopped goes on, also with more images,
 seeds or arms; give a new folder after changing code. About 20 CPU-seconds a photograph, and some minutes for each
@@ -19,8 +19,9 @@ import argparse
 import os
 from pathlib import Path
 
+import numpy as np
 from measuring import photographs
-from voc_animals_arms import ARMS, SOURCES, WALKED
+from voc_animals_arms import ARMS, PUBLISHED, SOURCES, WALKED
 from voc_animals_bench import Bench, digest
 from voc_animals_experiment import Experiment
 from voc_animals_tables import print_finals, print_labels, print_seeds, print_walks
@@ -67,29 +68,38 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, help="only the first so many classifiers")
     parser.add_argument("--arms", default=",".join(ARMS))
     parser.add_argument("--walk", default=",".join(WALKED), help="the arms that go on to pseudo labels")
+    parser.add_argument("--final", default=PUBLISHED, help="the arms whose pseudo labels train a DeepLabv3+")
+    parser.add_argument("--set", nargs="*", default=(), metavar="FIELD=VALUE", help="words of the config")
     parser.add_argument("--sure", help="thresholds of affinity labels instead of chosen ones, such as 0.40/0.10")
     parser.add_argument("--until", choices=STEPS, default=STEPS[-1])
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     given = parser.parse_args()
-    arms, walked = given.arms.split(","), [name for name in given.walk.split(",") if name]
-    for name in (*arms, *walked):
+    arms = given.arms.split(",")
+    walked = [name for name in given.walk.split(",") if name in arms]
+    final = [name for name in given.final.split(",") if name in walked]
+    for name in (*arms, *given.walk.split(","), *given.final.split(",")):
         if name not in ARMS:
             parser.error(f"there is no arm {name!r}; there are {', '.join(ARMS)}")
-    config = load_config(str(CONFIG), [f"data.root={given.root}", f"data.classes=[{given.classes}]", *RECIPE])
+    config = load_config(
+        str(CONFIG), [f"data.root={given.root}", f"data.classes=[{given.classes}]", *RECIPE, *given.set]
+    )
     config = config.model_copy(update={"regions": config.regions.model_copy(update={"sources": SOURCES})})
     items, val = photographs(config, "train", given.images), photographs(config, "val", given.val)
     for number, file in enumerate(given.classifier[: given.seeds], start=1):
         bench = Bench(config, _classifier(config, file, given.cache), given.cache)
         print(f"classifier {number}, {digest(file)}, {len(items)} photographs")
         experiment = Experiment(bench, items, arms, given.processes)
-        _measure(experiment, [name for name in walked if name in arms], val, STEPS.index(given.until), given.sure)
+        walks = _walks(experiment, walked, STEPS.index(given.until), given.sure)
+        if given.until == "final":
+            _finals(experiment, {name: walks[name] for name in final}, val)
 
 
-def _measure(experiment: Experiment, names: list[str], val: list[Item], until: int, sure: str | None) -> None:
+def _walks(experiment: Experiment, names: list[str], until: int, sure: str | None) -> dict[str, list[np.ndarray]]:
+    """All before the final network; pseudo labels of each arm."""
     sweeps = experiment.seeds()
     print_seeds(experiment.arms, sweeps)
     if until < STEPS.index("labels"):
-        return
+        return {}
     thresholds = {name: experiment.thresholds(sweeps, name) for name in names}
     if sure is not None:
         high, low = map(float, sure.split("/"))
@@ -97,15 +107,17 @@ def _measure(experiment: Experiment, names: list[str], val: list[Item], until: i
     labels = {name: experiment.labels(name, thresholds[name][0]) for name in names}
     print_labels({name: matrices for name, (_, matrices) in labels.items()}, thresholds)
     if until < STEPS.index("walks"):
-        return
+        return {}
     files = {name: experiment.trained("affinitynet", name, labels[name][0]) for name in names}
     walks = {name: experiment.walks(name, files[name]) for name in names}
     print_walks({name: matrices for name, (matrices, _) in walks.items()})
-    if until < STEPS.index("final"):
-        return
-    learned = {"ground truth": experiment.truths(), **{name: pseudo["cam"] for name, (_, pseudo) in walks.items()}}
-    finals = {name: experiment.trained("deeplab", name, maps) for name, maps in learned.items()}
-    print_finals({name: experiment.predictions(name, file, val) for name, file in finals.items()})
+    return {name: pseudo["cam"] for name, (_, pseudo) in walks.items()}
+
+
+def _finals(experiment: Experiment, learned: dict[str, list[np.ndarray]], val: list[Item]) -> None:
+    learned = {"ground truth": experiment.truths(), **learned}
+    files = {name: experiment.trained("deeplab", name, maps) for name, maps in learned.items()}
+    print_finals({name: experiment.predictions(name, file, val) for name, file in files.items()})
 
 
 def _classifier(config: RunConfig, given: str, folder: Path) -> str:

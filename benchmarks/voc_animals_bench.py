@@ -8,13 +8,15 @@ from pathlib import Path
 
 import numpy as np
 from measuring import Cache, arrays_of_cam, loaded, run
-from voc_animals_arms import ARMS, Arm
+from voc_animals_arms import ARMS, BOTH, Arm
 
 from pfit_ray import storage
 from pfit_ray.config import RunConfig
 from pfit_ray.config.data import PredictedLabelsConfig
 from pfit_ray.images import decode_mask
 from pfit_ray.ops.evaluation import confusion, threshold_sweep
+from pfit_ray.ops.perimeter_fit import connected_regions
+from pfit_ray.ops.pool_walk import pool_hr_walk
 from pfit_ray.schema import Row
 from pfit_ray.sources import Item, mask_lookup
 from pfit_ray.tasks.affinity_label import AffinityLabelStage
@@ -33,7 +35,8 @@ from pfit_ray.tasks.walk import WalkStage
 
 THRESHOLDS = np.arange(0.01, 1.60, 0.01).round(2).tolist()
 """Background values of the sweeps; a doubled CAM reaches up to 2."""
-WALKED_MAPS = ("cam", "combined_cam")
+WALKED_MAPS = ("cam", "combined_cam", "cam pooled")
+"""What walks; pooled: the walked map is pooled within the regions of slic and quickshift."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class Bench:
             row = self._walkable(item, name, affinitynet, keep)
             return {source: self._sweep(self._walked(row, source)["hr_walk"], item) for source in WALKED_MAPS}
 
-        return keep(f"walk {name} {digest(affinitynet)}", make)
+        return keep(f"walk and pooled walk {name} {digest(affinitynet)}", make)
 
     def pseudo(self, item: Item, name: str, affinitynet: str, source: str, threshold: float) -> np.ndarray:
         """The pseudo label uint8 (H, W), after the CRF."""
@@ -126,24 +129,33 @@ class Bench:
         arm: Arm = ARMS[name]
         work = dict(row)
         config = self.config.regions
-        for source in arm.sources:
-            stage = RegionsStage(source, config, reference=False)
-            made = partial(run, {"image_id": row["image_id"], "image": row["image"]}, stage)
-            kept = keep(f"regions {source}", lambda made=made, stage=stage: {"regions": made()[stage.name]})
-            work[stage.name] = kept["regions"]
+        work.update({f"regions_{source}": self._regions(row, source, keep) for source in arm.sources})
         if arm.sources:
             sources = [config.source(source) for source in arm.sources]
             run(work, PerimeterStage(self.config.fit, False, arm.sources), FitStage(self.config.fit, False, sources))
         return run(work, CombineStage(arm.mode, arm.sources))
 
+    def _regions(self, row: Row, source: str, keep: Cache) -> np.ndarray:
+        def make() -> dict[str, np.ndarray]:
+            stage = RegionsStage(source, self.config.regions, reference=False)
+            return {"regions": run({name: row[name] for name in ("image_id", "image")}, stage)[stage.name]}
+
+        return keep(f"regions {source}", make)["regions"]
+
     def _walkable(self, item: Item, name: str, affinitynet: str, keep: Cache) -> Row:
         row = self._combined(self._row(item, keep), name, keep)
+        row.update({f"regions_{source}": self._regions(row, source, keep) for source in BOTH})
         stage = loaded(EdgeStage, affinitynet, self.config.walk, False)
         row["edge"] = keep(f"edge {digest(affinitynet)}", lambda: {"edge": run(dict(row), stage)["edge"]})["edge"]
         return row
 
     def _walked(self, row: Row, source: str) -> Row:
-        return run({**row, "seed_cam": row[source]}, WalkStage(self.config.walk))
+        column, _, pooled = source.partition(" ")
+        walked = run({**row, "seed_cam": row[column]}, WalkStage(self.config.walk))
+        if pooled:
+            regions = [connected_regions(row[f"regions_{name}"]) for name in BOTH]
+            walked["hr_walk"] = pool_hr_walk(walked["hr_walk"], regions)
+        return walked
 
     def _sweep(self, maps: np.ndarray, item: Item) -> np.ndarray:
         return threshold_sweep(maps, np.array(item.keys), self.truth(item), THRESHOLDS, self.n_classes)

@@ -47,7 +47,7 @@ def print_walks(found: dict[str, dict[str, np.ndarray]]) -> None:
     for name, by_kind in found.items():
         for kind, matrices in by_kind.items():
             numbers = measured(matrices)
-            more = _interval(difference(matrices, against[f"{kind.split()[0]} cam"]), "+")
+            more = _interval(difference(matrices, against[f"{kind.partition(' ')[0]} cam"]), "+")
             print(f"| {name} | {kind} | {_interval(numbers.miou)} | {numbers.fp:.1f} | {numbers.fn:.1f} | {more} |")
 
 

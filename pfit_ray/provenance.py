@@ -72,7 +72,8 @@ def provenance(config: RunConfig, run: RunDirectory) -> dict[str, dict[str, Any]
         combined | _entry(config, run, labelled, stages, ("classifier", "affinitynet")) | {"affinity_label": affinity}
     )
     walk |= {name: getattr(config.walk, name) for name in ("source", "beta", "exp_times", "radius")}
-    pseudo = walk | {"threshold": config.pseudo_label.threshold, "crf": _crf(config, config.pseudo_label.crf)}
+    pseudo = walk | {"pooled_within": list(config.pooled_regions), "threshold": config.pseudo_label.threshold}
+    pseudo["crf"] = _crf(config, config.pseudo_label.crf)
     prediction = _entry(config, run, predicted, ("predict",), ("deeplab",))
     prediction |= {"scales": list(config.predict.scales), "crf": _crf(config, config.predict.crf)}
     return {
@@ -97,6 +98,8 @@ def describe(name: str, entry: dict[str, Any]) -> str:
             f"walk from {entry['source']}, beta {entry['beta']:g}, exp_times {entry['exp_times']}, "
             f"radius {entry['radius']}"
         )
+    if entry.get("pooled_within"):
+        parts.append(f"pooled within {', '.join(entry['pooled_within'])}")
     if "threshold" in entry:
         parts.append(f"threshold {entry['threshold']:g}")
     elif name != "prediction":

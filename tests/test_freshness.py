@@ -75,6 +75,7 @@ def test_the_sentence_names_the_field_both_values_and_what_to_do(run: RunDirecto
         ({"affinity_label": {"fg_threshold": 0.5}}, "affinity_label.fg_threshold", "seeds"),
         ({"affinitynet": {"radius": 5}}, "affinitynet.radius", "affinitynet"),
         ({"pseudo_label": {"crf": {"iterations": 3}}}, "pseudo_label.crf.iterations", "labels"),
+        ({"pseudo_label": {"pool": False}}, "pseudo_label.pool", "labels"),
         ({"deeplab": {"train": {"epochs": 2}}}, "deeplab.train.epochs", "deeplab"),
         ({"deeplab": {"train": {"review": "accepted"}}}, "deeplab.train.review", "deeplab"),
         ({"data": {"source": "samples", "predict": {"limit": 3}}}, "data.predict.limit", "predict"),

@@ -218,7 +218,7 @@ def walked(image_id: str, fidelity: Fidelity, iterations: str) -> Row:
     """Pass 2 from the photograph, a CAM and the published edge to the pseudo label."""
     unit = array(f"07_random_walk/{image_id}.npz")
     row = photograph_row(image_id, unit["keys"]) | {"seed_cam": unit["cam"], "edge": unit["edge"][0]}
-    stages = plan("labels", fidelity, f"pseudo_label.crf.iterations={iterations}").finish
+    stages = plan("labels", fidelity, "pseudo_label.pool=false", f"pseudo_label.crf.iterations={iterations}").finish
     return run(without(stages, "encode"), row)
 
 

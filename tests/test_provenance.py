@@ -104,6 +104,9 @@ def test_every_scored_map_says_what_it_was_computed_with(tmp_path, run):
         "walk from cam, beta 8, exp_times 8, radius 5; threshold 0.3; CRF t=2 (pydensecrf); "
         f"weights classifier {digest[:12]}"
     )
+    assert "pooled within" not in describe("pseudo_label", pseudo)
+    pooled = provenance(config(tmp_path), run)["pseudo_label"]
+    assert "radius 5; pooled within slic, quickshift; threshold 0.35" in describe("pseudo_label", pooled)
     assert pseudo["affinity_label"]["crf"]["engine"] == "pydensecrf"
     assert "threshold: best on these images" in describe("cam", found["cam"])
     assert describe("prediction", found["prediction"]) == (

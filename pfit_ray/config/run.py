@@ -120,6 +120,11 @@ class RunConfig(Section):
         except ValueError as error:
             raise ValueError(f"affinity_label: {error} (null takes that of combine.mode {mode})") from error
         if mode == "none":
+            if self.pseudo_label.pool:
+                raise ValueError(
+                    "pseudo_label.pool needs regions, and combine.mode none leaves them out; set pool to false or take "
+                    "another mode"
+                )
             for name in ("affinitynet", "deeplab"):
                 training = getattr(self, name).train
                 if training.score == "mask_agreement" and (training.min_score is not None or training.drop_worst):
@@ -149,6 +154,12 @@ class RunConfig(Section):
     def region_names(self) -> tuple[str, ...]:
         """Names of the region sources; none where the CAM stays as it is."""
         return () if self.combine_mode == "none" else self.regions.names
+
+    @property
+    def pooled_regions(self) -> tuple[str, ...]:
+        """Names of the region sources within whose regions the walked map is pooled; none where it is not."""
+        pool = self.pseudo_label.pool
+        return self.region_names if (self.fidelity_of("walk") != "reference" if pool is None else pool) else ()
 
     def fidelity_of(self, stage: Literal["cam", "regions", "fit", "walk", "predict"]) -> Fidelity:
         """The fidelity of one stage: its own, or the run's."""

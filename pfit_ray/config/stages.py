@@ -252,6 +252,11 @@ class WalkConfig(Section):
 class PseudoLabelConfig(Section):
     """Pseudo labels from the walked CAM."""
 
+    pool: bool | None = option(
+        None,
+        "Average the walked map with its means within the regions of each region source, before the threshold; null "
+        "does so, but not with walk.fidelity reference, nor with combine.mode none, which leaves regions out.",
+    )
     threshold: float = option(0.35, "Value of the background.", ge=0.0, le=1.0)
     crf: LabelCrfConfig = option(LabelCrfConfig(iterations=1), "The dense CRF after the threshold.")
 

@@ -111,15 +111,17 @@ class FinishedRows:
 
 @dataclass(frozen=True)
 class SeedMaps:
-    """Adds what pass 1 found: `keys` and `seed_cam`, the map that will walk."""
+    """Adds what pass 1 found: `keys`, `seed_cam`, which is the map that will walk, and PNG bytes `regions_NAME`."""
 
     run: RunDirectory
     column: str
+    regions: tuple[str, ...] = ()
 
     def __call__(self, shard: int, rows: Sequence[Row]) -> None:
         """Add one shard's seeds to its rows."""
         data = storage.read_bytes(self.run.rows("seeds", shard))
-        table = pq.read_table(BufferReader(data), columns=["image_id", "keys", self.column])
+        regions = [f"regions_{source}" for source in self.regions]
+        table = pq.read_table(BufferReader(data), columns=["image_id", "keys", self.column, *regions])
         seeds = {seed["image_id"]: seed for seed in table.to_pylist()}
         skipped = self._skipped(shard) if len(seeds) < len(rows) else {}
         for row in rows:
@@ -133,6 +135,7 @@ class SeedMaps:
             else:
                 row["keys"] = seed["keys"]
                 row["seed_cam"] = array_from_bytes(seed[self.column])
+                row.update({name: seed[name] for name in regions})
 
     def _skipped(self, shard: int) -> dict[str, str]:
         """Messages of the images that pass 1 was told to skip."""

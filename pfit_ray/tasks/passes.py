@@ -19,6 +19,7 @@ from pfit_ray.tasks.fit import FitStage
 from pfit_ray.tasks.hr_cam import HrCamStage
 from pfit_ray.tasks.operators import FinishOperator, StageOperator
 from pfit_ray.tasks.perimeter import PerimeterStage
+from pfit_ray.tasks.pool_walk import PoolWalkStage
 from pfit_ray.tasks.predict import PredictStage
 from pfit_ray.tasks.prediction import PredictionStage
 from pfit_ray.tasks.pseudo_label import PseudoLabelStage
@@ -77,11 +78,12 @@ def plan_pass(name: Pass, config: RunConfig, run: RunDirectory) -> PassPlan:
         reference = config.fidelity_of("walk") == "reference"
         return PassPlan(
             name,
-            upstream=SeedMaps(run, config.walk.source),
+            upstream=SeedMaps(run, config.walk.source, config.pooled_regions),
             network=[decode, EdgeStage(run.weights("affinitynet"), config.walk, reference)],
             finish=[
                 decode,
                 WalkStage(config.walk),
+                *([PoolWalkStage(config.pooled_regions)] if config.pooled_regions else []),
                 PseudoLabelStage(config.pseudo_label, config.used_crf_engine),
                 encode,
             ],

@@ -71,6 +71,15 @@ def test_the_mode_decides_what_takes_part() -> None:
     assert config(combine={"mode": "none"}).region_names == ()
 
 
+def test_where_the_walk_is_pooled() -> None:
+    assert config().pooled_regions == ("slic", "quickshift")
+    assert config(pseudo_label={"pool": False}).pooled_regions == ()
+    assert config(fidelity="reference").pooled_regions == config(combine={"mode": "none"}).pooled_regions == ()
+    assert config(fidelity="reference", pseudo_label={"pool": True}).pooled_regions == ("slic", "quickshift")
+    with pytest.raises(UserError, match=r"pseudo_label.pool needs regions, .* set pool to false or take another mode"):
+        config(combine={"mode": "none"}, pseudo_label={"pool": True})
+
+
 def test_the_published_masks_are_those_of_the_published_sources() -> None:
     with pytest.raises(UserError, match=r"know no region source 'felzenszwalb'.*or set fit.fidelity=lossless"):
         config(fidelity="reference", regions={"sources": ["slic", "felzenszwalb"]})

@@ -29,3 +29,9 @@ def slow_pool_fit_cam(hr_cam, label_maps, masks, height, width):
     for mask in masks[1:]:
         agreed = agreed * slow_resize(mask, height, width)
     return strided * (1 + agreed)
+
+
+def slow_pool_walk(hr_walk, label_maps):
+    """The mean of the map and of the pooled map of each source."""
+    maps = [hr_walk, *(slow_pool(hr_walk, [labels]) for labels in label_maps)]
+    return sum(maps) / len(maps)

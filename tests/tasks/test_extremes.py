@@ -40,7 +40,10 @@ def test_every_stage_passes(
         plan = plan_pass(name, config, run)
         row = {"image_id": "a", "uri": "u", "status": OK, "keys": keys, "encoded": png(*size)}
         if name == "labels":
-            row |= {"keys": seed["keys"], "seed_cam": array_from_bytes(seed["cam"])}
+            row |= {
+                column: seed[column] for column in ("keys", *(f"regions_{source}" for source in config.region_names))
+            }
+            row["seed_cam"] = array_from_bytes(seed["cam"])
         for stage in (*plan.network, *plan.finish):
             stage.setup()
             run_stages([stage], [row])

@@ -60,15 +60,16 @@ def test_images_that_failed_upstream_are_not_fetched(listed: RunDirectory) -> No
 def test_seed_maps(tmp_path: Path, column: str) -> None:
     run = RunDirectory(str(tmp_path))
     cam = np.array([[[0.5]]], dtype=np.float16)
-    table = pd.DataFrame({"image_id": ["a"], "keys": [[3]], column: [array_bytes(cam)]})
+    table = pd.DataFrame({"image_id": ["a"], "keys": [[3]], column: [array_bytes(cam)], "regions_slic": [b"png"]})
     storage.write_bytes(run.rows("seeds", 7), table.to_parquet())
     rows = [
         {"image_id": "a", "status": OK, "keys": None},
         {"image_id": "b", "status": OK, "keys": [1]},
         {"image_id": "c", "status": FAILED, "stage": "source", "reason": "bad_id", "message": "twice"},
     ]
-    SeedMaps(run, column)(7, rows)
+    SeedMaps(run, column, ("slic",))(7, rows)
     assert rows[0]["keys"] == [3]
+    assert rows[0]["regions_slic"] == b"png"
     np.testing.assert_array_equal(rows[0]["seed_cam"], cam, strict=True)
     assert (rows[1]["status"], rows[1]["stage"], rows[1]["reason"]) == (FAILED, "seeds", "upstream")
     assert rows[1]["message"] == "pass seeds failed for this image; see its failures table"

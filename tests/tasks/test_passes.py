@@ -163,6 +163,9 @@ def test_chains_follow_the_config(run: RunDirectory, make_config) -> None:
     assert labels_plan.upstream == SeedMaps(run, "combined_cam")
     assert [stage.name for stage in labels_plan.network] == ["decode", "edge"]
     assert [stage.name for stage in labels_plan.finish] == ["decode", "walk", "pseudo_label", "encode"]
+    pooled = plan_pass("labels", make_config(), run)
+    assert pooled.upstream == SeedMaps(run, "cam", ("slic", "quickshift"))
+    assert [stage.name for stage in pooled.finish] == ["decode", "walk", "pool_walk", "pseudo_label", "encode"]
     predict = plan_pass("predict", config, run)
     assert predict.upstream is None
     assert predict.finish[-2].crf.engine == "pydensecrf"
