@@ -25,6 +25,7 @@ from PIL import Image
 from pfit_ray import storage
 from pfit_ray.config import PASSES, Pass, RunConfig
 from pfit_ray.config.load import load_config
+from pfit_ray.images import encode_grey
 from pfit_ray.layout import RunDirectory
 from pfit_ray.memory import MEBIBYTE, worker_memory
 from pfit_ray.nets.affinitynet import AffinityNet
@@ -92,7 +93,7 @@ def measure(
             Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
             run_stages([stage], [row])
             if row["status"] != OK:
-                raise SystemExit(f"{row['stage']}: {row['message']}")
+                raise RuntimeError(f"{row['stage']}: {row['message']}")
             status = own_status()
             peaks[stage.name] = (status["VmHWM"] - status["RssFile"]) / 1024
     memory = worker_memory(config, gpu=False)
@@ -133,7 +134,10 @@ def after_network(name: Pass, config: RunConfig, width: int, height: int, classe
         plain = {"key_scores": [0.5] * classes, "labels_predicted": False, "label_scores": None}
         return {"cam": grid, "cam_maps": [blobs(48, 64, classes)], **plain}
     if name == "labels":
-        return {"seed_cam": grid, "edge": 1 - grid.max(axis=0)}
+        regions = encode_grey((16 * blobs(height, width, 1)[0]).astype(np.uint8))
+        return {"seed_cam": grid, "edge": 1 - grid.max(axis=0)} | {
+            f"regions_{source}": regions for source in config.pooled_regions
+        }
     size = segmented_size(config.predict, False, height, width)
     logits = 8 * blobs(*size, len(VOC_CLASSES) + 1)
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=0)
