@@ -7,8 +7,9 @@
 Photographs are the first of `train` after a shuffle with seed 1. Every threshold is chosen on one half of them and
 scored on the other, both ways round, so that no number is tuned on what it reports. Affinity labels of all arms are
 brought to the same sureness, that of the published combination with its thresholds, so that their coverage can be
-compared. Each walked arm trains an AffinityNet on its own affinity labels. A DeepLabv3+ learns from the pseudo labels
-of each arm named by `--final`, and is scored on photographs of `val` beside one that has learned from ground truth.
+compared. Each walked arm trains an AffinityNet on its own affinity labels. For each arm named by `--final`, one
+DeepLabv3+ learns from the pseudo labels of the walked CAM and another from those of the pooled walk; both are scored on
+photographs of `val` beside one that has learned from ground truth.
 
 What is measured of a photograph lies in the cache, so that a run that was stopped goes on, also with more images,
 seeds or arms; give a new folder after changing code. About 20 CPU-seconds a photograph, and some minutes for each
@@ -91,11 +92,14 @@ def main() -> None:
         experiment = Experiment(bench, items, arms, given.processes)
         walks = _walks(experiment, walked, STEPS.index(given.until), given.sure)
         if given.until == "final":
-            _finals(experiment, {name: walks[name] for name in final}, val)
+            learned = {f"{name}{kind}": walks[name][f"cam{kind}"] for name in final for kind in ("", " pooled")}
+            _finals(experiment, learned, val)
 
 
-def _walks(experiment: Experiment, names: list[str], until: int, sure: str | None) -> dict[str, list[np.ndarray]]:
-    """All before the final network; pseudo labels of each arm."""
+def _walks(
+    experiment: Experiment, names: list[str], until: int, sure: str | None
+) -> dict[str, dict[str, list[np.ndarray]]]:
+    """All before the final network; pseudo labels of each arm by what walked."""
     sweeps = experiment.seeds()
     print_seeds(experiment.arms, sweeps)
     if until < STEPS.index("labels"):
@@ -111,7 +115,7 @@ def _walks(experiment: Experiment, names: list[str], until: int, sure: str | Non
     files = {name: experiment.trained("affinitynet", name, labels[name][0]) for name in names}
     walks = {name: experiment.walks(name, files[name]) for name in names}
     print_walks({name: matrices for name, (matrices, _) in walks.items()})
-    return {name: pseudo["cam"] for name, (_, pseudo) in walks.items()}
+    return {name: pseudo for name, (_, pseudo) in walks.items()}
 
 
 def _finals(experiment: Experiment, learned: dict[str, list[np.ndarray]], val: list[Item]) -> None:

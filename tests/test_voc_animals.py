@@ -21,7 +21,7 @@ def test_from_seeds_to_the_final_network(voc_animals: Path, animal_weights: Path
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = [(name, float(value)) for name, value in re.findall(r"^\| ([a-z ]+) \| (\d+\.\d\d) \[", done.stdout, re.M)]
-    assert [name for name, _ in found] == ["none", "fit", "pool", "ground truth", "fit"]
+    assert [name for name, _ in found] == ["none", "fit", "pool", "ground truth", "fit", "fit pooled"]
     none, fit, pool = (value for _, value in found[:3])
     pseudo = re.search(r"^\| fit \| pseudo cam \| (\d+\.\d\d) \[", done.stdout, re.M)
     assert pseudo
