@@ -38,7 +38,8 @@ from pfit_ray.tasks.encode import compressed_array
 from pfit_ray.tasks.passes import plan_pass
 from pfit_ray.tasks.predict import segmented_size
 
-OPERATORS = ("network", "finish")
+OPERATORS = ("network", "finish", "fused")
+"""A fused worker takes the photograph through the network and the rest."""
 
 
 def main() -> None:
@@ -82,22 +83,27 @@ def measure(
     row: Row = {"image_id": "coffee", "uri": "", "status": OK, "keys": keys, "encoded": photograph(width, height)}
     with tempfile.TemporaryDirectory() as folder:
         run = RunDirectory(str(Path(folder) / "run"))
-        if operator == "network":
-            save_random(run, name, backbone)
-        else:
+        save_random(run, name, backbone)
+        plan = plan_pass(name, config, run)
+        if operator == "finish":
             row |= after_network(name, config, width, height, classes)
-        stages = getattr(plan_pass(name, config, run), operator)
-        peaks = {}
-        for stage in stages:
+        elif name == "labels":
+            row |= seeds_of(config, width, height, classes)
+        chains = {"network": [plan.network], "finish": [plan.finish], "fused": [plan.network, plan.finish]}[operator]
+        peaks: dict[str, float] = {}
+        for stage in (stage for chain in chains for stage in chain):
+            if stage.name == "decode":  # a chain begins without the pixels of the one before
+                row.pop("image", None)
             stage.setup()
             Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
             run_stages([stage], [row])
             if row["status"] != OK:
                 raise RuntimeError(f"{row['stage']}: {row['message']}")
             status = own_status()
-            peaks[stage.name] = (status["VmHWM"] - status["RssFile"]) / 1024
-    memory = worker_memory(config, gpu=False)
-    return peaks, (memory.network if operator == "network" else memory.cpu) / MEBIBYTE
+            peak = (status["VmHWM"] - status["RssFile"]) / 1024
+            peaks[stage.name] = max(peak, peaks.get(stage.name, 0.0))
+    memory = worker_memory(config, gpu=False, fused=operator == "fused")
+    return peaks, (memory.cpu if operator == "finish" else memory.network) / MEBIBYTE
 
 
 def own_status() -> dict[str, int]:
@@ -134,15 +140,19 @@ def after_network(name: Pass, config: RunConfig, width: int, height: int, classe
         plain = {"key_scores": [0.5] * classes, "labels_predicted": False, "label_scores": None}
         return {"cam": grid, "cam_maps": [blobs(48, 64, classes)], **plain}
     if name == "labels":
-        regions = encode_grey((16 * blobs(height, width, 1)[0]).astype(np.uint8))
-        return {"seed_cam": grid, "edge": 1 - grid.max(axis=0)} | {
-            f"regions_{source}": regions for source in config.pooled_regions
-        }
+        return {"edge": 1 - grid.max(axis=0), **seeds_of(config, width, height, classes)}
     size = segmented_size(config.predict, False, height, width)
     logits = 8 * blobs(*size, len(VOC_CLASSES) + 1)
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=0)
     labels = list(range(len(VOC_CLASSES) + 1))
     return {"probabilities": compressed_array(probabilities), "label_ids": labels}
+
+
+def seeds_of(config: RunConfig, width: int, height: int, classes: int) -> Row:
+    """What pass seeds would have found for the row."""
+    regions = encode_grey((16 * blobs(height, width, 1)[0]).astype(np.uint8))
+    seed_cam = blobs(*strided_size(height, width), classes)
+    return {"seed_cam": seed_cam, **{f"regions_{source}": regions for source in config.pooled_regions}}
 
 
 def blobs(height: int, width: int, count: int) -> np.ndarray:

@@ -44,32 +44,32 @@ SEED_LABELS = 4
 
 @dataclass(frozen=True)
 class WorkerMemory:
-    """Bytes that one worker of each operator takes."""
+    """Bytes that one worker of each operator takes; `cpu` is 0 where the network's workers do the rest too."""
 
     fetch: int
     network: int
     cpu: int
 
 
-def worker_memory(config: RunConfig, gpu: bool) -> WorkerMemory:
+def worker_memory(config: RunConfig, gpu: bool, fused: bool = False) -> WorkerMemory:
     """The memory that workers take: `resources.*.memory_mb`, or where it is null an estimate.
 
     Args:
         config: the run's config.
         gpu: whether the networks run on GPUs, where their activations take no memory of the host.
+        fused: whether one worker takes a shard through the network and, after it, the rest.
     """
-    given = config.resources
-    estimates = {"fetch": _fetch(config), "network": _network(config, gpu), "cpu": _cpu(config)}
-    stated = {name: getattr(given, name).memory_mb for name in estimates}
-    return WorkerMemory(
-        **{name: estimates[name] if stated[name] is None else stated[name] * MEBIBYTE for name in estimates}
-    )
+    memory = {"fetch": _fetch(config), "network": _network(config, gpu), "cpu": _cpu(config)}
+    if fused:
+        memory |= {"network": max(memory["network"], memory["cpu"]), "cpu": 0}
+    stated = {name: getattr(config.resources, name).memory_mb * MEBIBYTE for name in _stated(config, fused)}
+    return WorkerMemory(**memory | stated)
 
 
 def fit_memory(
     config: RunConfig, gpu: bool, total: float, largest: Mapping[str, float]
 ) -> tuple[WorkerMemory, str | None]:
-    """The memory that workers take on a cluster on which one worker of each operator must fit.
+    """The memory that workers take on a cluster on which one worker of each operator must fit, or two fused ones.
 
     Estimates that do not fit are lowered to what there is, because a worker that tries is better than one that
     waits for ever; what the config states is kept.
@@ -78,7 +78,8 @@ def fit_memory(
         config: the run's config.
         gpu: whether the networks run on GPUs.
         total: memory of the cluster, in bytes.
-        largest: memory of the largest node that takes workers of `fetch`, `network` and `cpu`, in bytes.
+        largest: memory of the largest node that takes workers of `fetch`, `network` and, unless workers are fused,
+            `cpu`, in bytes.
 
     Returns:
         The memory, and a sentence for people where estimates were lowered.
@@ -86,27 +87,34 @@ def fit_memory(
     Raises:
         UserError: when what the config states does not fit.
     """
-    wanted = vars(worker_memory(config, gpu))
-    stated = _stated(config)
+    fused = "cpu" not in largest
+    wanted = vars(worker_memory(config, gpu, fused))
+    stated = _stated(config, fused)
     for name in stated:
         if wanted[name] > largest[name]:
             raise UserError(
                 f"resources.{name}.memory_mb asks for {_mebibytes(wanted[name])} and the largest node has "
                 f"{_mebibytes(largest[name])} for workers; lower it or take larger nodes"
             )
-    left = total - sum(wanted[name] for name in stated)
-    estimated = sum(wanted.values()) - (total - left)
-    if left < 0 or (left == 0 and len(stated) < len(wanted)):
+    two = fused and "network" not in stated
+    least = {name: size * 2 if two and name == "network" else size for name, size in wanted.items()}
+    left = total - sum(least[name] for name in stated)
+    estimated = sum(least.values()) - (total - left)
+    if left < 0 or (left == 0 and estimated):
         names = " and ".join(f"resources.{name}.memory_mb {wanted[name] // MEBIBYTE}" for name in sorted(stated))
         raise UserError(
             f"{names} leave no room for one worker of each kind in the cluster's {_mebibytes(total)}; lower one of them"
         )
     share = min(1.0, left / estimated) if estimated else 1.0
-    fitted = {name: size if name in stated else int(min(size * share, largest[name])) for name, size in wanted.items()}
+    fitted = {
+        name: size if name in stated else int(min(size * share, largest.get(name, size)))
+        for name, size in wanted.items()
+    }
     if fitted == wanted:
         return WorkerMemory(**wanted), None
+    workers = "two workers and one that reads" if two else "one worker of each kind"
     return WorkerMemory(**fitted), (
-        f"Memory: one worker of each kind may take {_mebibytes(sum(wanted.values()))} on large images, and the cluster "
+        f"Memory: {workers} may take {_mebibytes(sum(least.values()))} on large images, and the cluster "
         f"has {_mebibytes(total)}; they share that, and large images may fail: lower images.max_pixels, or see "
         "docs/memory.md"
     )
@@ -114,12 +122,14 @@ def fit_memory(
 
 def lowered(config: RunConfig, memory: WorkerMemory, share: float) -> WorkerMemory:
     """The same with a share of what is estimated; what the config states is kept."""
-    stated = _stated(config)
+    stated = _stated(config, fused=not memory.cpu)
     return WorkerMemory(**{name: size if name in stated else int(size * share) for name, size in vars(memory).items()})
 
 
-def _stated(config: RunConfig) -> list[str]:
-    return [name for name in ("cpu", "fetch", "network") if getattr(config.resources, name).memory_mb is not None]
+def _stated(config: RunConfig, fused: bool) -> list[str]:
+    """Operators whose memory the config states; fused workers go by that of `network`."""
+    names = ("fetch", "network") if fused else ("cpu", "fetch", "network")
+    return [name for name in names if getattr(config.resources, name).memory_mb is not None]
 
 
 def _mebibytes(size: float) -> str:

@@ -1,4 +1,4 @@
-"""A pass as a Ray Data pipeline: fetch in tasks, networks in actors, the rest and the writing in tasks.
+"""A pass as a Ray Data pipeline: fetch in tasks, networks in actors, the rest there too or in tasks.
 
 One row of the Dataset is one shard, so that Ray can neither split nor merge what is published together.
 What comes out is a small summary per shard; results go from the workers straight to storage.
@@ -25,6 +25,7 @@ from pfit_ray.layout import RunDirectory
 from pfit_ray.metrics import count_stages
 from pfit_ray.placement import Placement
 from pfit_ray.quarantine import run_alone
+from pfit_ray.tasks.operators import FusedOperator
 from pfit_ray.tasks.packing import MISTAKE
 from pfit_ray.tasks.passes import PassPlan
 from pfit_ray.tasks.write import read_summary
@@ -93,39 +94,41 @@ def _stream(
     def selector(operator: str) -> dict[str, str] | None:
         return dict(placement.labels.get(operator, {})) or None
 
+    def in_actors(operator: Any) -> dict[str, Any]:
+        return {
+            "fn": _Actor,
+            "fn_constructor_args": (operator,),
+            "compute": ActorPoolStrategy(min_size=min(placement.min_network_workers, workers), max_size=workers),
+            "label_selector": selector("network"),
+            "num_cpus": placement.network_cpus,
+            "num_gpus": placement.network_gpus,
+            "memory": memory and memory.network,
+            "max_restarts": -1,
+            "max_task_retries": tries,
+        }
+
     with warnings.catch_warnings():
         # Ray Data has no other place for the numbers of retries; by default it retries without end.
         warnings.filterwarnings("ignore", message=".*ray_remote_args", category=RayDeprecationWarning)
-        dataset = (
-            ray.data.from_items([{"shard": shard} for shard in shards], override_num_blocks=len(shards))
-            .map(
-                fetch.__call__,
-                num_cpus=placement.fetch_cpus,
-                memory=memory and memory.fetch,
-                compute=_pool(config.resources.fetch, len(shards)),
-                label_selector=selector("fetch"),
-                max_retries=tries,
-            )
-            .map(
-                _NetworkActor,
-                fn_constructor_args=(network,),
-                compute=ActorPoolStrategy(min_size=min(placement.min_network_workers, workers), max_size=workers),
-                label_selector=selector("network"),
-                num_cpus=placement.network_cpus,
-                num_gpus=placement.network_gpus,
-                memory=memory and memory.network,
-                max_restarts=-1,
-                max_task_retries=tries,
-            )
-            .map(
+        dataset = ray.data.from_items([{"shard": shard} for shard in shards], override_num_blocks=len(shards)).map(
+            fetch.__call__,
+            num_cpus=placement.fetch_cpus,
+            memory=memory and memory.fetch,
+            compute=_pool(config.resources.fetch, workers if placement.fused else None),
+            label_selector=selector("fetch"),
+            max_retries=tries,
+        )
+        if placement.fused:
+            dataset = dataset.map(**in_actors(FusedOperator(network, finish)))
+        else:
+            dataset = dataset.map(**in_actors(network)).map(
                 finish.__call__,
                 num_cpus=placement.cpu_cpus,
                 memory=memory and memory.cpu,
-                compute=_pool(config.resources.cpu, len(shards)),
+                compute=_pool(config.resources.cpu),
                 label_selector=selector("cpu"),
                 max_retries=tries,
             )
-        )
     try:
         for row in dataset.iter_rows():
             if MISTAKE in row:
@@ -150,8 +153,8 @@ def _waiting(error: ExecutionTimeoutError) -> str:
     return f"waiting at: {names[0]}" if names else "no operator says what it waits for"
 
 
-class _NetworkActor:
-    """The actor of the network operator; Ray Data wants a class to keep state between shards."""
+class _Actor:
+    """The actor of an operator with a network; Ray Data wants a class to keep state between shards."""
 
     def __init__(self, operator: Any) -> None:
         self.operator = operator
@@ -161,5 +164,7 @@ class _NetworkActor:
         return result
 
 
-def _pool(resources: StageResources, shards: int) -> TaskPoolStrategy:
-    return TaskPoolStrategy(size=min(resources.workers, shards) if resources.workers else None)
+def _pool(resources: StageResources, most: int | None = None) -> TaskPoolStrategy:
+    """Tasks; without a bound Ray would keep a quarter of the CPUs free for readers that take hardly any."""
+    sizes = [size for size in (resources.workers, most) if size]
+    return TaskPoolStrategy(size=min(sizes) if sizes else None)

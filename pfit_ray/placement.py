@@ -5,9 +5,15 @@ from dataclasses import dataclass, field, replace
 
 from pfit_ray.cluster import Cluster, Need
 from pfit_ray.config import RunConfig
-from pfit_ray.config.resources import StageResources
+from pfit_ray.config.resources import ResourcesConfig, StageResources
 from pfit_ray.errors import UserError
 from pfit_ray.memory import WorkerMemory, fit_memory, lowered
+
+FETCH_SHARE = 0.01
+"""Of a fused worker's CPUs, what a task that reads takes: both fit on the same CPUs, and reading mostly waits."""
+
+SAME = ("cpus", "workers", "threads", "labels", "memory_mb")
+"""Where `network` and `cpu` say the same of all these, one worker can do both."""
 
 LOWER_BY = 0.9
 LOWEST_SHARE = 0.01
@@ -15,7 +21,7 @@ LOWEST_SHARE = 0.01
 
 @dataclass(frozen=True)
 class Placement:
-    """What one worker of each operator takes on this cluster."""
+    """What one worker of each operator takes on this cluster; fused, the network's workers do the rest too."""
 
     fetch_cpus: float
     network_cpus: float
@@ -25,12 +31,16 @@ class Placement:
     memory: WorkerMemory | None = None
     warning: str | None = None
     min_network_workers: int = 1
+    fused: bool = False
     labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Labels that the nodes of `fetch`, `network` and `cpu` workers must have."""
 
     def describe(self) -> str:
         """One line for people."""
         gpu = f", {self.network_gpus:g} GPU" if self.network_gpus else ""
+        if self.fused:
+            cpus = self.network_cpus + self.fetch_cpus
+            return f"up to {self.network_workers} actors of {cpus:g} CPU{gpu}, each for networks and all the rest"
         return (
             f"networks: up to {self.network_workers} actors of {self.network_cpus:g} CPU{gpu}; "
             f"the rest: tasks of {self.cpu_cpus:g} CPU"
@@ -49,45 +59,66 @@ def place(config: RunConfig, cluster: Cluster) -> Placement:
             CPU task.
     """
     resources = config.resources
-    network = Need(resources.network.cpus, _gpus(resources.network, cluster), 0.0, resources.network.labels)
-    cpu = Need(resources.cpu.cpus, 0.0, 0.0, resources.cpu.labels)
-    fetch = Need(resources.fetch.cpus, 0.0, 0.0, resources.fetch.labels)
     if cluster.cpus == 0:
         raise UserError(
             "the cluster has no CPUs for workers; add nodes, or say under resources.node_types which nodes its "
             "autoscaler adds"
         )
-    for name, need in (("network", network), ("cpu", cpu), ("fetch", fetch)):
-        _check_alone(name, need, cluster)
-    room = _room(cluster, network, cpu, fetch)
+    needs = _needs(resources, cluster)
+    network, fetch, fused = needs["network"], needs["fetch"], "cpu" not in needs
+    cpu = needs.get("cpu", network)
+    room = _room(cluster, **needs)
     if room < 1:
         raise UserError(
             f"resources.network.cpus {network.cpus:g} and resources.cpu.cpus {cpu.cpus:g} do not fit together "
             f"into the cluster's {cluster.cpus:g} CPUs; lower one of them"
         )
     least = resources.network.min_workers
-    if not network.gpus:  # as many CPU tasks should run as networks
+    if not (network.gpus or fused):  # as many CPU tasks should run as networks
         room = max(min(least, room), room // 2, 1)
     memory, warning = None, None
     if cluster.memory is not None:
-        memory, warning = _fit_memory(config, cluster, network, cpu, fetch)
-        room = min(room, _room_in_memory(cluster, memory, network, cpu, fetch))
+        memory, warning = _fit_memory(config, cluster, needs)
+        room = min(room, _room_in_memory(cluster, memory, needs))
     if room < least:
         raise UserError(
-            f"resources.network.min_workers asks for {least} workers of {network.cpus:g} CPUs and {network.gpus:g} "
-            f"GPUs, and the cluster has room for {room} beside a CPU task; lower it or add nodes"
+            f"resources.network.min_workers asks for {least} workers of {resources.network.cpus:g} CPUs and "
+            f"{network.gpus:g} GPUs, and the cluster has room for {room} beside a CPU task; lower it or add nodes"
         )
+    workers = min(room, resources.network.workers or room)
     return Placement(
         memory=memory,
         warning=warning,
         fetch_cpus=fetch.cpus,
         network_cpus=network.cpus,
         network_gpus=network.gpus,
-        network_workers=min(room, resources.network.workers or room),
+        network_workers=workers,
         cpu_cpus=cpu.cpus,
-        min_network_workers=least,
+        min_network_workers=min(workers, max(least, _room_now(cluster, memory, needs))) if fused else least,
+        fused=fused,
         labels={"fetch": fetch.labels, "network": network.labels, "cpu": cpu.labels},
     )
+
+
+def _needs(resources: ResourcesConfig, cluster: Cluster) -> dict[str, Need]:
+    """What one worker of each operator needs; without `cpu` where the network's workers do the rest too."""
+    gpus = _gpus(resources.network, cluster)
+    needs = {
+        "network": Need(resources.network.cpus, gpus, 0.0, resources.network.labels),
+        "cpu": Need(resources.cpu.cpus, 0.0, 0.0, resources.cpu.labels),
+        "fetch": Need(resources.fetch.cpus, 0.0, 0.0, resources.fetch.labels),
+    }
+    fused = resources.fuse
+    if fused is None:
+        fused = not gpus and all(getattr(resources.network, name) == getattr(resources.cpu, name) for name in SAME)
+    if fused:
+        del needs["cpu"]
+        needs["fetch"] = replace(needs["fetch"], cpus=FETCH_SHARE * resources.network.cpus)
+    for name, need in needs.items():
+        _check_alone(name, need, cluster)
+    if fused:
+        needs["network"] = replace(needs["network"], cpus=resources.network.cpus - needs["fetch"].cpus)
+    return needs
 
 
 def _check_alone(name: str, need: Need, cluster: Cluster) -> None:
@@ -114,45 +145,44 @@ def _check_alone(name: str, need: Need, cluster: Cluster) -> None:
         )
 
 
-def _room(cluster: Cluster, network: Need, *others: Need) -> int:
+def _room(cluster: Cluster, network: Need, **others: Need) -> int:
     """How many networks the cluster holds while one task of each other kind, one at a time, runs too."""
     alone = sum(network.room(kind) * kind.count for kind in cluster.kinds)
     rooms = []
-    for other in others:
+    for other in others.values():
         lost = [network.room(kind) - network.room(kind, other) for kind in cluster.kinds if other.room(kind)]
         rooms.append(alone - min(lost) if lost else 0)
     return min(rooms)
 
 
-def _fit_memory(
-    config: RunConfig, cluster: Cluster, network: Need, cpu: Need, fetch: Need
-) -> tuple[WorkerMemory, str | None]:
-    needs = {"network": network, "cpu": cpu, "fetch": fetch}
+def _room_now(cluster: Cluster, memory: WorkerMemory | None, needs: Mapping[str, Need]) -> int:
+    """The same on the nodes that are there; all of them start at once, for Ray would leave some of the room unused."""
+    there = Cluster(tuple(replace(kind, more=0) for kind in cluster.kinds))
+    return max(1, _room(there, **(_with_memory(memory, needs) if memory else needs)))
+
+
+def _fit_memory(config: RunConfig, cluster: Cluster, needs: Mapping[str, Need]) -> tuple[WorkerMemory, str | None]:
     largest = {
         name: max(kind.memory or 0.0 for kind in cluster.kinds if need.room(kind)) for name, need in needs.items()
     }
-    memory, warning = fit_memory(config, network.gpus > 0, cluster.memory or 0.0, largest)
+    memory, warning = fit_memory(config, needs["network"].gpus > 0, cluster.memory or 0.0, largest)
     share = 1.0
     fitted = memory
-    while _room(cluster, *_with_memory(fitted, network, cpu, fetch)) < 1 and share > LOWEST_SHARE:
+    while _room(cluster, **_with_memory(fitted, needs)) < 1 and share > LOWEST_SHARE:
         share *= LOWER_BY  # the whole would do, but not node by node
         fitted = lowered(config, memory, share)
     return fitted, warning
 
 
-def _room_in_memory(cluster: Cluster, memory: WorkerMemory, network: Need, cpu: Need, fetch: Need) -> int:
-    beside = 0 if network.gpus else memory.cpu
+def _room_in_memory(cluster: Cluster, memory: WorkerMemory, needs: Mapping[str, Need]) -> int:
+    beside = 0 if needs["network"].gpus else memory.cpu
     left = (cluster.memory or 0.0) - memory.fetch - memory.cpu
     together = max(1, int(left // (memory.network + beside)))
-    return min(together, _room(cluster, *_with_memory(memory, network, cpu, fetch)))
+    return min(together, _room(cluster, **_with_memory(memory, needs)))
 
 
-def _with_memory(memory: WorkerMemory, network: Need, cpu: Need, fetch: Need) -> tuple[Need, Need, Need]:
-    return (
-        replace(network, memory=memory.network),
-        replace(cpu, memory=memory.cpu),
-        replace(fetch, memory=memory.fetch),
-    )
+def _with_memory(memory: WorkerMemory, needs: Mapping[str, Need]) -> dict[str, Need]:
+    return {name: replace(need, memory=getattr(memory, name)) for name, need in needs.items()}
 
 
 def _gpus(network: StageResources, cluster: Cluster) -> float:

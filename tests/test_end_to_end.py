@@ -213,13 +213,14 @@ def test_a_changed_config_is_refused_and_redo_does_only_what_follows(small_run: 
 
 @pytest.fixture(scope="module")
 def other_shards(small_run: SmallRun, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Finished, Finished]:
-    """The small run with other shards, more workers and ready networks; it stops, and goes on with more patience."""
+    """The small run with other shards, separate workers, ready networks; it stops, then goes on more patiently."""
     folder = tmp_path_factory.mktemp("other") / "run"
     checkpoints = small_run.folder / "checkpoints"
     words = [
         *small_run.words,
         f"output={folder}",
         "shard_size=3",
+        "resources.fuse=false",
         "resources.network={cpus: 0.5, workers: 2}",
         "resources.cpu={cpus: 0.5, workers: 2}",
         *(f"{name}.source=weights" for name in ("affinitynet", "deeplab")),

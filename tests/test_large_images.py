@@ -30,5 +30,5 @@ def test_twelve_megapixels(pass_name: str) -> None:
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     lines = re.findall(rf"4000x3000  {pass_name} +(\w+) +(\d+) MiB in \w+ +estimate +(\d+) MiB", done.stdout)
-    assert [operator for operator, _, _ in lines] == ["network", "finish"]
+    assert [operator for operator, _, _ in lines] == ["network", "finish", "fused"]
     assert all(int(peak) <= int(estimate) for _, peak, estimate in lines)

@@ -1,4 +1,4 @@
-"""One, two or four workers, shards of 8 or 32 images, another order of completion: the same values and bytes."""
+"""One, two or four workers, fused or not, shards of 8 or 32 images, another order: the same values and bytes."""
 
 from importlib import resources
 from pathlib import Path
@@ -34,12 +34,15 @@ def crops(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [f"data.root={folder}", f"data.labels={labels}", "data.source=folder"]
 
 
-def run(crops: list[str], folder: Path, workers: int, shard_size: int) -> tuple[pd.DataFrame, dict[str, bytes]]:
+def run(
+    crops: list[str], folder: Path, workers: int, shard_size: int, fuse: bool
+) -> tuple[pd.DataFrame, dict[str, bytes]]:
     """Rows and affinity labels of pass 1."""
     places = (f"workers={workers}", f"cpus={1 / workers}")
     said = command(
         "run", QUICKSTART, *SMALL, *crops, "passes=[seeds]", "sheets=0", "cam.scales=[1]",
         "regions.slic.n_segments=30", "regions.uss.max_iterations=3", f"shard_size={shard_size}", f"output={folder}",
+        f"resources.fuse={fuse}",
         *(f"resources.{kind}.{place}" for kind in ("network", "cpu") for place in places),
     )  # fmt: skip
     assert said.code == 0, said
@@ -48,9 +51,9 @@ def run(crops: list[str], folder: Path, workers: int, shard_size: int) -> tuple[
 
 
 def test_the_partitioning_changes_nothing(local_ray: None, crops: list[str], tmp_path: Path) -> None:
-    rows, labels = run(crops, tmp_path / "one", workers=1, shard_size=32)
+    rows, labels = run(crops, tmp_path / "one", workers=1, shard_size=32, fuse=True)
     assert len(rows) == COUNT
-    for workers, shard_size in ((2, 8), (4, 8)):
-        others, other_labels = run(crops, tmp_path / f"{workers}_{shard_size}", workers, shard_size)
+    for workers, fuse in ((2, True), (4, False)):
+        others, other_labels = run(crops, tmp_path / str(workers), workers, 8, fuse)
         pd.testing.assert_frame_equal(others, rows, check_exact=True)
         assert other_labels == labels

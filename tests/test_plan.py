@@ -48,7 +48,7 @@ def test_a_new_run(tmp_path: Path) -> None:
         "network deeplab: train efficientnet_lite0 for 50 epochs",
         "pass predict: all images",
         "evaluation: score and draw contact sheets",
-        "on this machine: networks: up to 1 actors of 1 CPU; the rest: tasks of 1 CPU",
+        "on this machine: up to 4 actors of 1 CPU, each for networks and all the rest",
     ]
     assert not (tmp_path / "run").exists()
 

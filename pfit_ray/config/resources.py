@@ -102,6 +102,12 @@ class ResourcesConfig(Section):
     fetch: FetchResources = option(FetchResources(cpus=0.25, gpus=0.0), "Reading image bytes.")
     network: NetworkResources = option(NetworkResources(), "CAM, edge and segmentation networks, in actors.")
     cpu: StageResources = option(StageResources(gpus=0.0), "Regions, masks, CRF and the writing, in tasks.")
+    fuse: bool | None = option(
+        None,
+        "One worker takes a shard through the network and all that follows. It gets what `network` says, of the CPUs "
+        "all but a hundredth, with which images are read; of `cpu` the threads count. As many as there is room for "
+        "start at once. Null does so where networks take no GPU and `network` and `cpu` say the same.",
+    )
     train: TrainResources = option(TrainResources(), "Trainings.")
     node_types: list[NodeType] = option(
         [],

@@ -1,4 +1,4 @@
-"""The operators that run stages: one for a pass's network, one that finishes and writes a shard.
+"""The operators that run stages: one for a pass's network, one that finishes and writes a shard, one that does both.
 
 Between operators a shard travels as one packed block of bytes. An operator is built where the pipeline is
 declared and does its loading in the worker, at its first shard.
@@ -52,29 +52,29 @@ class StageOperator:
     @carry_mistakes
     def __call__(self, packed: Packed) -> Packed:
         """Run the chain over one shard."""
-        shard, rows, timings = self.run(packed)
+        rows, timings = unpack_rows(packed["rows"])
+        timings = self.run(rows, timings)
         nodes = json.dumps(visited(packed, "network", self.where))
-        return {"shard": shard, "rows": pack_rows(rows, timings), NODES: nodes}
+        return {"shard": int(packed["shard"]), "rows": pack_rows(rows, timings), NODES: nodes}
 
     def prepare(self) -> None:
         """Let the stages load what they need, once; the first shard does it where nobody has done it before."""
+        limit_threads(self.threads)  # each time: another chain of this process may have other threads
         if self.ready:
             return
-        limit_threads(self.threads)
         for stage in self.stages:
             stage.setup()
         self.ready = True
 
-    def run(self, packed: Packed) -> tuple[int, list[Row], Timings]:
-        """The shard's number, its rows after the chain, and what all stages so far took."""
+    def run(self, rows: Sequence[Row], timings: Timings) -> Timings:
+        """Take a shard's rows through the chain, in place; what all stages so far took, and these."""
         self.prepare()
-        rows, timings = unpack_rows(packed["rows"])
         for batch in self._batches(rows):
             timings = add_timings(timings, run_stages(self.stages, batch, self.stage_seconds))
             for row in batch:
                 for name in TRANSIENT:
                     row.pop(name, None)
-        return int(packed["shard"]), rows, timings
+        return timings
 
     def _batches(self, rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
         """The rows in groups whose images have one shape; those of which no shape is known each for itself."""
@@ -119,6 +119,30 @@ class FinishOperator:
     @carry_mistakes
     def __call__(self, packed: Packed) -> dict[str, Any]:
         """Finish one shard; the result is a small summary."""
-        shard, rows, timings = self.chain.run(packed)
+        rows, timings = unpack_rows(packed["rows"])
+        return self.finish(packed, rows, timings)
+
+    def finish(self, packed: Packed, rows: list[Row], timings: Timings) -> dict[str, Any]:
+        """Take a shard's rows through the chain and write them; `packed` tells which shard and where it has been."""
+        timings = self.chain.run(rows, timings)
         nodes = visited(packed, "cpu", self.chain.where)
-        return summary(self.writer.write(shard, rows, timings, nodes))
+        return summary(self.writer.write(int(packed["shard"]), rows, timings, nodes))
+
+
+class FusedOperator:
+    """Takes a shard through the network and the rest in one process, so that nothing travels between the two.
+
+    Where both run on CPUs no core then waits for the other kind of work.
+    """
+
+    def __init__(self, network: StageOperator, finish: FinishOperator) -> None:
+        self.network = network
+        self.rest = finish
+
+    @carry_mistakes
+    def __call__(self, packed: Packed) -> dict[str, Any]:
+        """Take one shard through both chains; the result is a small summary."""
+        rows, timings = unpack_rows(packed["rows"])
+        timings = self.network.run(rows, timings)
+        nodes = json.dumps(visited(packed, "network", self.network.where))
+        return self.rest.finish({**packed, NODES: nodes}, rows, timings)
