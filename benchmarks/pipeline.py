@@ -65,14 +65,15 @@ SAMPLE_SECONDS = 0.5
 class Measured:
     """What one way took: wall seconds, CPU seconds of all its processes, and what its stages tell.
 
-    `packing` are CPU seconds between operators, `moved` bytes between them, `start_up` are wall seconds.
+    `packing` are CPU seconds between operators, `moved` bytes between them: after fetch, and after the network where
+    the rest has its own workers; `start_up` are wall seconds.
     """
 
     wall: float
     cpu: float
     stages: Timings
-    packing: float = 0.0
-    moved: int = 0
+    packing: tuple[float, ...] = ()
+    moved: tuple[int, ...] = ()
     start_up: float = 0.0
     gpu: float | None = None
 
@@ -128,7 +129,7 @@ def measure(folder: Path, arguments: argparse.Namespace) -> None:
         print(placement.describe())
         for name in arguments.passes:
             ours = pipeline(name, config, runs["ray"], placement, arguments.device)
-            report(name, len(items), cores, loops[name], pools.get(name), ours)
+            report(name, len(items), cores, loops[name], pools.get(name), ours, hops=1 if placement.fused else 2)
 
 
 def images(folder: Path, count: int, root: str | None) -> list[Item]:
@@ -165,18 +166,20 @@ def loop(name: Pass, config: RunConfig, root: str, shards: Sequence[int]) -> Mea
     fetch, network, finish = plan_pass(name, config, run).operators(config, run)
     for operator in (network, finish.chain):
         operator.prepare()
-    took, packing, moved = Clock(), Clock(), 0
+    took, packing, moved = Clock(), (Clock(), Clock()), [0, 0]
     for shard in shards:
         with took:
             fetched = fetch({"shard": shard})
             passed = network(fetched)
             finish(passed)
-        with packing:
-            for packed in (fetched, passed):
-                moved += len(packed["rows"])
+        for hop, packed in enumerate((fetched, passed)):
+            with packing[hop]:
+                moved[hop] += len(packed["rows"])
                 pack_rows(*unpack_rows(packed["rows"]))
     timings = told(run, name, shards)
-    return Measured(took.wall - packing.wall, took.cpu - packing.cpu, timings, packing.cpu, moved)
+    wall, cpu = (sum(getattr(clock, kind) for clock in packing) for kind in ("wall", "cpu"))
+    packed_cpu = tuple(clock.cpu for clock in packing)
+    return Measured(took.wall - wall, took.cpu - cpu, timings, packed_cpu, tuple(moved))
 
 
 class Clock:
@@ -282,8 +285,11 @@ class Watch(Thread):
         return found
 
 
-def report(name: Pass, count: int, cores: int, bare: Measured, pooled: Measured | None, ours: Measured) -> None:
-    """Print one pass."""
+def report(
+    name: Pass, count: int, cores: int, bare: Measured, pooled: Measured | None, ours: Measured, hops: int
+) -> None:
+    """Print one pass, in which a shard is packed so many times."""
+    packing = sum(bare.packing[:hops])
     bound = bare.cpu / cores
     print(f"\npass {name}: bound {bound:.1f} s")
     print(f"{'':12} {'wall s':>8} {'of bound':>9} {'CPU s/image':>12} {'of the loop':>12}")
@@ -298,12 +304,16 @@ def report(name: Pass, count: int, cores: int, bare: Measured, pooled: Measured 
     total = cores * ours.wall
     parts = {
         "stages": ours.stage_cpu,
-        "packing": bare.packing,
-        "other CPU": ours.cpu - ours.stage_cpu - bare.packing,
+        "packing": packing,
+        "other CPU": ours.cpu - ours.stage_cpu - packing,
         "idle": total - ours.cpu,
     }
     print("core seconds: " + ", ".join(f"{part} {s:.1f} ({100 * s / total:.0f} %)" for part, s in parts.items()))
-    traffic = {"read": ours.stages["fetch"]["bytes"], "written": ours.stages["write"]["bytes"], "moved": bare.moved}
+    traffic = {
+        "read": ours.stages["fetch"]["bytes"],
+        "written": ours.stages["write"]["bytes"],
+        "moved": sum(bare.moved[:hops]),
+    }
     print("kB/image: " + ", ".join(f"{what} {size / count / 1e3:.0f}" for what, size in traffic.items()))
     if ours.gpu is not None:
         print(f"GPU utilisation: {ours.gpu:.0f} %")

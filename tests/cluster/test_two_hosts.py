@@ -90,7 +90,7 @@ def nodes_of(url: str) -> set[str]:
 
 def busy(host: VirtualHost) -> bool:
     """Whether Ray computes something there."""
-    return "ray::Map(" in host.processes()
+    return bool(re.search(r"ray::Map\(|ray::MapWorker\(.*\)\.submit", host.processes()))
 
 
 def test_the_commands_of_the_page(site: Site, small_run: SmallRun) -> None:
