@@ -1,6 +1,6 @@
 """Single stages on single images: arrays in, arrays out, without Ray and without a run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -19,6 +19,8 @@ from pfit_ray.nets.zero_shot import zero_shot_classifier as make_zero_shot
 from pfit_ray.ops.cam import merge_hr_cam
 from pfit_ray.ops.combine import combine_hr_cam
 from pfit_ray.ops.crf import LabelCrf
+from pfit_ray.ops.perimeter_fit import connected_regions
+from pfit_ray.ops.pool_walk import pool_hr_walk
 from pfit_ray.ops.pseudo_label import pseudo_label as label_map
 from pfit_ray.schema import OK, Row
 from pfit_ray.tasks.base import Stage
@@ -185,7 +187,7 @@ def perimeter_fit(
 
 def pseudo_label(
     image: NDArray[np.uint8], class_maps: NDArray[np.floating], keys: Sequence[int] | NDArray[np.integer],
-    *, threshold: float = 0.35, crf: LabelCrf | None = None,
+    *, threshold: float = 0.35, crf: LabelCrf | None = None, regions: Iterable[NDArray[np.unsignedinteger]] = (),
 ) -> NDArray[np.uint8]:  # fmt: skip
     """The label map of class maps: the strongest class above a threshold, refined by a dense CRF.
 
@@ -195,6 +197,8 @@ def pseudo_label(
         keys: ids of the K classes, ascending, 1..254.
         threshold: value of the background, which wins ties.
         crf: options of the CRF; None takes one iteration, as published. `LabelCrf(iterations=0)` leaves it out.
+        regions: label maps (H, W) of segmentations, such as `perimeter_fit(...).regions.values()`, within whose
+            connected regions the maps are pooled first, as runs do by default; none, as published.
 
     Returns:
         uint8 (H, W): class ids, 0 for background.
@@ -207,6 +211,9 @@ def pseudo_label(
         raise ValueError(
             f"class_maps must be ({len(keys)}, {image.shape[0]}, {image.shape[1]}), not {class_maps.shape}"
         )
+    sources = list(regions)
+    if sources:
+        class_maps = pool_hr_walk(class_maps, [connected_regions(source) for source in sources])
     ids = np.asarray(keys, dtype=np.int32)
     return label_map(image, class_maps, ids, threshold=threshold, crf=crf or LabelCrf(iterations=1))[0]
 

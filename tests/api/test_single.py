@@ -76,6 +76,19 @@ def test_pseudo_label(photo: np.ndarray) -> None:
     assert set(np.unique(pf.pseudo_label(photo, maps, [2, 7]))) <= {0, 2, 7}
 
 
+def test_pseudo_label_within_regions(photo: np.ndarray) -> None:
+    maps = np.zeros((1, *photo.shape[:2]), np.float32)
+    maps[0, :10] = 0.8
+    regions = np.zeros(photo.shape[:2], np.uint8)
+    regions[:20] = 3  # the map covers half of it: (0.8 + 0.4) / 2 there, 0.4 / 2 in the other half
+    for threshold, rows in ((0.5, 10), (0.15, 20)):
+        label = pf.pseudo_label(
+            photo, maps, [2], threshold=threshold, crf=LabelCrf(iterations=0), regions=iter([regions])
+        )
+        assert (label[:rows] == 2).all()
+        assert not label[rows:].any()
+
+
 def test_mistakes(photo: np.ndarray, classifier: CamClassifier) -> None:
     with pytest.raises(ValueError, match=r"uint8 RGB \(H, W, 3\), not float64"):
         pf.cam(photo / 255.0, classifier, [1])
@@ -87,5 +100,7 @@ def test_mistakes(photo: np.ndarray, classifier: CamClassifier) -> None:
         pf.perimeter_fit(photo, np.zeros((1, 3, 3)))
     with pytest.raises(ValueError, match=r"class_maps must be \(2, 75, 113\)"):
         pf.pseudo_label(photo, np.zeros((1, 75, 113)), [1, 2])
+    with pytest.raises(ValueError, match="regions"):
+        pf.pseudo_label(photo, np.zeros((1, 75, 113)), [1], regions=[np.zeros((3, 3), np.uint8)])
     with pytest.raises(UserError, match="zero_shot_classifier: package"):
         pf.zero_shot_classifier([[1]], backbone="resnet50")
