@@ -18,8 +18,13 @@ from processes import driver_of
 from ray.cluster_utils import Cluster
 from small_runs import label_files, table
 
+from pfit_ray.cluster import Cluster as Nodes
+from pfit_ray.cluster import NodeKind
+from pfit_ray.config.load import validate
 from pfit_ray.errors import UserError
 from pfit_ray.layout import RunDirectory
+from pfit_ray.pipeline import run_pass
+from pfit_ray.placement import place
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -128,6 +133,23 @@ def test_nodes_that_are_lost_in_the_middle(cluster: Cluster, run: RunDirectory, 
             cluster.remove_node(lost.pop(), allow_graceful=False)
     assert not lost
     assert results == dict.fromkeys(SHARDS, (3, 0))
+    assert_whole(run)
+
+
+@pytest.mark.multinode
+@pytest.mark.slow
+def test_a_cluster_that_grows_in_the_middle(cluster: Cluster, run: RunDirectory) -> None:
+    config = validate({"output": run.root, "data": {"source": "samples"}})
+    placement = place(config, Nodes((NodeKind(cpus=2, alive=1, more=1),)))
+    assert (placement.min_network_workers, placement.network_workers) == (2, 4)
+    results = []
+    for result in run_pass(paint_plan(finish=(Slow(4.0),)), config, run, SHARDS, placement):
+        results.append(result["shard"])
+        if len(results) == 1:
+            cluster.add_node(num_cpus=2, object_store_memory=150 << 20)
+    assert sorted(results) == SHARDS
+    nodes = {marker["nodes"]["cpu"] for marker in run.finished_shards("predict").values()}
+    assert len(nodes) == 2
     assert_whole(run)
 
 
