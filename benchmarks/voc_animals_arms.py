@@ -9,10 +9,14 @@ SOURCES = (
     RegionSourceConfig(kind="slic"),
     RegionSourceConfig(kind="quickshift"),
     RegionSourceConfig(kind="felzenszwalb"),
+    *(
+        RegionSourceConfig(kind="felzenszwalb", name=f"felzenszwalb_{scale}", options={"scale": scale})
+        for scale in (300, 1000)
+    ),
     RegionSourceConfig(kind="slic", name="slic_raw", uss=False),
     RegionSourceConfig(kind="quickshift", name="quickshift_raw", uss=False),
 )
-"""All region sources of all arms; raw ones are the superpixels without the CNN."""
+"""All region sources of all arms; raw ones are superpixels without the CNN, a number is a scale other than 100."""
 
 BOTH = ("slic", "quickshift")
 
@@ -35,6 +39,9 @@ ARMS = {
     "pool-felzenszwalb": Arm("pool", ("felzenszwalb",)),
     "pool-raw": Arm("pool", ("slic_raw", "quickshift_raw")),
     "pool-three": Arm("pool", (*BOTH, "felzenszwalb")),
+    "pool-five": Arm("pool", (*BOTH, "felzenszwalb", "felzenszwalb_300", "felzenszwalb_1000")),
+    "pool-felzenszwalb-two": Arm("pool", ("felzenszwalb", "felzenszwalb_300")),
+    "pool-felzenszwalb-three": Arm("pool", ("felzenszwalb", "felzenszwalb_300", "felzenszwalb_1000")),
     "pool_fit-three": Arm("pool_fit", (*BOTH, "felzenszwalb")),
 }
 """By name; the names of `combine.mode` stand for the two published region sources."""
