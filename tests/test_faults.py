@@ -138,16 +138,18 @@ def test_nodes_that_are_lost_in_the_middle(cluster: Cluster, run: RunDirectory, 
 
 @pytest.mark.multinode
 @pytest.mark.slow
-def test_a_cluster_that_grows_in_the_middle(cluster: Cluster, run: RunDirectory) -> None:
+def test_a_cluster_that_grows_in_the_middle(cluster: Cluster, tmp_path: Path) -> None:
+    run = write_pictures(tmp_path, IMAGES, shard_size=1)  # enough shards are left when Ray Data sees the new node
     config = validate({"output": run.root, "data": {"source": "samples"}})
     placement = place(config, Nodes((NodeKind(cpus=2, alive=1, more=1),)))
     assert (placement.min_network_workers, placement.network_workers) == (2, 4)
+    shards = list(range(len(IMAGES)))
     results = []
-    for result in run_pass(paint_plan(finish=(Slow(4.0),)), config, run, SHARDS, placement):
+    for result in run_pass(paint_plan(finish=(Slow(3.0),)), config, run, shards, placement):
         results.append(result["shard"])
         if len(results) == 1:
             cluster.add_node(num_cpus=2, object_store_memory=150 << 20)
-    assert sorted(results) == SHARDS
+    assert sorted(results) == shards
     nodes = {marker["nodes"]["cpu"] for marker in run.finished_shards("predict").values()}
     assert len(nodes) == 2
     assert_whole(run)
