@@ -1,13 +1,13 @@
 """How good seeds, labels and the final network become with each way to combine CAM and regions: docs/results.md.
 
     python benchmarks/voc_animals.py --root VOC2012 --classifier animals.safetensors [another seed's ...] \
-      --cache FOLDER [--images 60] [--seeds 1] [--arms none,fit,pool] [--walk none,pool] [--sure 0.40/0.10] \
-      [--until seeds|labels|walks|final] [--final fit] [--val 200] [--set deeplab.train.epochs=2 ...]
+      --cache FOLDER [--split val] [--images 60] [--seeds 1] [--arms none,fit,pool] [--walk none,pool] \
+      [--sure 0.40/0.10] [--until seeds|labels|walks|final] [--final fit] [--val 200] [--set deeplab.train.epochs=2 ...]
 
-Photographs are the first of `train` after a shuffle with seed 1. Every threshold is chosen on one half of them and
-scored on the other, both ways round, so that no number is tuned on what it reports. Affinity labels of all arms are
-brought to the same sureness, that of the published combination with its thresholds, so that their coverage can be
-compared. Each walked arm trains an AffinityNet on its own affinity labels. For each arm named by `--final`, one
+Photographs are the first of `train`, or of `--split val`, after a shuffle with seed 1. Every threshold is chosen on one
+half of them and scored on the other, both ways round, so that no number is tuned on what it reports. Affinity labels of
+all arms are brought to the same sureness, that of the published combination with its thresholds, so that their coverage
+can be compared. Each walked arm trains an AffinityNet on its own affinity labels. For each arm named by `--final`, one
 DeepLabv3+ learns from the pseudo labels of the walked CAM and another from those of the pooled walk; both are scored on
 photographs of `val` beside one that has learned from ground truth.
 
@@ -64,6 +64,7 @@ def main() -> None:
     parser.add_argument("--classes", default="cat,cow,dog,horse,person,sheep", help="the classifier's, in its order")
     parser.add_argument("--classifier", required=True, nargs="+", help="weight files on EfficientNet-Lite0, one a seed")
     parser.add_argument("--cache", required=True, type=Path, help="folder that keeps what was measured")
+    parser.add_argument("--split", default="train", help="whose photographs; the final network learns from train")
     parser.add_argument("--images", type=int, default=60)
     parser.add_argument("--val", type=int, default=200, help="photographs of val for the final network")
     parser.add_argument("--seeds", type=int, help="only the first so many classifiers")
@@ -81,11 +82,13 @@ def main() -> None:
     for name in (*arms, *given.walk.split(","), *given.final.split(",")):
         if name not in ARMS:
             parser.error(f"there is no arm {name!r}; there are {', '.join(ARMS)}")
+    if given.split != "train" and given.until == "final":
+        parser.error("the final network is scored on val: give --split together with --until walks, or less")
     config = load_config(
         str(CONFIG), [f"data.root={given.root}", f"data.classes=[{given.classes}]", *RECIPE, *given.set]
     )
     config = config.model_copy(update={"regions": config.regions.model_copy(update={"sources": SOURCES})})
-    items, val = photographs(config, "train", given.images), photographs(config, "val", given.val)
+    items, val = photographs(config, given.split, given.images), photographs(config, "val", given.val)
     for number, file in enumerate(given.classifier[: given.seeds], start=1):
         bench = Bench(config, _classifier(config, file, given.cache), given.cache)
         print(f"classifier {number}, {digest(file)}, {len(items)} photographs")
