@@ -65,7 +65,7 @@ def run(
     )  # before the slow imports: a mistake is told at once
     storage.configure(loaded.storage)
 
-    from pfit_ray.freshness import REDO_FROM, forget
+    from pfit_ray.freshness import REDO_FROM
     from pfit_ray.interrupts import Terminated
     from pfit_ray.progress import Progress
     from pfit_ray.runner import Runner
@@ -74,7 +74,7 @@ def run(
     if redo is not None:
         if redo not in REDO_FROM:
             raise UserError(f"--redo {redo}: no such step; choose from {', '.join(REDO_FROM)}")
-        forget(runner.run_directory, redo)
+        runner.forget(redo)
     try:
         outcome = runner.run(address, verbose)
     except KeyboardInterrupt as stop:  # typer would leave without a word

@@ -1,11 +1,12 @@
 """What each step of a run depends on, so that a changed config never mixes with finished results."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from pfit_ray import storage
 from pfit_ray.config import RunConfig
 from pfit_ray.errors import UserError
-from pfit_ray.layout import NETWORKS, RunDirectory
+from pfit_ray.layout import NETWORKS, Network, RunDirectory
 
 _SOURCE = (
     "data.source",
@@ -123,6 +124,11 @@ def forget(run: RunDirectory, word: str) -> None:
         for parts in STEP_FILES[step]:
             storage.remove(run.url(*parts))
         storage.remove(run.url("steps", f"{step}.json"))
+
+
+def networks_from(word: str, networks: Sequence[Network]) -> list[Network]:
+    """Those of some networks that `forget` would remove."""
+    return [name for name in networks if _reaches(REDO_FROM[word], name)]
 
 
 def _reaches(first: str, step: str) -> bool:

@@ -67,6 +67,15 @@ class Runner:
         """See `Planner.steps`."""
         return self.planner.steps()
 
+    def forget(self, word: str) -> None:
+        """Forget a step and those that follow (`freshness.REDO_FROM`), unless a mistake would keep them from returning.
+
+        Raises:
+            UserError: a mistake that shows before any work; nothing is forgotten.
+        """
+        self._check(freshness.networks_from(word, networks_of(self.steps())))
+        freshness.forget(self.run_directory, word)
+
     def run(self, address: str | None = None, verbose: bool = False) -> Outcome:
         """Do what is not finished.
 
@@ -92,9 +101,7 @@ class Runner:
         if todo:
             outcome.worked = True
             with interrupts() as self.interrupts, self._published():
-                check_packages(config)
-                check_networks(config, networks_of(todo))
-                check_reviews(config, run, networks_of(todo))
+                self._check(networks_of(todo))
                 on_cluster = cluster_address(address) is not None
                 if not on_cluster:
                     self._prepare(todo)
@@ -110,6 +117,11 @@ class Runner:
         outcome.reasons = {name: self.ledger.reasons(name) for name in outcome.counts}
         outcome.metrics = run.read_json("evaluation.json") or {}
         return outcome
+
+    def _check(self, networks: list[Network]) -> None:
+        check_packages(self.config)
+        check_networks(self.config, networks)
+        check_reviews(self.config, self.run_directory, networks)
 
     def _publish(self, state: State) -> None:
         self.run_directory.write_json(state, PROGRESS_FILE)

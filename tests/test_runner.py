@@ -69,6 +69,28 @@ def test_steps_of_a_whole_run(make_runner: MakeRunner) -> None:
 
 
 @pytest.mark.parametrize(
+    ("redo", "deeplab", "text"),
+    [
+        ("labels", {"train": {"review": "accepted"}}, "deeplab.train.review is 'accepted', and .* has no marks"),
+        ("deeplab", {"source": "weights", "weights": "nowhere.pth"}, "nowhere.pth"),
+    ],
+)
+def test_nothing_is_forgotten_that_a_mistake_would_keep_from_returning(
+    make_runner: MakeRunner, tmp_path: Path, redo: str, deeplab: dict[str, Any], text: str
+) -> None:
+    trained = tmp_path / "run" / "checkpoints" / "deeplab.safetensors"
+    trained.parent.mkdir(parents=True)
+    trained.touch()
+    with pytest.raises(UserError, match=text):
+        make_runner(deeplab={"backbone": LITE, **deeplab}).forget(redo)
+    assert trained.exists()
+    make_runner().forget("predict")
+    assert trained.exists()
+    make_runner().forget(redo)
+    assert not trained.exists()
+
+
+@pytest.mark.parametrize(
     ("fields", "expected"),
     [
         ({"passes": ["seeds"]}, ["manifest train", "network classifier", "pass seeds", "report evaluation"]),
