@@ -2,7 +2,8 @@
 
     python benchmarks/voc_animals.py --root VOC2012 --classifier animals.safetensors [another seed's ...] \
       --cache FOLDER [--split val] [--images 60] [--seeds 1] [--arms none,fit,pool] [--walk none,pool] \
-      [--sure 0.40/0.10] [--until seeds|labels|walks|final] [--final fit] [--val 200] [--set deeplab.train.epochs=2 ...]
+      [--sure 0.40/0.10] [--until seeds|labels|walks|final] [--final fit] [--val 200] \
+      [--sheets FOLDER] [--set deeplab.train.epochs=2 ...]
 
 Photographs are the first of `train`, or of `--split val`, after a shuffle with seed 1. Every threshold is chosen on one
 half of them and scored on the other, both ways round, so that no number is tuned on what it reports. Affinity labels of
@@ -25,6 +26,7 @@ from measuring import photographs
 from voc_animals_arms import ARMS, PUBLISHED, SOURCES, WALKED
 from voc_animals_bench import Bench, digest
 from voc_animals_experiment import Experiment
+from voc_animals_sheets import write_sheets
 from voc_animals_tables import print_finals, print_labels, print_seeds, print_walks
 from voc_animals_training import CONFIG
 
@@ -40,18 +42,22 @@ RECIPE = (
         for network in ("affinitynet", "deeplab")
         for setting in (
             "backbone={name: efficientnet_lite0, weights: package}",
-            *(
-                f"train.{size}"
-                for size in ("min_side=256", "max_side=384", "crop=256", "batch_size=8", "optimiser=sgd")
-            ),
+            "train.batch_size=8",
+            "train.optimiser=sgd",
         )
     ),
-    *(f"affinitynet.train.{setting}" for setting in ("epochs=10", "learning_rate=0.04")),
-    *(f"deeplab.train.{setting}" for setting in ("epochs=10", "learning_rate=0.004")),
+    *(
+        f"affinitynet.train.{setting}"
+        for setting in ("epochs=10", "learning_rate=0.04", "min_side=256", "max_side=384", "crop=256")
+    ),
+    *(
+        f"deeplab.train.{setting}"
+        for setting in ("epochs=16", "learning_rate=0.0015", "min_side=128", "max_side=224", "crop=128")
+    ),
     "affinity_label.fg_threshold=null",
     "affinity_label.bg_threshold=null",
     "regions.uss.fused=true",
-    "predict.scales=[1.0]",
+    "predict.scales=[0.5]",
     "images.max_pixels=1000000",
 )
 STEPS = ("seeds", "labels", "walks", "final")
@@ -74,6 +80,7 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=(), metavar="FIELD=VALUE", help="words of the config")
     parser.add_argument("--sure", help="thresholds of affinity labels instead of chosen ones, such as 0.40/0.10")
     parser.add_argument("--until", choices=STEPS, default=STEPS[-1])
+    parser.add_argument("--sheets", type=Path, help="folder for contact sheets of pseudo labels that fail")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     given = parser.parse_args()
     arms = given.arms.split(",")
@@ -93,14 +100,14 @@ def main() -> None:
         bench = Bench(config, _classifier(config, file, given.cache), given.cache)
         print(f"classifier {number}, {digest(file)}, {len(items)} photographs")
         experiment = Experiment(bench, items, arms, given.processes)
-        walks = _walks(experiment, walked, STEPS.index(given.until), given.sure)
+        walks = _walks(experiment, walked, STEPS.index(given.until), given.sure, given.sheets)
         if given.until == "final":
             learned = {f"{name}{kind}": walks[name][f"cam{kind}"] for name in final for kind in ("", " pooled")}
             _finals(experiment, learned, val)
 
 
 def _walks(
-    experiment: Experiment, names: list[str], until: int, sure: str | None
+    experiment: Experiment, names: list[str], until: int, sure: str | None, sheets: Path | None
 ) -> dict[str, dict[str, list[np.ndarray]]]:
     """All before the final network; pseudo labels of each arm by what walked."""
     sweeps = experiment.seeds()
@@ -118,6 +125,9 @@ def _walks(
     files = {name: experiment.trained("affinitynet", name, labels[name][0]) for name in names}
     walks = {name: experiment.walks(name, files[name]) for name in names}
     print_walks({name: matrices for name, (matrices, _) in walks.items()})
+    if sheets is not None:
+        for name, (_, pseudo) in walks.items():
+            write_sheets(experiment.bench, experiment.items, name, files[name], pseudo, sheets)
     return {name: pseudo for name, (_, pseudo) in walks.items()}
 
 

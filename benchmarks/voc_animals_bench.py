@@ -92,6 +92,10 @@ class Bench:
 
         return keep(f"pseudo label {name} {source} {threshold:.2f} {digest(affinitynet)}", make)["label"]
 
+    def maps(self, item: Item, name: str, affinitynet: str) -> Row:
+        """All that lies between a photograph and its pseudo label, the CAM walked."""
+        return self._walked(self._walkable(item, name, affinitynet, Cache(self.cache, item.image_id)), "cam")
+
     def prediction(self, item: Item, deeplab: str) -> np.ndarray:
         """The confusion matrix (labels, labels + 1) of what a DeepLabv3+ says, after the CRF."""
 
