@@ -57,6 +57,11 @@ class Ledger:
         for count in self._passes[name].values():
             self._totals[name].update(count._asdict())
 
+    def clear(self) -> None:
+        """Read every pass again when it is next asked for."""
+        for known in (self._passes, self._totals, self._reasons):
+            known.clear()
+
     def counts(self, name: str) -> tuple[int, int]:
         """Images of a pass that are ok, and that have failed."""
         self.shards(name)

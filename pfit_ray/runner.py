@@ -75,6 +75,7 @@ class Runner:
         """
         self._check(freshness.networks_from(word, networks_of(self.steps())))
         freshness.forget(self.run_directory, word)
+        self.ledger.clear()
 
     def run(self, address: str | None = None, verbose: bool = False) -> Outcome:
         """Do what is not finished.

@@ -53,3 +53,11 @@ def test_storage_is_asked_again_on_demand(run: RunDirectory) -> None:
     ledger.read_again("seeds")
     assert ledger.counts("seeds") == (9, 2)
     assert 1 not in ledger.shards("seeds")
+
+
+def test_a_cleared_ledger_asks_storage_again(run: RunDirectory) -> None:
+    ledger = Ledger(run)
+    assert ledger.counts("seeds") == (4, 2)
+    put(run, 3, ok=5, failed=0, reasons={})
+    ledger.clear()
+    assert ledger.counts("seeds") == (9, 2)

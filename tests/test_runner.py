@@ -134,6 +134,22 @@ def test_a_pass_whose_predecessor_is_unfinished(small_run: SmallRun, tmp_path: P
         runner.steps()
 
 
+@pytest.mark.timeout(900)
+def test_what_is_forgotten_is_not_counted_any_more(small_run: SmallRun, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(small_run.folder, folder)
+    runner = Runner(load_config(str(folder / "config.yaml"), [f"output={folder}"]), quiet())
+    before = {name: runner.ledger.counts(name) for name in ("seeds", "predict")}
+    assert before["predict"] == (6, 3)
+    runner.forget("predict")
+    assert {name: runner.ledger.counts(name) for name in before} == {**before, "predict": (0, 0)}
+    assert {step.name: step.todo for step in runner.steps() if step.kind == "pass"} == {
+        "seeds": "",
+        "labels": "",
+        "predict": "all images",
+    }
+
+
 def test_only_images_of_the_scored_list_have_masks(tmp_path: Path) -> None:
     root = tmp_path / "VOC2012"
     lists = {"train": ["a", "b"], "train_aug": ["a", "b", "c"], "val": ["d"]}
