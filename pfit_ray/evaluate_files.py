@@ -1,7 +1,5 @@
 """Score label maps and class maps that lie in files, whoever made them, against ground truth PNGs."""
 
-import io
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pfit_ray import storage
+from pfit_ray.class_map_files import read_npz
 from pfit_ray.config.data import DataConfig
 from pfit_ray.errors import RowError, UserError
 from pfit_ray.images import decode_mask
@@ -20,8 +19,7 @@ from pfit_ray.sources import mask_lookup
 from pfit_ray.tasks.score import MapScore, TruthScorer, read_truth
 
 MAX_ARRAY_BYTES = 4 << 30
-"""An .npz file whose arrays are larger is refused before they are unpacked."""
-MAPS = ("cam", "hr_cam")
+"""Class maps of more bytes are refused before they are unpacked."""
 _READERS = 4
 _AHEAD = 16
 
@@ -179,17 +177,7 @@ def _scored(
 
 def _class_maps(data: bytes, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
     """Class maps and their ids from the bytes of an .npz file; a ValueError says what is wrong."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            if sum(member.file_size for member in archive.infolist()) > MAX_ARRAY_BYTES:
-                raise ValueError(f"its arrays have more than {MAX_ARRAY_BYTES >> 30} GB")
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            name = next((name for name in MAPS if name in arrays), None)
-            if name is None or "keys" not in arrays:
-                raise ValueError("it must hold the arrays keys and cam, or keys and hr_cam")
-            maps, keys = arrays[name], arrays["keys"]
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
-        raise ValueError(f"it is no .npz file ({error})") from error
+    keys, maps = read_npz(data, MAX_ARRAY_BYTES)
     if maps.ndim != 3 or keys.shape != (len(maps),) or keys.dtype.kind not in "iu" or maps.dtype.kind != "f":
         raise ValueError(f"cam must be floats (K, h, w) and keys integers (K,), not {maps.shape} and {keys.shape}")
     if len(keys) and (keys.min() < 1 or keys.max() > n_classes):

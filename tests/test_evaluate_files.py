@@ -77,11 +77,11 @@ def test_class_maps(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
-        ({"keys": np.array([1])}, "it must hold the arrays keys and cam"),
+        ({"keys": np.array([1])}, "a.npz: the .npz file must hold the arrays keys and cam"),
         ({"keys": np.array([3]), "cam": np.zeros((1, 1, 4))}, "keys are 3 to 3; class ids are 1 to 2"),
         ({"keys": np.array([1, 2]), "cam": np.zeros((1, 1, 4))}, "cam must be floats"),
         ({"keys": np.array([1]), "cam": np.full((1, 1, 4), np.nan)}, "cam holds NaN"),
-        ({"keys": np.array([1]), "cam": np.array([{}])}, "Object arrays cannot be loaded"),
+        ({"keys": np.array([1]), "cam": np.array([{}])}, "cam holds Python objects"),
     ],
 )
 def test_class_maps_that_cannot_be_used(folder: Path, arrays: dict, words: str) -> None:
