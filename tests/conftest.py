@@ -2,9 +2,10 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -40,6 +41,19 @@ def golden() -> Path:
 def voc_animals() -> Path:
     """A VOC2012 folder with photographs of six animal classes."""
     return _found("PFIT_VOC_ANIMALS", SHARED / "data" / "voc_animals" / "VOC2012", "VOC-animals photographs")
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """The machine's Chromium; playwright's event loop, in which no other can run, ends with the module."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        pytest.skip("no chromium on this machine: apt-get install chromium")
+    with api.sync_playwright() as tool:
+        browser = tool.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

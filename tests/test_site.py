@@ -1,16 +1,15 @@
 """The documentation builds as a site without a warning, loads nothing from the network and is searched from disk."""
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import REPOSITORY
 from doc_pages import DOCS
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 LOADED = re.compile(
     r"""<(?:script|img|iframe|source|video)\b[^>]*\ssrc\s*=\s*["']?(?:https?:)?//|"""
     r"""<link\b[^>]*\shref\s*=\s*["']?(?:https?:)?//|url\(\s*["']?(?:https?:)?//|@import\s+["'](?:https?:)?//"""
@@ -44,25 +43,20 @@ def test_what_loads_from_the_network_would_be_found() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [360, 1200])
-def test_pages_and_search_in_a_browser_without_network(site: Path, width: int) -> None:
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
-    if CHROMIUM is None:
-        pytest.skip("no chromium on this machine: apt-get install chromium")
+def test_pages_and_search_in_a_browser_without_network(site: Path, chromium: Any, width: int) -> None:
     said: list[str] = []
-    with api.sync_playwright() as tool:
-        browser = tool.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_context(offline=True, viewport={"width": width, "height": 900}).new_page()
-        page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: said.append(request.url) if request.url.startswith("http") else None)
-        for path in DOCS:
-            page.goto((site / f"{path.stem}.html").as_uri())
-            inner = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
-            assert inner[0] <= inner[1], path.stem
-            assert page.evaluate("[...document.images].filter(one => !one.naturalWidth).length") == 0
-        page.goto(f"{(site / 'search.html').as_uri()}?q=quickshift")
-        page.wait_for_selector("#search-results li")
-        found = page.locator("#search-results li").all_inner_texts()
-        browser.close()
+    page = chromium.new_context(offline=True, viewport={"width": width, "height": 900}).new_page()
+    page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: said.append(request.url) if request.url.startswith("http") else None)
+    for path in DOCS:
+        page.goto((site / f"{path.stem}.html").as_uri())
+        inner = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+        assert inner[0] <= inner[1], path.stem
+        assert page.evaluate("[...document.images].filter(one => !one.naturalWidth).length") == 0
+    page.goto(f"{(site / 'search.html').as_uri()}?q=quickshift")
+    page.wait_for_selector("#search-results li")
+    found = page.locator("#search-results li").all_inner_texts()
+    page.context.close()
     assert said == []
     assert any("Configuration" in text for text in found)

@@ -18,8 +18,6 @@ from pfit_ray.marks import marks_url, read_marks
 
 pytestmark = pytest.mark.slow
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-
 
 @pytest.fixture(scope="module")
 def run(small_run, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
@@ -47,24 +45,13 @@ def link(run: RunDirectory) -> Iterator[str]:
     thread.join()
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
-    if CHROMIUM is None:
-        pytest.skip("no chromium on this machine: apt-get install chromium")
-    with api.sync_playwright() as tool:
-        browser = tool.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 class Watched:
     """A page; `said` holds what its console, errors and requests to other places have said."""
 
-    def __init__(self, browser: Any, link: str, **settings: Any) -> None:
+    def __init__(self, chromium: Any, link: str, **settings: Any) -> None:
         self.root = link.partition("?")[0]
         self.said: list[str] = []
-        self.context = browser.new_context(**settings)
+        self.context = chromium.new_context(**settings)
         self.page = self.context.new_page()
         self.page.on("console", lambda message: self.said.append(message.text))
         self.page.on("pageerror", lambda error: self.said.append(str(error)))
@@ -84,8 +71,8 @@ class Watched:
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 1200), ("light", 360)])
-def test_pages_fit_and_have_their_pictures(browser: Any, link: str, scheme: str, width: int) -> None:
-    watched = Watched(browser, link, viewport={"width": width, "height": 900}, color_scheme=scheme)
+def test_pages_fit_and_have_their_pictures(chromium: Any, link: str, scheme: str, width: int) -> None:
+    watched = Watched(chromium, link, viewport={"width": width, "height": 900}, color_scheme=scheme)
     for path in ("", "image?id=chelsea", "image?id=broken"):
         page = watched.open(path)
         for picture in page.locator("img:visible").all():
@@ -132,8 +119,8 @@ CONTRASTS = """() => {
 """Texts that stand out less than WCAG AA asks for."""
 
 
-def test_slider_stages_marks_and_filters(browser: Any, link: str, run: RunDirectory) -> None:
-    watched = Watched(browser, link, viewport={"width": 1200, "height": 900})
+def test_slider_stages_marks_and_filters(chromium: Any, link: str, run: RunDirectory) -> None:
+    watched = Watched(chromium, link, viewport={"width": 1200, "height": 900})
     page = watched.page
     page.locator("select[name=status]").select_option("ok")
     page.locator("select[name=class]").select_option("motorbike")
@@ -197,8 +184,8 @@ def test_slider_stages_marks_and_filters(browser: Any, link: str, run: RunDirect
     watched.context.close()
 
 
-def test_without_scripts(browser: Any, link: str, run: RunDirectory, tmp_path: Path) -> None:
-    watched = Watched(browser, link, java_script_enabled=False)
+def test_without_scripts(chromium: Any, link: str, run: RunDirectory, tmp_path: Path) -> None:
+    watched = Watched(chromium, link, java_script_enabled=False)
     page = watched.page
     page.goto(watched.root + "image?id=rocket")
     page.locator("a.stage", has_text="pseudo label").click()
@@ -211,8 +198,8 @@ def test_without_scripts(browser: Any, link: str, run: RunDirectory, tmp_path: P
     watched.context.close()
 
 
-def test_without_the_token(browser: Any, link: str) -> None:
-    context = browser.new_context()
+def test_without_the_token(chromium: Any, link: str) -> None:
+    context = chromium.new_context()
     page = context.new_page()
     answer = page.goto(link.partition("?")[0])
     assert answer.status == 403

@@ -1,35 +1,28 @@
-import shutil
-from pathlib import Path
+from typing import Any
 
 import pytest
+from conftest import SmallRun
 
 pytestmark = pytest.mark.slow
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 1200), ("light", 360)])
-def test_the_page_in_a_browser(small_run, tmp_path: Path, scheme: str, width: int) -> None:
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+def test_the_page_in_a_browser(small_run: SmallRun, chromium: Any, scheme: str, width: int) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install axe-playwright-python")
-    if CHROMIUM is None:
-        pytest.skip("no chromium on this machine: apt-get install chromium")
     said: list[str] = []
-    with api.sync_playwright() as tool:
-        browser = tool.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: said.append(request.url) if request.url.startswith("http") else None)
-        page.goto((small_run.folder / "report.html").as_uri())
-        inner = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
-        broken = page.evaluate("[...document.images].filter(one => !one.naturalWidth).length")
-        paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
-        page.keyboard.press("Tab")
-        focused = page.evaluate("document.activeElement.getAttribute('href')")
-        page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true })")
-        problems = axe.Axe().run(page)
-        browser.close()
+    page = chromium.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: said.append(request.url) if request.url.startswith("http") else None)
+    page.goto((small_run.folder / "report.html").as_uri())
+    inner = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    broken = page.evaluate("[...document.images].filter(one => !one.naturalWidth).length")
+    paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.keyboard.press("Tab")
+    focused = page.evaluate("document.activeElement.getAttribute('href')")
+    page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true })")
+    problems = axe.Axe().run(page)
+    page.close()
     assert said == []
     assert focused == "#passes"
     assert problems.violations_count == 0, problems.generate_report()
