@@ -3,7 +3,7 @@
     python benchmarks/voc_animals.py --root VOC2012 --classifier animals.safetensors [another seed's ...] \
       --cache FOLDER [--split val] [--images 60] [--seeds 1] [--arms none,fit,pool] [--walk none,pool] \
       [--sure 0.40/0.10] [--until seeds|labels|walks|final] [--final fit] [--val 200] \
-      [--sheets FOLDER] [--set deeplab.train.epochs=2 ...]
+      [--final-seeds 2] [--sheets FOLDER] [--set deeplab.train.epochs=2 ...]
 
 Photographs are the first of `train`, or of `--split val`, after a shuffle with seed 1. Every threshold is chosen on one
 half of them and scored on the other, both ways round, so that no number is tuned on what it reports. Affinity labels of
@@ -13,8 +13,8 @@ DeepLabv3+ learns from the pseudo labels of the walked CAM and another from thos
 photographs of `val` beside one that has learned from ground truth.
 
 What is measured of a photograph lies in the cache, so that a run that was stopped goes on, also with more images,
-seeds or arms; give a new folder after changing code. About 20 CPU-seconds a photograph, and some minutes for each
-training.
+seeds or arms; give a new folder after changing code or what `--set` says of a stage. About 20 CPU-seconds a photograph,
+and some minutes for each training.
 """
 
 import argparse
@@ -77,6 +77,7 @@ def main() -> None:
     parser.add_argument("--arms", default=",".join(ARMS))
     parser.add_argument("--walk", default=",".join(WALKED), help="the arms that go on to pseudo labels")
     parser.add_argument("--final", default=PUBLISHED, help="the arms whose pseudo labels train a DeepLabv3+")
+    parser.add_argument("--final-seeds", type=int, default=1, help="so many seeds of each DeepLabv3+, a table each")
     parser.add_argument("--set", nargs="*", default=(), metavar="FIELD=VALUE", help="words of the config")
     parser.add_argument("--sure", help="thresholds of affinity labels instead of chosen ones, such as 0.40/0.10")
     parser.add_argument("--until", choices=STEPS, default=STEPS[-1])
@@ -103,7 +104,8 @@ def main() -> None:
         walks = _walks(experiment, walked, STEPS.index(given.until), given.sure, given.sheets)
         if given.until == "final":
             learned = {f"{name}{kind}": walks[name][f"cam{kind}"] for name in final for kind in ("", " pooled")}
-            _finals(experiment, learned, val)
+            for seed in range(given.final_seeds):
+                _finals(experiment, learned, val, seed)
 
 
 def _walks(
@@ -131,9 +133,9 @@ def _walks(
     return {name: pseudo for name, (_, pseudo) in walks.items()}
 
 
-def _finals(experiment: Experiment, learned: dict[str, list[np.ndarray]], val: list[Item]) -> None:
+def _finals(experiment: Experiment, learned: dict[str, list[np.ndarray]], val: list[Item], seed: int) -> None:
     learned = {"ground truth": experiment.truths(), **learned}
-    files = {name: experiment.trained("deeplab", name, maps) for name, maps in learned.items()}
+    files = {name: experiment.trained("deeplab", name, maps, seed) for name, maps in learned.items()}
     print_finals({name: experiment.predictions(name, file, val) for name, file in files.items()})
 
 

@@ -53,13 +53,19 @@ class Experiment:
         found = self._all(f"affinity labels of {name}", calls)
         return found, self._matrices(found)
 
-    def trained(self, network: Network, name: str, labels: Sequence[np.ndarray]) -> str:
-        """Train a network on an arm's label maps, unless that has been done; returns its file."""
-        digest = hashlib.sha256(b"".join(label.tobytes() for label in labels)).hexdigest()[:8]
-        path = self.bench.cache / f"{network} {name} {digest}.safetensors"
+    def trained(self, network: Network, name: str, labels: Sequence[np.ndarray], seed: int = 0) -> str:
+        """Train a network on an arm's label maps, unless that has been done; returns its file.
+
+        `seed` is added to that of the config.
+        """
+        config = self.bench.config.model_copy(update={"seed": self.bench.config.seed + seed})
+        digest = hashlib.sha256(f"{config.seed} {getattr(config, network).model_dump_json()}".encode())
+        for label in labels:
+            digest.update(label.tobytes())
+        path = self.bench.cache / f"{network} {name} {digest.hexdigest()[:8]}.safetensors"
         if not path.exists():
             print(f"{network} of {name}", flush=True)
-            train(self.bench.config, network, self.items, path, labels)
+            train(config, network, self.items, path, labels)
         return str(path)
 
     def walks(self, name: str, affinitynet: str) -> tuple[dict[str, np.ndarray], dict[str, list[np.ndarray]]]:
