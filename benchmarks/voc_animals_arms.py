@@ -19,6 +19,7 @@ SOURCES = (
 """All region sources of all arms; raw ones are superpixels without the CNN, a number is a scale other than 100."""
 
 BOTH = ("slic", "quickshift")
+FELZENSZWALB = ("felzenszwalb", "felzenszwalb_300", "felzenszwalb_1000")
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Arm:
 
     mode: CombineMode
     sources: tuple[str, ...] = BOTH
+    rounds: int = 1
 
 
 ARMS = {
@@ -39,9 +41,11 @@ ARMS = {
     "pool-felzenszwalb": Arm("pool", ("felzenszwalb",)),
     "pool-raw": Arm("pool", ("slic_raw", "quickshift_raw")),
     "pool-three": Arm("pool", (*BOTH, "felzenszwalb")),
-    "pool-five": Arm("pool", (*BOTH, "felzenszwalb", "felzenszwalb_300", "felzenszwalb_1000")),
-    "pool-felzenszwalb-two": Arm("pool", ("felzenszwalb", "felzenszwalb_300")),
-    "pool-felzenszwalb-three": Arm("pool", ("felzenszwalb", "felzenszwalb_300", "felzenszwalb_1000")),
+    "pool-five": Arm("pool", (*BOTH, *FELZENSZWALB)),
+    "pool-five-twice": Arm("pool", (*BOTH, *FELZENSZWALB), rounds=2),
+    "pool-felzenszwalb-two": Arm("pool", FELZENSZWALB[:2]),
+    "pool-felzenszwalb-two-twice": Arm("pool", FELZENSZWALB[:2], rounds=2),
+    "pool-felzenszwalb-three": Arm("pool", FELZENSZWALB),
     "pool_fit-three": Arm("pool_fit", (*BOTH, "felzenszwalb")),
 }
 """By name; the names of `combine.mode` stand for the two published region sources."""

@@ -137,7 +137,7 @@ class Bench:
         if arm.sources:
             sources = [config.source(source) for source in arm.sources]
             run(work, PerimeterStage(self.config.fit, False, arm.sources), FitStage(self.config.fit, False, sources))
-        return run(work, CombineStage(arm.mode, arm.sources))
+        return run(work, CombineStage(arm.mode, arm.sources, arm.rounds))
 
     def _regions(self, row: Row, source: str, keep: Cache) -> np.ndarray:
         def make() -> dict[str, np.ndarray]:

@@ -137,7 +137,7 @@ def _combine(config: RunConfig) -> dict[str, Any]:
     for name in config.region_names:
         source = config.regions.source(name)
         regions[name] = {"kind": source.kind, "uss": source.merged, "options": config.regions.options_of(source)}
-    return {"mode": config.combine_mode, "regions": regions}
+    return {"mode": config.combine_mode, "rounds": config.combine.rounds, "regions": regions}
 
 
 def _split(split: str | None, limit: int | None) -> str:

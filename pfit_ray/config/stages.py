@@ -173,6 +173,17 @@ class CombineConfig(Section):
         "pool: averaged within each connected region, then over the sources; pool_fit: pooled, then doubled; null is "
         "fit.",
     )
+    rounds: int = option(
+        1, "How often pool and pool_fit average; with several sources a second round reaches further.", ge=1
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> "CombineConfig":
+        if self.rounds > 1 and self.mode not in ("pool", "pool_fit"):
+            raise ValueError(
+                f"rounds is {self.rounds}, but mode {self.mode or 'fit'} does not pool: take pool or pool_fit"
+            )
+        return self
 
 
 AFFINITY_THRESHOLDS: dict[CombineMode, tuple[float, float]] = {

@@ -11,7 +11,7 @@ Components = tuple[NDArray[np.int32], int]
 """Connected regions int32 (H, W), 0..count-1, and their count, as `connected_regions` gives them."""
 
 
-def pool_hr_cam(hr_cam: NDArray[np.floating], sources: Sequence[Components]) -> NDArray[np.float32]:
+def pool_hr_cam(hr_cam: NDArray[np.floating], sources: Sequence[Components], rounds: int = 1) -> NDArray[np.float32]:
     """Average the CAM within each connected region of each region source, then average over the sources.
 
     With R_s(p) the region of pixel p in source s of S, and |R| its pixels:
@@ -19,23 +19,35 @@ def pool_hr_cam(hr_cam: NDArray[np.floating], sources: Sequence[Components]) -> 
         pooled_k(p) = 1/S * sum over s of 1/|R_s(p)| * sum over q in R_s(p) of hr_cam_k(q)
 
     Pixels of one region stand or fall together, so that borders of the seed lie where those of the regions lie. The
-    mean of a class over the image stays as it is.
+    mean of a class over the image stays as it is. A further round takes the pooled CAM for the CAM: activation moves on
+    from region to region, as far as those of different sources overlap, and so reaches the rest of an object of which
+    the CAM knows a part. Many rounds level the image. Not published; docs/results.md tells what it is worth.
 
     Args:
         hr_cam: float (K, H, W), not negative.
         sources: connected regions of one or more sources, each (H, W).
+        rounds: how often to pool, at least 1.
 
     Returns:
         float32 (K, H, W), in the range of `hr_cam`; sums are taken in float64.
 
     Raises:
-        ValueError: when there is no source or a size differs.
+        ValueError: when there is no source or round, or a size differs.
     """
+    if rounds < 1:
+        raise ValueError(f"rounds is {rounds}, must be at least 1")
     if not sources:
         raise ValueError("pooling needs the regions of at least one source")
     for components, _ in sources:
         if components.shape != hr_cam.shape[1:]:
             raise ValueError(f"regions {components.shape} and hr_cam {hr_cam.shape} differ in height or width")
+    pooled = _pooled(hr_cam, sources)
+    for _ in range(rounds - 1):
+        pooled = _pooled(pooled, sources)
+    return pooled
+
+
+def _pooled(hr_cam: NDArray[np.floating], sources: Sequence[Components]) -> NDArray[np.float32]:
     pooled = np.zeros(hr_cam.shape, dtype=np.float32)
     for components, count in sources:
         index = components.ravel()

@@ -19,13 +19,15 @@ class CombineStage(Stage):
             [0, 2]; pool: averaged within the connected regions of each source and over the sources, in [0, 1];
             pool_fit: both, in [0, 2].
         sources: names of the region sources.
+        rounds: of pooling; see `pfit_ray.ops.pool.pool_hr_cam`.
     """
 
     name = "combine"
 
-    def __init__(self, mode: CombineMode = "fit", sources: Sequence[str] = PUBLISHED_SOURCES) -> None:
+    def __init__(self, mode: CombineMode = "fit", sources: Sequence[str] = PUBLISHED_SOURCES, rounds: int = 1) -> None:
         self.mode = mode
         self.sources = tuple(sources)
+        self.rounds = rounds
 
     def process(self, row: Row) -> None:
         """Combine one image's CAM with its regions."""
@@ -39,7 +41,7 @@ class CombineStage(Stage):
             row["combined_hr_cam"] = combine_hr_cam(row["hr_cam"], masks)
             return
         regions = [components_of(row, source) for source in self.sources]
-        pooled = pool_hr_cam(row["hr_cam"], regions)
+        pooled = pool_hr_cam(row["hr_cam"], regions, self.rounds)
         size = row["cam"].shape[1:]
         if self.mode == "pool":
             row["combined_cam"], row["combined_hr_cam"] = pool_cam(pooled, *size), pooled

@@ -69,7 +69,7 @@ def plan_pass(name: Pass, config: RunConfig, run: RunDirectory) -> PassPlan:
                 decode,
                 HrCamStage(crop=config.fidelity_of("cam") == "reference"),
                 *_region_stages(config),
-                CombineStage(config.combine_mode, config.region_names),
+                CombineStage(config.combine_mode, config.region_names, config.combine.rounds),
                 AffinityLabelStage(config.affinity_label, config.used_crf_engine, config.combine_mode),
                 encode,
             ],

@@ -96,6 +96,8 @@ def test_wrong_overrides(plain: str, override: str, sentence: str) -> None:
         ({"affinity_label": {"bg_threshold": 0.9}},
          "affinity_label: bg_threshold 0.9 is above fg_threshold 0.6; it must not be larger "
          "(null takes that of combine.mode fit)"),
+        ({"combine": {"rounds": 2}},
+         "combine: rounds is 2, but mode fit does not pool: take pool or pool_fit"),
         ({"classifier": {"source": "zero_shot", "zero_shot": {"dog": [1]}}},
          "classifier.zero_shot names class 'dog', which data.classes does not list"),
     ],

@@ -54,6 +54,17 @@ def test_modes(mode: CombineMode, sources: tuple[str, ...], expected: list[float
     np.testing.assert_allclose(row["combined_cam"], [[[strided]]], rtol=1e-6)
 
 
+@pytest.mark.parametrize("mode", ["pool", "pool_fit"])
+def test_two_rounds_are_one_after_the_other(mode: CombineMode) -> None:
+    sources = ("one", "two")
+    once, twice = dict(MASKED), dict(MASKED)
+    CombineStage("pool", sources).process(once)
+    CombineStage(mode, sources).process(again := {**MASKED, "hr_cam": once["combined_hr_cam"]})
+    CombineStage(mode, sources, rounds=2).process(twice)
+    np.testing.assert_array_equal(twice["combined_hr_cam"], again["combined_hr_cam"])
+    np.testing.assert_array_equal(twice["combined_cam"], again["combined_cam"])
+
+
 def test_without_regions_there_is_no_agreement() -> None:
     row = dict(MASKED)
     CombineStage("none", ()).process(row)
