@@ -107,6 +107,9 @@ def _stream(
             "max_task_retries": tries,
         }
 
+    # The tail of a run has fewer shards than workers. Ray Data says so from a thread of its own, at any moment until
+    # the last row, so that no block of code can hold this filter.
+    warnings.filterwarnings("ignore", message="The (max|min)imum number of concurrent (tasks|actors) for")
     with warnings.catch_warnings():
         # Ray Data has no other place for the numbers of retries; by default it retries without end.
         warnings.filterwarnings("ignore", message=".*ray_remote_args", category=RayDeprecationWarning)

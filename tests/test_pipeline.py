@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 from conftest import SmallRun
+from faults import paint_plan, write_pictures
 
 from pfit_ray.cluster import Cluster
 from pfit_ray.config import RunConfig, load_config
+from pfit_ray.config.load import validate
 from pfit_ray.errors import UserError
 from pfit_ray.layout import RunDirectory
 from pfit_ray.pipeline import run_pass
@@ -55,3 +57,13 @@ def test_a_mistake_that_a_worker_finds_arrives_as_one_sentence(seeded: RunDirect
         f"{seeded.weights('affinitynet')}: this is neither a safetensors file nor a PyTorch state dict"
     )
     assert seeded.finished_shards("labels") == {}
+
+
+@pytest.mark.timeout(900)
+def test_fewer_shards_than_workers_are_no_matter_of_warnings(local_ray: None, tmp_path: Path) -> None:
+    run = write_pictures(tmp_path, ("one", "two"), shard_size=2)
+    workers = {"cpus": 0.5, "workers": 2}
+    resources = {"fuse": False, "fetch": {"workers": 2}, "network": workers, "cpu": workers}
+    config = validate({"output": run.root, "data": {"source": "samples"}, "resources": resources})
+    (result,) = run_pass(paint_plan(), config, run, [0], two_cpus(config))
+    assert result["ok"] == 2
