@@ -107,8 +107,8 @@ def _stream(
             "max_task_retries": tries,
         }
 
-    # The tail of a run has fewer shards than workers. Ray Data says so from a thread of its own, at any moment until
-    # the last row, so that no block of code can hold this filter.
+    # The tail of a run, and what follows a lost shard, has fewer shards than workers. Ray Data warns of it from a
+    # thread of its own until the last row; a block, open while rows are yielded, would change the caller's filters.
     warnings.filterwarnings("ignore", message="The (max|min)imum number of concurrent (tasks|actors) for")
     with warnings.catch_warnings():
         # Ray Data has no other place for the numbers of retries; by default it retries without end.
