@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from pfit_ray.config.load import validate
-from pfit_ray.layout import RunDirectory
+from pfit_ray.rundir.directory import RunDirectory
 from pfit_ray.tasks.base import run_stages
 from pfit_ray.tasks.passes import plan_pass
 

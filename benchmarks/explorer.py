@@ -22,13 +22,13 @@ from skimage import data
 from starlette.testclient import TestClient
 
 from pfit_ray.config.load import validate
-from pfit_ray.explorer.app import make_app
-from pfit_ray.explorer.state import Explorer
-from pfit_ray.layout import RunDirectory
-from pfit_ray.manifest import write_manifest
-from pfit_ray.marks import Marked, marks_url, read_marks, write_marks
-from pfit_ray.prefetch import prefetch
-from pfit_ray.sources import Item
+from pfit_ray.data.sources import Item
+from pfit_ray.results.explorer.app import make_app
+from pfit_ray.results.explorer.state import Explorer
+from pfit_ray.rundir.directory import RunDirectory
+from pfit_ray.rundir.manifest import write_manifest
+from pfit_ray.rundir.review import Marked, marks_url, read_marks, write_marks
+from pfit_ray.storage.threads import prefetch
 from pfit_ray.tasks.encode import EncodeStage
 from pfit_ray.tasks.write import ShardWriter
 

@@ -29,11 +29,11 @@ from pfit_ray import storage
 from pfit_ray.config import RunConfig, load_config
 from pfit_ray.config.data import PredictedLabelsConfig
 from pfit_ray.config.stages import CamConfig
-from pfit_ray.images import decode_mask
-from pfit_ray.ops.cam import resize_maps
-from pfit_ray.ops.evaluation import confusion, threshold_sweep
-from pfit_ray.schema import PUBLISHED_SOURCES, VOC_CLASSES, Row
-from pfit_ray.sources import Item, mask_lookup
+from pfit_ray.constants import PUBLISHED_SOURCES, VOC_CLASSES, Row
+from pfit_ray.data.images import decode_mask
+from pfit_ray.data.sources import Item, mask_lookup
+from pfit_ray.ops.cam.cam import resize_maps
+from pfit_ray.ops.scores.evaluation import confusion, threshold_sweep
 from pfit_ray.tasks.affinity_label import AffinityLabelStage
 from pfit_ray.tasks.cam import CamStage
 from pfit_ray.tasks.combine import CombineStage

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 
 from pfit_ray.config.stages import FitConfig
-from pfit_ray.ops.perimeter import perimeter_map
-from pfit_ray.ops.reference_fit import reference_fit_masks
-from pfit_ray.ops.reference_perimeter import canny_edges, jpeg_round_trip, region_picture
-from pfit_ray.schema import Row
+from pfit_ray.constants import Row
+from pfit_ray.ops.cam.reference_fit import reference_fit_masks
+from pfit_ray.ops.regions.perimeter import perimeter_map
+from pfit_ray.ops.regions.reference_perimeter import canny_edges, jpeg_round_trip, region_picture
 from pfit_ray.tasks.device import by_image, normalised_batch, with_mirrors
 from pfit_ray.tasks.edge import PUBLISHED_CANVAS, EdgeStage
 

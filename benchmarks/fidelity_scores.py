@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pfit_ray.ops.evaluation import scores
+from pfit_ray.ops.scores.evaluation import scores
 
 Matrices = dict[tuple[str, str], np.ndarray]
 """By what is scored and by arm: confusion matrices (labels, labels + 1), or a stack of one per threshold; of one

@@ -19,9 +19,9 @@ from chains import HEIGHT, WIDTH, blobs, photograph
 from PIL import Image, ImageDraw
 
 from pfit_ray.config.stages import FitConfig, RegionsConfig
-from pfit_ray.images import decode_image
-from pfit_ray.ops.reference_fit import TOLERANCE, reference_fit_masks
-from pfit_ray.schema import PUBLISHED_SOURCES, Row
+from pfit_ray.constants import PUBLISHED_SOURCES, Row
+from pfit_ray.data.images import decode_image
+from pfit_ray.ops.cam.reference_fit import TOLERANCE, reference_fit_masks
 from pfit_ray.tasks.base import Stage
 from pfit_ray.tasks.perimeter import PerimeterStage
 from pfit_ray.tasks.regions import RegionsStage

@@ -12,8 +12,8 @@ import torch
 
 from pfit_ray.config import RunConfig
 from pfit_ray.config.data import ImageSetConfig
-from pfit_ray.schema import Row
-from pfit_ray.sources import Item, list_images
+from pfit_ray.constants import Row
+from pfit_ray.data.sources import Item, list_images
 from pfit_ray.tasks.base import Stage
 
 

@@ -23,16 +23,16 @@ import torch
 from PIL import Image
 
 from pfit_ray import storage
+from pfit_ray.cluster.memory_estimate import MEBIBYTE, worker_memory
 from pfit_ray.config import PASSES, Pass, RunConfig
 from pfit_ray.config.load import load_config
-from pfit_ray.images import encode_grey
-from pfit_ray.layout import RunDirectory
-from pfit_ray.memory import MEBIBYTE, worker_memory
+from pfit_ray.constants import OK, VOC_CLASSES, Row, strided_size
+from pfit_ray.data.images import encode_grey
 from pfit_ray.nets.affinitynet import AffinityNet
 from pfit_ray.nets.classifier import CamClassifier
 from pfit_ray.nets.deeplab import DeepLabV3Plus
 from pfit_ray.nets.weights import save_network
-from pfit_ray.schema import OK, VOC_CLASSES, Row, strided_size
+from pfit_ray.rundir.directory import RunDirectory
 from pfit_ray.tasks.base import run_stages
 from pfit_ray.tasks.encode import compressed_array
 from pfit_ray.tasks.passes import plan_pass

@@ -37,21 +37,21 @@ from PIL import Image
 from scale_run import descendants
 
 from pfit_ray import storage
+from pfit_ray.cluster.pipeline import run_pass
+from pfit_ray.cluster.placement import Placement, place
+from pfit_ray.cluster.session import ray_session
 from pfit_ray.config import PASSES, Pass, RunConfig
 from pfit_ray.config.load import load_config
-from pfit_ray.layout import IMAGE_SET, RunDirectory
-from pfit_ray.manifest import write_manifest
+from pfit_ray.data.sources import Item
 from pfit_ray.nets.affinitynet import AffinityNet
 from pfit_ray.nets.deeplab import DeepLabV3Plus
 from pfit_ray.nets.weights import save_network
-from pfit_ray.networks import provide_network
-from pfit_ray.pipeline import run_pass
-from pfit_ray.placement import Placement, place
-from pfit_ray.session import ray_session
-from pfit_ray.sources import Item
+from pfit_ray.rundir.directory import IMAGE_SET, RunDirectory
+from pfit_ray.rundir.manifest import write_manifest
 from pfit_ray.tasks.base import Timings, add_timings
 from pfit_ray.tasks.packing import pack_rows, unpack_rows
 from pfit_ray.tasks.passes import plan_pass
+from pfit_ray.train.provide import provide_network
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "quickstart.yaml"
 BACKBONE = "efficientnet_lite0"

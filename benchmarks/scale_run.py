@@ -63,7 +63,7 @@ def run_over(place: Path, count: int, shard_size: int, side: int) -> Cost:
         "predict.scales=[1]", "predict.crf.iterations=1", "sheets=0",
     ]  # fmt: skip
     begun = time.time()
-    command = [sys.executable, "-c", "from pfit_ray.cli import main; main()", "run", str(CONFIG), *words]
+    command = [sys.executable, "-c", "from pfit_ray.cli.app import main; main()", "run", str(CONFIG), *words]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     driver = worker = 0.0
     while process.poll() is None:

@@ -20,11 +20,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pfit_ray.config import PASSES, Pass
 from pfit_ray.config.stages import CamConfig, PredictConfig
+from pfit_ray.constants import VOC_CLASSES
 from pfit_ray.nets.affinitynet import AffinityNet
 from pfit_ray.nets.classifier import CamClassifier
 from pfit_ray.nets.deeplab import DeepLabV3Plus
-from pfit_ray.ops.cam import scaled_size
-from pfit_ray.schema import VOC_CLASSES
+from pfit_ray.ops.cam.cam import scaled_size
 from pfit_ray.tasks.base import OUTPUT_STRIDE
 
 COSTS = Path(__file__).with_name("scaling_costs.json")

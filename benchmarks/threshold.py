@@ -16,11 +16,11 @@ import numpy as np
 import pfit_ray as pf
 from pfit_ray import storage
 from pfit_ray.config.data import DataConfig, ImageSetConfig
-from pfit_ray.images import decode_image
-from pfit_ray.ops.bootstrap import mean_iou, pixel_counts
-from pfit_ray.ops.evaluation import threshold_sweep
-from pfit_ray.ops.suggest_threshold import ValueHistogram
-from pfit_ray.sources import list_images, mask_lookup
+from pfit_ray.data.images import decode_image
+from pfit_ray.data.sources import list_images, mask_lookup
+from pfit_ray.ops.scores.bootstrap import mean_iou, pixel_counts
+from pfit_ray.ops.scores.evaluation import threshold_sweep
+from pfit_ray.ops.scores.suggest_threshold import ValueHistogram
 from pfit_ray.tasks.score import read_truth
 
 LEVELS = np.arange(0.02, 0.80, 0.01).round(2)

@@ -22,8 +22,8 @@ from PIL import Image
 
 from pfit_ray.config import RunConfig
 from pfit_ray.config.load import validate
-from pfit_ray.layout import Network
 from pfit_ray.nets.backbones import normalisation
+from pfit_ray.rundir.directory import Network
 from pfit_ray.train.batches import epoch_order, load_batches
 from pfit_ray.train.examples import COLUMNS, Examples
 from pfit_ray.train.loop import Trainer, Workers

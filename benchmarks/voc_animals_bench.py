@@ -13,12 +13,12 @@ from voc_animals_arms import ARMS, BOTH, Arm
 from pfit_ray import storage
 from pfit_ray.config import RunConfig
 from pfit_ray.config.data import PredictedLabelsConfig
-from pfit_ray.images import decode_mask
-from pfit_ray.ops.evaluation import confusion, threshold_sweep
-from pfit_ray.ops.perimeter_fit import connected_regions
-from pfit_ray.ops.pool_walk import pool_hr_walk
-from pfit_ray.schema import Row
-from pfit_ray.sources import Item, mask_lookup
+from pfit_ray.constants import Row
+from pfit_ray.data.images import decode_mask
+from pfit_ray.data.sources import Item, mask_lookup
+from pfit_ray.ops.cam.perimeter_fit import connected_regions
+from pfit_ray.ops.cam.pool_walk import pool_hr_walk
+from pfit_ray.ops.scores.evaluation import confusion, threshold_sweep
 from pfit_ray.tasks.affinity_label import AffinityLabelStage
 from pfit_ray.tasks.cam import CamStage
 from pfit_ray.tasks.combine import CombineStage

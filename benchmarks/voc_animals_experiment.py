@@ -16,8 +16,8 @@ from voc_animals_tables import Chosen
 from voc_animals_training import train
 
 from pfit_ray.config.stages import AFFINITY_THRESHOLDS
-from pfit_ray.layout import Network
-from pfit_ray.sources import Item
+from pfit_ray.data.sources import Item
+from pfit_ray.rundir.directory import Network
 
 
 class Experiment:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pfit_ray.ops.evaluation import scores
+from pfit_ray.ops.scores.evaluation import scores
 
 RESAMPLES = 1000
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from voc_animals_bench import Bench
 
-from pfit_ray.drawing import Tile, compose_sheet, heat_overlay, label_overlay, region_picture
-from pfit_ray.schema import Row, voc_palette
-from pfit_ray.sources import Item
+from pfit_ray.constants import Row, voc_palette
+from pfit_ray.data.sources import Item
+from pfit_ray.results.drawing import Tile, compose_sheet, heat_overlay, label_overlay, region_picture
 
 BESIDE = 3
 """Photographs that pooling made better, and as many that it made worse, are drawn beside those that fail."""

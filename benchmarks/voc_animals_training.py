@@ -16,16 +16,16 @@ import torch
 from measuring import photographs
 
 from pfit_ray.config import RunConfig, load_config
-from pfit_ray.images import encode_label
-from pfit_ray.layout import Network
+from pfit_ray.data.images import encode_label
+from pfit_ray.data.label_shards import pack_shard
+from pfit_ray.data.sources import Item
 from pfit_ray.nets.backbones import normalisation
 from pfit_ray.nets.weights import save_network
-from pfit_ray.shards import pack_shard
-from pfit_ray.sources import Item
+from pfit_ray.rundir.directory import Network
 from pfit_ray.train.examples import Examples
 from pfit_ray.train.loop import Record, Trainer, Workers
 from pfit_ray.train.networks import build_objective, load_first_weights
-from pfit_ray.training_tables import EXAMPLE_SCHEMA
+from pfit_ray.train.tables import EXAMPLE_SCHEMA
 
 CONFIG = Path(__file__).parents[1] / "configs" / "voc2012.yaml"
 CLASSIFIER = (

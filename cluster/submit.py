@@ -40,7 +40,7 @@ def main() -> None:
         command = job(package, [absolute(word) for word in words])
         os.execvp(command[0], command)
     sys.argv[1:] = words
-    from pfit_ray.cli import main as command_line
+    from pfit_ray.cli.app import main as command_line
 
     command_line()
 

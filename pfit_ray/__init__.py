@@ -4,14 +4,19 @@ In a notebook: `import pfit_ray as pf`. Neither torch nor Ray is imported before
 """
 
 import importlib
+import sys
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
+
+from pfit_ray.api.renamed import RenamedFinder
 
 if TYPE_CHECKING:
     from pfit_ray.api.runs import Run, open, run
     from pfit_ray.api.single import cam, load_classifier, perimeter_fit, pseudo_label, zero_shot_classifier
 
 __version__ = version("pfit-ray")
+
+sys.meta_path.append(RenamedFinder())
 
 __all__ = [
     "Run", "__version__", "cam", "load_classifier", "open", "perimeter_fit", "pseudo_label", "run",

@@ -1,4 +1,4 @@
-"""The two kinds of failure: a mistake of the user, and a row that cannot be processed."""
+"""What goes wrong: a mistake of the user, a run that cannot go on, a row that cannot be processed."""
 
 
 class UserError(Exception):
@@ -8,11 +8,15 @@ class UserError(Exception):
     """
 
 
+class RunFailedError(Exception):
+    """A run cannot go on; the message says why and what to do, in one sentence."""
+
+
 class RowError(Exception):
     """One image cannot be processed; the run goes on and records the reason.
 
     Args:
-        reason: a code from `pfit_ray.schema.REASONS`.
+        reason: a code from `pfit_ray.constants.REASONS`.
         message: one sentence with the details.
     """
 
@@ -23,3 +27,8 @@ class RowError(Exception):
 
     def __str__(self) -> str:
         return self.message
+
+
+def last_line(error: BaseException) -> str:
+    """The last line of an error's text: Ray puts what happened below its tracebacks."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()

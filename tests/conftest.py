@@ -10,18 +10,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import ray
-from golden import ROOT
 from hypothesis import settings
 from PIL import Image
-from small_runs import QUICKSTART, SMALL, Finished, command, write_label_table, write_photographs
+from support.golden import ROOT
+from support.places import SHARED
+from support.small_runs import QUICKSTART, SMALL, Finished, command, write_label_table, write_photographs
 
-from pfit_ray.session import IDLE_WORKER_MS
+from pfit_ray.cluster.session import IDLE_WORKER_MS
 
 settings.register_profile("untimed", deadline=None)  # the first example may compile, on a busy machine
 settings.load_profile("untimed")
-
-REPOSITORY = Path(__file__).resolve().parents[1]
-SHARED = REPOSITORY.parent / "shared"
 
 
 def _found(variable: str, default: Path, what: str) -> Path:

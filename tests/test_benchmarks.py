@@ -1,11 +1,11 @@
 """Benchmarks are run by hand: this shows early when what they import is no longer there."""
 
 import importlib
-from pathlib import Path
 
 import pytest
+from support.places import REPOSITORY
 
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+BENCHMARKS = REPOSITORY / "benchmarks"
 MODULES = [".".join(path.relative_to(BENCHMARKS).with_suffix("").parts) for path in sorted(BENCHMARKS.rglob("*.py"))]
 
 

@@ -8,8 +8,8 @@ import torch
 from comparison import Comparison, peak_megabytes, timed_in_turn
 from torch import Tensor
 
-from pfit_ray.ops.affinity import affinity_loss
-from pfit_ray.ops.path_index import destination_offsets
+from pfit_ray.ops.affinity.affinity import affinity_loss
+from pfit_ray.ops.affinity.path_index import destination_offsets
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from oracles.affinity import gathered_loss

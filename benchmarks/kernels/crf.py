@@ -7,10 +7,10 @@ import torch
 from comparison import Comparison, photograph, timed_in_turn
 from numpy.typing import NDArray
 
-from pfit_ray.ops.cam import resize_maps
-from pfit_ray.ops.crf import DenseCrf, LabelCrf, SoftmaxCrf, label_unary, softmax_crf, softmax_unary
-from pfit_ray.ops.crf_torch import batched_crf
-from pfit_ray.ops.segmentation import drop_rare_labels
+from pfit_ray.ops.cam.cam import resize_maps
+from pfit_ray.ops.crf.crf import DenseCrf, LabelCrf, SoftmaxCrf, label_unary, softmax_crf, softmax_unary
+from pfit_ray.ops.crf.crf_torch import batched_crf
+from pfit_ray.ops.regions.segmentation import drop_rare_labels
 
 ENGINES = ("pydensecrf", "native")
 PHOTOGRAPHS = ("coffee", "astronaut", "chelsea", "rocket")

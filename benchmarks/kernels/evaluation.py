@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 from comparison import HEIGHT, WIDTH, Comparison, peak_megabytes, timed_in_turn
 
-from pfit_ray.ops.cam import resize_maps
-from pfit_ray.ops.evaluation import confusion, threshold_sweep
-from pfit_ray.ops.thresholding import label_ids, threshold_classes
+from pfit_ray.ops.cam.cam import resize_maps
+from pfit_ray.ops.cam.thresholding import label_ids, threshold_classes
+from pfit_ray.ops.scores.evaluation import confusion, threshold_sweep
 
 CLASSES = 20
 IMAGES_PER_SECOND = 300

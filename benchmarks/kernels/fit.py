@@ -6,9 +6,9 @@ import numpy as np
 from comparison import HEIGHT, WIDTH, Comparison, peak_megabytes, photograph, timed
 from PIL import Image, ImageDraw
 
-from pfit_ray.ops.perimeter import perimeter_map
-from pfit_ray.ops.perimeter_fit import connected_regions, fit_masks
-from pfit_ray.ops.superpixels import quickshift_superpixels, slic_superpixels
+from pfit_ray.ops.cam.perimeter_fit import connected_regions, fit_masks
+from pfit_ray.ops.regions.perimeter import perimeter_map
+from pfit_ray.ops.superpixels.superpixels import quickshift_superpixels, slic_superpixels
 
 REGIONS = 18
 """A photograph has about this many regions."""

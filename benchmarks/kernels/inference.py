@@ -18,12 +18,12 @@ from torch import Tensor, nn
 
 from pfit_ray.config.data import PredictedLabelsConfig
 from pfit_ray.config.stages import CamConfig, PredictConfig, WalkConfig
+from pfit_ray.constants import VOC_CLASSES
 from pfit_ray.nets.affinitynet import AffinityNet
 from pfit_ray.nets.backbones import normalisation
 from pfit_ray.nets.classifier import CamClassifier
 from pfit_ray.nets.deeplab import DeepLabV3Plus
-from pfit_ray.ops.cam import resize_image, scaled_size
-from pfit_ray.schema import VOC_CLASSES
+from pfit_ray.ops.cam.cam import resize_image, scaled_size
 from pfit_ray.tasks.base import OUTPUT_STRIDE
 from pfit_ray.tasks.cam import CamStage
 from pfit_ray.tasks.device import with_mirrors

@@ -6,7 +6,7 @@ import numpy as np
 from comparison import Comparison, peak_megabytes, photograph, timed_in_turn
 from skimage.segmentation import quickshift, slic
 
-from pfit_ray.ops.superpixels import quickshift_superpixels, slic_superpixels
+from pfit_ray.ops.superpixels.superpixels import quickshift_superpixels, slic_superpixels
 
 SLIC_SECONDS = 0.15
 QUICKSHIFT_SECONDS = 0.35

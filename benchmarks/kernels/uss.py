@@ -9,10 +9,10 @@ from comparison import Comparison, Timed, peak_megabytes, photograph, timed, tim
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pfit_ray.ops.superpixels import slic_superpixels
-from pfit_ray.ops.uss import initial_layers
-from pfit_ray.ops.uss_fused import FusedNetwork, each_block, first_weights
-from pfit_ray.ops.uss_vote import majority_vote
+from pfit_ray.ops.regions.uss import initial_layers
+from pfit_ray.ops.regions.uss_fused import FusedNetwork, each_block, first_weights
+from pfit_ray.ops.regions.uss_vote import majority_vote
+from pfit_ray.ops.superpixels.superpixels import slic_superpixels
 
 CHANNELS, HIDDEN = 32, 64
 THREADS = 2

@@ -9,8 +9,8 @@ import torch
 from comparison import Comparison, peak_megabytes, photograph, timed, timed_in_turn
 from scipy import ndimage
 
-from pfit_ray.ops.walk import random_walk, transition_matrix
-from pfit_ray.ops.walk_torch import random_walks
+from pfit_ray.ops.affinity.walk import random_walk, transition_matrix
+from pfit_ray.ops.affinity.walk_torch import random_walks
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from oracles.walk import dense_walk

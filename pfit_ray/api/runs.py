@@ -11,14 +11,14 @@ from pfit_ray import storage
 from pfit_ray.config import RunConfig, load_config
 from pfit_ray.config.load import validate
 from pfit_ray.errors import UserError
-from pfit_ray.layout import RunDirectory
+from pfit_ray.rundir.directory import RunDirectory
 
 if TYPE_CHECKING:
     import pandas
     from PIL import Image
 
     from pfit_ray.api.labels import Labels
-    from pfit_ray.export import Exported, Images
+    from pfit_ray.results.export import Exported, Images
 
 
 class Run:
@@ -85,7 +85,7 @@ class Run:
         """
         from PIL import Image
 
-        from pfit_ray.show import contact_sheet
+        from pfit_ray.results.contact_sheet import contact_sheet
 
         return Image.open(io.BytesIO(contact_sheet(self.config, self.directory, image_id)))
 
@@ -94,7 +94,7 @@ class Run:
         split: str = "train", license_name: str | None = None,
     ) -> Exported:  # fmt: skip
         """Write photographs and labels in another tool's format; see docs/export.md and `pfit-ray export --help`."""
-        from pfit_ray.export import ExportOptions, export_run
+        from pfit_ray.results.export import ExportOptions, export_run
 
         options = ExportOptions(format_name, labels, split, images, license_name)
         return export_run(self.config, self.directory, output, options)
@@ -102,7 +102,7 @@ class Run:
     @cached_property
     def suggested_thresholds(self) -> dict[str, dict[str, Any]]:
         """Thresholds that the CAM and the walked CAM suggest without ground truth; see docs/evaluate.md."""
-        from pfit_ray.suggestion import suggested_thresholds
+        from pfit_ray.results.thresholds import suggested_thresholds
 
         return suggested_thresholds(self.directory)
 
@@ -132,8 +132,8 @@ def run(
 
     from rich.console import Console
 
-    from pfit_ray.progress import Progress
-    from pfit_ray.runner import Runner
+    from pfit_ray.runner.progress import Progress
+    from pfit_ray.runner.run import Runner
 
     outcome = Runner(loaded, Progress(Console())).run(address, verbose)
     return Run(outcome.run, loaded)
@@ -145,6 +145,6 @@ def open(url: str) -> Run:
     Raises:
         UserError: when it is none.
     """
-    from pfit_ray.commands.shared import open_run
+    from pfit_ray.rundir.directory import open_run
 
     return Run(*open_run(url))

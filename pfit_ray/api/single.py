@@ -10,19 +10,19 @@ from pydantic import ValidationError
 from pfit_ray import storage
 from pfit_ray.config.data import PredictedLabelsConfig
 from pfit_ray.config.stages import CamConfig, FitConfig, RegionsConfig
+from pfit_ray.constants import OK, Row
 from pfit_ray.errors import UserError
 from pfit_ray.nets.classifier import CamClassifier
 from pfit_ray.nets.published import convert_published, identify_backbone, is_published
 from pfit_ray.nets.rebuild import rebuild_network
 from pfit_ray.nets.weights import load_into, load_state, package_weights, timm_weights
 from pfit_ray.nets.zero_shot import zero_shot_classifier as make_zero_shot
-from pfit_ray.ops.cam import merge_hr_cam
-from pfit_ray.ops.combine import combine_hr_cam
-from pfit_ray.ops.crf import LabelCrf
-from pfit_ray.ops.perimeter_fit import connected_regions
-from pfit_ray.ops.pool_walk import pool_hr_walk
-from pfit_ray.ops.pseudo_label import pseudo_label as label_map
-from pfit_ray.schema import OK, Row
+from pfit_ray.ops.cam.cam import merge_hr_cam
+from pfit_ray.ops.cam.combine import combine_hr_cam
+from pfit_ray.ops.cam.perimeter_fit import connected_regions
+from pfit_ray.ops.cam.pool_walk import pool_hr_walk
+from pfit_ray.ops.cam.pseudo_label import pseudo_label as label_map
+from pfit_ray.ops.crf.crf import LabelCrf
 from pfit_ray.tasks.base import Stage
 from pfit_ray.tasks.cam import CamStage
 from pfit_ray.tasks.fit import FitStage

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from pfit_ray.config.base import Section, option
-from pfit_ray.schema import MAX_CLASSES, VOC_CLASSES, ClassList
+from pfit_ray.constants import MAX_CLASSES, VOC_CLASSES, ClassList
 
 Split = str
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import model_validator
 
 from pfit_ray.config.base import Section, option
+from pfit_ray.config.credentials import carries_credentials
 from pfit_ray.config.data import DataConfig, ImagesConfig, PredictedLabelsConfig
 from pfit_ray.config.faults import FaultsConfig
 from pfit_ray.config.resources import ResourcesConfig
@@ -26,8 +27,7 @@ from pfit_ray.config.stages import (
 )
 from pfit_ray.config.storage import StorageConfig
 from pfit_ray.config.training import AffinityNetConfig, ClassifierConfig, DeepLabConfig
-from pfit_ray.credentials import carries_credentials
-from pfit_ray.schema import PUBLISHED_SOURCES, CrfEngine
+from pfit_ray.constants import PUBLISHED_SOURCES, CrfEngine
 
 Pass = Literal["seeds", "labels", "predict"]
 PASSES: tuple[Pass, ...] = ("seeds", "labels", "predict")

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import ValidationError, model_validator
 
 from pfit_ray.config.base import Section, option
-from pfit_ray.schema import PUBLISHED_SOURCES
+from pfit_ray.constants import PUBLISHED_SOURCES
 
 _COLUMN = re.compile(r"[a-z][a-z0-9_]{0,31}", re.ASCII)
 

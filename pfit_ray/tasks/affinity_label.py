@@ -3,10 +3,10 @@
 import numpy as np
 
 from pfit_ray.config.stages import AffinityLabelConfig, CombineMode
-from pfit_ray.ops.affinity_label import affinity_label
-from pfit_ray.ops.crf import LabelCrf
-from pfit_ray.ops.seed_scores import cam_margin, foreground_share
-from pfit_ray.schema import CrfEngine, Row
+from pfit_ray.constants import CrfEngine, Row
+from pfit_ray.ops.affinity.affinity_label import affinity_label
+from pfit_ray.ops.crf.crf import LabelCrf
+from pfit_ray.ops.scores.seed_scores import cam_margin, foreground_share
 from pfit_ray.tasks.base import Stage
 
 

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Sequence
 
-from pfit_ray.schema import OK, Row
+from pfit_ray.constants import OK, Row
 from pfit_ray.tasks.base import Stage, StorageWatch, Timings, add_timings, run_stages
 from pfit_ray.tasks.fetch import FetchOperator, timed_fetch
 from pfit_ray.tasks.operators import TRANSIENT, limit_threads

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from pfit_ray import storage
+from pfit_ray.constants import FAILED, OK, Row
 from pfit_ray.errors import RowError
-from pfit_ray.schema import FAILED, OK, Row
 from pfit_ray.tasks.watchdog import watchdog
 
 logger = logging.getLogger(__name__)

@@ -8,11 +8,11 @@ import torch
 
 from pfit_ray.config.data import PredictedLabelsConfig
 from pfit_ray.config.stages import CamConfig
+from pfit_ray.constants import SKIPPED, Row, strided_size
 from pfit_ray.errors import RowError
 from pfit_ray.nets.backbones import normalisation
 from pfit_ray.nets.classifier import CamClassifier
-from pfit_ray.ops.cam import flip_sum, merge_cam_scales, resize_image, scaled_size
-from pfit_ray.schema import SKIPPED, Row, strided_size
+from pfit_ray.ops.cam.cam import flip_sum, merge_cam_scales, resize_image, scaled_size
 from pfit_ray.tasks.base import require_finite
 from pfit_ray.tasks.device import autocast, by_image, normalised_batch, pick_device, with_mirrors
 from pfit_ray.tasks.network_stage import NetworkStage

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pfit_ray.cam_sources import CamMaps, CamSource
 from pfit_ray.config.data import PredictedLabelsConfig
+from pfit_ray.constants import SKIPPED, Row, strided_size
+from pfit_ray.data.cam_sources import CamMaps, CamSource
 from pfit_ray.errors import RowError
-from pfit_ray.ops.cam import merge_cam_scales
-from pfit_ray.schema import SKIPPED, Row, strided_size
+from pfit_ray.ops.cam.cam import merge_cam_scales
 from pfit_ray.tasks.base import Stage, require_finite
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from pfit_ray.config.stages import CombineMode
-from pfit_ray.ops.combine import combine_cam, combine_hr_cam
-from pfit_ray.ops.pool import pool_cam, pool_hr_cam
-from pfit_ray.ops.pool_fit import pool_fit_cam, pool_fit_hr_cam
-from pfit_ray.schema import PUBLISHED_SOURCES, Row
+from pfit_ray.constants import PUBLISHED_SOURCES, Row
+from pfit_ray.ops.cam.combine import combine_cam, combine_hr_cam
+from pfit_ray.ops.cam.pool import pool_cam, pool_hr_cam
+from pfit_ray.ops.cam.pool_fit import pool_fit_cam, pool_fit_hr_cam
 from pfit_ray.tasks.base import Stage
 from pfit_ray.tasks.components import components_of
 
@@ -19,7 +19,7 @@ class CombineStage(Stage):
             [0, 2]; pool: averaged within the connected regions of each source and over the sources, in [0, 1];
             pool_fit: both, in [0, 2].
         sources: names of the region sources.
-        rounds: of pooling; see `pfit_ray.ops.pool.pool_hr_cam`.
+        rounds: of pooling; see `pfit_ray.ops.cam.pool.pool_hr_cam`.
     """
 
     name = "combine"

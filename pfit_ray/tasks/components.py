@@ -1,8 +1,8 @@
 """The connected regions of a row's region maps, found once for all stages."""
 
-from pfit_ray.ops.perimeter_fit import connected_regions
-from pfit_ray.ops.pool import Components
-from pfit_ray.schema import Row
+from pfit_ray.constants import Row
+from pfit_ray.ops.cam.perimeter_fit import connected_regions
+from pfit_ray.ops.cam.pool import Components
 
 
 def components_of(row: Row, source: str) -> Components:

@@ -1,7 +1,7 @@
 """Stage: bytes become pixels."""
 
-from pfit_ray.images import decode_image
-from pfit_ray.schema import Row
+from pfit_ray.constants import Row
+from pfit_ray.data.images import decode_image
 from pfit_ray.tasks.base import Stage
 
 

@@ -7,10 +7,10 @@ import torch
 from torch.nn import functional as F
 
 from pfit_ray.config.stages import WalkConfig
+from pfit_ray.constants import Row, strided_size
 from pfit_ray.nets.backbones import normalisation
-from pfit_ray.ops.cam import resize_image, resize_maps, scaled_size
-from pfit_ray.ops.walk import merge_edge_logits
-from pfit_ray.schema import Row, strided_size
+from pfit_ray.ops.affinity.walk import merge_edge_logits
+from pfit_ray.ops.cam.cam import resize_image, resize_maps, scaled_size
 from pfit_ray.tasks.base import OUTPUT_STRIDE, require_finite
 from pfit_ray.tasks.device import Precision, autocast, by_image, normalised_batch, pick_device, with_mirrors
 from pfit_ray.tasks.network_stage import NetworkStage

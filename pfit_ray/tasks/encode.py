@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from pfit_ray.images import encode_grey, encode_label
-from pfit_ray.layout import LABEL_COLUMN
-from pfit_ray.schema import PUBLISHED_SOURCES, Row
+from pfit_ray.constants import PUBLISHED_SOURCES, Row
+from pfit_ray.data.images import encode_grey, encode_label
+from pfit_ray.rundir.directory import LABEL_COLUMN
 from pfit_ray.tasks.base import Stage
 from pfit_ray.tasks.results import result_fields
 

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 from pyarrow import BufferReader
 
 from pfit_ray import storage
-from pfit_ray.layout import RunDirectory
-from pfit_ray.manifest import fetch_images, read_manifest_shard
-from pfit_ray.schema import DONE, OK, SKIPPED, Row
-from pfit_ray.shards import read_member
+from pfit_ray.constants import DONE, OK, SKIPPED, Row
+from pfit_ray.data.label_shards import read_member
+from pfit_ray.rundir.directory import RunDirectory
+from pfit_ray.rundir.manifest import fetch_images, read_manifest_shard
 from pfit_ray.tasks.base import StorageWatch, fail
 from pfit_ray.tasks.encode import array_from_bytes
 from pfit_ray.tasks.packing import NODES, Packed, Where, carry_mistakes, pack_rows, visited

@@ -6,10 +6,10 @@ import numpy as np
 
 from pfit_ray.config.sources import RegionSourceConfig
 from pfit_ray.config.stages import FitConfig, RegionsConfig
-from pfit_ray.ops.perimeter_fit import fit_masks
-from pfit_ray.ops.reference_fit import reference_fit_masks
-from pfit_ray.ops.seed_scores import mask_agreement
-from pfit_ray.schema import Row
+from pfit_ray.constants import Row
+from pfit_ray.ops.cam.perimeter_fit import fit_masks
+from pfit_ray.ops.cam.reference_fit import reference_fit_masks
+from pfit_ray.ops.scores.seed_scores import mask_agreement
 from pfit_ray.tasks.base import Stage
 from pfit_ray.tasks.components import components_of
 

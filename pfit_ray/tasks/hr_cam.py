@@ -1,7 +1,7 @@
 """Stage: the class activation map at image size."""
 
-from pfit_ray.ops.cam import merge_hr_cam
-from pfit_ray.schema import Row
+from pfit_ray.constants import Row
+from pfit_ray.ops.cam.cam import merge_hr_cam
 from pfit_ray.tasks.base import Stage
 
 

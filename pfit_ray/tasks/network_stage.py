@@ -7,8 +7,8 @@ from typing import Generic, TypeVar
 import numpy as np
 import torch
 
+from pfit_ray.constants import Row
 from pfit_ray.errors import RowError
-from pfit_ray.schema import Row
 from pfit_ray.tasks.base import Outcome, Stage, attempted
 
 Output = TypeVar("Output")

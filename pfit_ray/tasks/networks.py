@@ -5,7 +5,7 @@ from torch import nn
 from pfit_ray.errors import UserError
 from pfit_ray.nets.rebuild import rebuild_network
 from pfit_ray.nets.weights import load_into, load_state
-from pfit_ray.weights_cache import read_weights
+from pfit_ray.storage.cache import read_weights
 
 
 def load_network(url: str) -> nn.Module:

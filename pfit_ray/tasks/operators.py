@@ -12,8 +12,8 @@ from typing import Any
 
 import cv2
 
-from pfit_ray.images import image_size
-from pfit_ray.schema import OK, Row
+from pfit_ray.constants import OK, Row
+from pfit_ray.data.images import image_size
 from pfit_ray.tasks.base import Stage, Timings, add_timings, run_stages
 from pfit_ray.tasks.packing import NODES, Packed, Where, carry_mistakes, pack_rows, unpack_rows, visited
 from pfit_ray.tasks.write import ShardWriter, summary

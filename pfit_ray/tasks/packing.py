@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load, save
 
+from pfit_ray.constants import Row
 from pfit_ray.errors import UserError
-from pfit_ray.schema import Row
 
 Packed = dict[str, Any]
 """A Ray Data row that carries one shard: `shard` (int) and `rows` (bytes), or instead of these a `mistake` (str)."""

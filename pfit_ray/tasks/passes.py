@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pfit_ray.cam_sources import make_cam_source
 from pfit_ray.config import Pass, RunConfig
-from pfit_ray.layout import IMAGE_SET, RunDirectory
+from pfit_ray.data.cam_sources import make_cam_source
+from pfit_ray.rundir.directory import IMAGE_SET, RunDirectory
 from pfit_ray.tasks.affinity_label import AffinityLabelStage
 from pfit_ray.tasks.base import Stage
 from pfit_ray.tasks.cam import CamStage

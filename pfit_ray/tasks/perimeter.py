@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from pfit_ray.config.stages import FitConfig
-from pfit_ray.ops.perimeter import perimeter_map
-from pfit_ray.ops.reference_perimeter import canny_perimeter, jpeg_round_trip, region_picture
-from pfit_ray.schema import PUBLISHED_SOURCES, Row
+from pfit_ray.constants import PUBLISHED_SOURCES, Row
+from pfit_ray.ops.regions.perimeter import perimeter_map
+from pfit_ray.ops.regions.reference_perimeter import canny_perimeter, jpeg_round_trip, region_picture
 from pfit_ray.tasks.base import Stage
 
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from pfit_ray.images import decode_grey
-from pfit_ray.ops.pool_walk import pool_hr_walk
-from pfit_ray.schema import Row
+from pfit_ray.constants import Row
+from pfit_ray.data.images import decode_grey
+from pfit_ray.ops.cam.pool_walk import pool_hr_walk
 from pfit_ray.tasks.base import Stage
 from pfit_ray.tasks.components import components_of
 

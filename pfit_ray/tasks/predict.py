@@ -6,12 +6,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pfit_ray.config.stages import PredictConfig
+from pfit_ray.constants import Row
 from pfit_ray.nets.backbones import normalisation
-from pfit_ray.ops.cam import resize_image, scaled_size
-from pfit_ray.ops.crf import UNARY_FLOOR
-from pfit_ray.ops.logits import merge_logits
-from pfit_ray.ops.segmentation import drop_rare_labels
-from pfit_ray.schema import Row
+from pfit_ray.ops.cam.cam import resize_image, scaled_size
+from pfit_ray.ops.cam.logits import merge_logits
+from pfit_ray.ops.crf.crf import UNARY_FLOOR
+from pfit_ray.ops.regions.segmentation import drop_rare_labels
 from pfit_ray.tasks.base import OUTPUT_STRIDE, require_finite
 from pfit_ray.tasks.device import Precision, autocast, by_image, normalised_batch, pick_device, with_mirrors
 from pfit_ray.tasks.encode import compressed_array

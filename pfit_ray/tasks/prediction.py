@@ -3,11 +3,11 @@
 import numpy as np
 
 from pfit_ray.config.stages import PredictConfig
-from pfit_ray.ops.cam import resize_image
-from pfit_ray.ops.crf import SoftmaxCrf, softmax_crf
-from pfit_ray.ops.seed_scores import crf_change, foreground_share
-from pfit_ray.ops.segmentation import enlarged_argmax
-from pfit_ray.schema import CrfEngine, Row
+from pfit_ray.constants import CrfEngine, Row
+from pfit_ray.ops.cam.cam import resize_image
+from pfit_ray.ops.crf.crf import SoftmaxCrf, softmax_crf
+from pfit_ray.ops.regions.segmentation import enlarged_argmax
+from pfit_ray.ops.scores.seed_scores import crf_change, foreground_share
 from pfit_ray.tasks.base import Stage
 from pfit_ray.tasks.encode import decompressed_array
 

@@ -4,11 +4,11 @@ import cv2
 import numpy as np
 
 from pfit_ray.config.stages import RegionsConfig
+from pfit_ray.constants import PUBLISHED_SOURCES, Row
+from pfit_ray.data.region_sources import make_region_source
 from pfit_ray.errors import RowError
-from pfit_ray.ops.numbering import number_regions
-from pfit_ray.ops.uss_fused import first_weights, segment_unsupervised_fused
-from pfit_ray.region_sources import make_region_source
-from pfit_ray.schema import PUBLISHED_SOURCES, Row
+from pfit_ray.ops.regions.uss_fused import first_weights, segment_unsupervised_fused
+from pfit_ray.ops.superpixels.numbering import number_regions
 from pfit_ray.tasks.base import Stage
 
 
@@ -74,7 +74,7 @@ class RegionsStage(Stage):
         settings = uss.model_dump(include={"seed", "max_iterations", "min_labels", "learning_rate", "momentum"})
         if self.first is not None:
             return segment_unsupervised_fused(image, superpixels, **settings, first=self.first).labels
-        from pfit_ray.ops.uss import segment_unsupervised  # needs torch, and other workers do not
+        from pfit_ray.ops.regions.uss import segment_unsupervised  # needs torch, and other workers do not
 
         return segment_unsupervised(image, superpixels, **settings, threads=2 if self.reference else 1).labels
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from pfit_ray.schema import PUBLISHED_SOURCES
+from pfit_ray.constants import PUBLISHED_SOURCES
 
 _IMAGE_FIELDS = [
     ("image_id", pa.string()),

@@ -10,17 +10,17 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from pfit_ray import storage
+from pfit_ray.constants import BACKGROUND, IGNORE, OK
+from pfit_ray.data.images import decode_mask
+from pfit_ray.data.label_shards import read_member
 from pfit_ray.errors import RowError
-from pfit_ray.images import decode_mask
-from pfit_ray.layout import IMAGE_SET, LABEL_COLUMN, RunDirectory
-from pfit_ray.manifest import read_manifest_shard
-from pfit_ray.ops.bootstrap import pixel_counts
-from pfit_ray.ops.boundary import BoundaryCounter
-from pfit_ray.ops.cam import resize_maps
-from pfit_ray.ops.evaluation import confusion, threshold_sweep
-from pfit_ray.ops.thresholding import label_ids, strongest_class
-from pfit_ray.schema import BACKGROUND, IGNORE, OK
-from pfit_ray.shards import read_member
+from pfit_ray.ops.cam.cam import resize_maps
+from pfit_ray.ops.cam.thresholding import label_ids, strongest_class
+from pfit_ray.ops.scores.bootstrap import pixel_counts
+from pfit_ray.ops.scores.boundary import BoundaryCounter
+from pfit_ray.ops.scores.evaluation import confusion, threshold_sweep
+from pfit_ray.rundir.directory import IMAGE_SET, LABEL_COLUMN, RunDirectory
+from pfit_ray.rundir.manifest import read_manifest_shard
 from pfit_ray.tasks.encode import array_from_bytes
 
 SCORED_MAPS = {"seeds": ("cam", "combined_cam"), "labels": ("walk",), "predict": ()}

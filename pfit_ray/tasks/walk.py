@@ -3,8 +3,8 @@
 import numpy as np
 
 from pfit_ray.config.stages import WalkConfig
-from pfit_ray.ops.walk import random_walk, upsample_walk
-from pfit_ray.schema import Row
+from pfit_ray.constants import Row
+from pfit_ray.ops.affinity.walk import random_walk, upsample_walk
 from pfit_ray.tasks.base import Stage
 
 

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pfit_ray import storage
-from pfit_ray.layout import RunDirectory
-from pfit_ray.schema import DONE, OK, PUBLISHED_SOURCES, SKIPPED, Row
-from pfit_ray.shards import pack_shard
+from pfit_ray.constants import DONE, OK, PUBLISHED_SOURCES, SKIPPED, Row
+from pfit_ray.data.label_shards import pack_shard
+from pfit_ray.rundir.directory import RunDirectory
 from pfit_ray.tasks.base import StorageWatch, Timings
 from pfit_ray.tasks.results import FAILURE_SCHEMA, result_schema
 

@@ -6,10 +6,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pfit_ray.config import RunConfig
+from pfit_ray.constants import CAM_STRIDE
 from pfit_ray.nets.affinitynet import AffinityNet
-from pfit_ray.ops.affinity import affinity_loss_parts, pair_counts
-from pfit_ray.ops.augment import shrink_label
-from pfit_ray.schema import CAM_STRIDE
+from pfit_ray.ops.affinity.affinity import affinity_loss_parts, pair_counts
+from pfit_ray.ops.cam.augment import shrink_label
 from pfit_ray.train.objective import Objective
 
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pfit_ray.prefetch import prefetch
+from pfit_ray.storage.threads import prefetch
 from pfit_ray.train.examples import Example, Examples
 
 Slot = tuple[int, int]

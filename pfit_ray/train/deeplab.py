@@ -6,9 +6,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pfit_ray.config import RunConfig
+from pfit_ray.constants import IGNORE
 from pfit_ray.errors import RowError
 from pfit_ray.nets.deeplab import DeepLabV3Plus
-from pfit_ray.schema import IGNORE
 from pfit_ray.train.objective import Objective
 
 

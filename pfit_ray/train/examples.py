@@ -11,19 +11,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pfit_ray import shards, storage
+from pfit_ray import storage
 from pfit_ray.config.training import TrainingConfig
+from pfit_ray.data import label_shards
+from pfit_ray.data.images import decode_image, decode_mask
 from pfit_ray.errors import RowError, UserError
-from pfit_ray.images import decode_image, decode_mask
-from pfit_ray.manifest import fetch_image
-from pfit_ray.ops.augment import augment
+from pfit_ray.ops.cam.augment import augment
+from pfit_ray.rundir.manifest import fetch_image
 
 COLUMNS = (
     *("image_id", "uri", "offset", "length", "row", "column", "keys"),
     *("label_url", "label_offset", "label_size"),
 )
-"""One image per row: where its bytes are (see `pfit_ray.manifest`), its class ids, and the bytes of its label PNG
-inside a PNG shard, if it has one."""
+"""One image per row: where its bytes are (see `pfit_ray.rundir.manifest`), its class ids, and the bytes of its label
+PNG inside a PNG shard, if it has one."""
 
 MAX_SUBSTITUTES = 100
 """So many unreadable examples one after another mean that something is wrong with all of them."""
@@ -147,7 +148,7 @@ class Examples:
     def _label(self, row: dict[str, Any], shape: tuple[int, int]) -> NDArray[np.uint8]:
         if row["label_url"] is None:
             raise RowError("bad_mask", "the training table names no label map for the image")
-        data = shards.read_member(row["label_url"], row["label_offset"], row["label_size"])
+        data = label_shards.read_member(row["label_url"], row["label_offset"], row["label_size"])
         return decode_mask(data, shape)
 
 

@@ -9,10 +9,10 @@ from ray.train import RunConfig as RayRunConfig
 from ray.train.torch import TorchConfig
 
 from pfit_ray import storage
-from pfit_ray.cluster import current_cluster
+from pfit_ray.cluster.resources import current_cluster
 from pfit_ray.config import RunConfig
 from pfit_ray.errors import UserError
-from pfit_ray.layout import Network
+from pfit_ray.rundir.directory import Network
 from pfit_ray.train.networks import SPECIAL_WEIGHTS
 from pfit_ray.train.placement import check_batch, place_training
 from pfit_ray.train.ray_trainer import RayTrainer, fit

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from pfit_ray.cluster import Cluster, Need
+from pfit_ray.cluster.resources import Cluster, Need
 from pfit_ray.config.resources import TrainResources
 from pfit_ray.config.training import TrainingConfig
 from pfit_ray.errors import UserError

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pfit_ray import storage
-from pfit_ray.pace import describe_left
+from pfit_ray.rundir.pace import describe_left
 
 METRICS_FILE = "metrics.jsonl"
 _RECENT = 20

@@ -13,12 +13,12 @@ import torch
 from torch import nn
 
 from pfit_ray import storage
-from pfit_ray.cluster import node_id
+from pfit_ray.cluster.resources import node_id
 from pfit_ray.config import RunConfig
 from pfit_ray.errors import UserError
-from pfit_ray.layout import Network
 from pfit_ray.nets.backbones import normalisation
 from pfit_ray.nets.weights import save_network
+from pfit_ray.rundir.directory import Network
 from pfit_ray.train.curves import Curves
 from pfit_ray.train.examples import Examples, read_examples
 from pfit_ray.train.loop import Record, StopTrainingError, Trainer, Workers

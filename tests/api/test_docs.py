@@ -4,7 +4,8 @@ import doctest
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, SmallRun
+from conftest import SmallRun
+from support.places import REPOSITORY
 
 PAGE = REPOSITORY / "docs" / "python.md"
 

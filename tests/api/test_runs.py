@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from export_run import ExportRun, write_run
+from support.export_run import ExportRun, write_run
 
 import pfit_ray as pf
 from pfit_ray.errors import UserError

@@ -9,7 +9,7 @@ from pfit_ray.errors import UserError
 from pfit_ray.nets.affinitynet import AffinityNet
 from pfit_ray.nets.classifier import CamClassifier
 from pfit_ray.nets.weights import save_network
-from pfit_ray.ops.crf import LabelCrf
+from pfit_ray.ops.crf.crf import LabelCrf
 
 BACKBONE = "efficientnet_lite0"
 

@@ -2,12 +2,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support.places import REPOSITORY
 
 from pfit_ray.config import RunConfig, load_config, resolved_yaml
 from pfit_ray.config.load import validate
 from pfit_ray.errors import UserError
 
-SHIPPED = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
+SHIPPED = sorted((REPOSITORY / "configs").glob("*.yaml"))
 
 
 def written(tmp_path: Path, text: str) -> str:

@@ -1,6 +1,6 @@
 """The configuration reference is made from the model and knows all of it."""
 
-from conftest import REPOSITORY
+from support.places import REPOSITORY
 
 from pfit_ray.config import RunConfig
 from pfit_ray.config.load import _all_fields

@@ -4,7 +4,7 @@ import pytest
 
 from pfit_ray.config.load import validate
 from pfit_ray.errors import UserError
-from pfit_ray.freshness import STEP_FIELDS
+from pfit_ray.runner.fingerprint import STEP_FIELDS
 
 BASE = {"output": "runs/x", "data": {"source": "samples"}}
 

@@ -4,9 +4,9 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
-from golden import array, assert_close_to_maximum, cases, checkpoint
 from oracles.published_keys import published_keys, random_state
 from oracles.published_networks import published_network
+from support.golden import array, assert_close_to_maximum, cases, checkpoint
 
 from pfit_ray.nets.backbones import create_backbone, pyramid
 from pfit_ray.nets.published import (

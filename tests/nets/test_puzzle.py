@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from golden import cases, item, load
+from support.golden import cases, item, load
 
 from pfit_ray.nets.puzzle import merge, puzzle_alpha, puzzle_loss, tile
 

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from pfit_ray.ops.path_index import path_offsets
+from pfit_ray.ops.affinity.path_index import path_offsets
 
 
 def source_cells(height: int, width: int, radius: int) -> list[tuple[int, int]]:

@@ -12,11 +12,11 @@ import torch
 from pfit_ray import storage
 from pfit_ray.config import RunConfig
 from pfit_ray.config.load import validate
-from pfit_ray.layout import Network, RunDirectory
 from pfit_ray.nets.affinitynet import AffinityNet
 from pfit_ray.nets.classifier import CamClassifier
 from pfit_ray.nets.deeplab import DeepLabV3Plus
 from pfit_ray.nets.weights import save_network
+from pfit_ray.rundir.directory import Network, RunDirectory
 
 LITE = "efficientnet_lite0"
 MakeConfig = Callable[..., RunConfig]

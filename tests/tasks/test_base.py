@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from pfit_ray.constants import FAILED, OK, Row
 from pfit_ray.errors import RowError
-from pfit_ray.schema import FAILED, OK, Row
 from pfit_ray.tasks.base import Stage, StorageWatch, add_timings, fail, require_finite, run_stages
 
 

@@ -6,7 +6,7 @@ from torch import Tensor
 from pfit_ray.config.data import PredictedLabelsConfig
 from pfit_ray.config.stages import CamConfig
 from pfit_ray.errors import RowError, UserError
-from pfit_ray.layout import RunDirectory
+from pfit_ray.rundir.directory import RunDirectory
 from pfit_ray.tasks.cam import CamStage
 
 

@@ -4,8 +4,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pfit_ray.cam_sources import CamMaps, CamSource
 from pfit_ray.config.data import PredictedLabelsConfig
+from pfit_ray.data.cam_sources import CamMaps, CamSource
 from pfit_ray.errors import RowError
 from pfit_ray.tasks.cam_source import CamSourceStage
 

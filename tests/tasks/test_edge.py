@@ -5,7 +5,7 @@ from torch import Tensor
 
 from pfit_ray.config.stages import WalkConfig
 from pfit_ray.errors import RowError
-from pfit_ray.layout import RunDirectory
+from pfit_ray.rundir.directory import RunDirectory
 from pfit_ray.tasks.edge import EdgeStage
 
 

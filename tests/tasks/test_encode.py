@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pfit_ray.images import decode_grey, decode_mask
+from pfit_ray.data.images import decode_grey, decode_mask
 from pfit_ray.tasks.encode import (
     EncodeStage,
     array_bytes,

@@ -14,19 +14,19 @@ import pyarrow as pa
 import pytest
 import torch
 import yaml
-from conftest import REPOSITORY
 from PIL import Image
+from support.places import REPOSITORY
 
+from pfit_ray.data.images import decode_grey
+from pfit_ray.data.region_sources import make_region_source
+from pfit_ray.data.sources import Item
 from pfit_ray.errors import UserError
-from pfit_ray.images import decode_grey
-from pfit_ray.layout import RunDirectory
-from pfit_ray.manifest import write_manifest
 from pfit_ray.nets.affinitynet import AffinityNet
 from pfit_ray.nets.backbones import normalisation
 from pfit_ray.nets.classifier import CamClassifier
 from pfit_ray.nets.deeplab import DeepLabV3Plus
-from pfit_ray.region_sources import make_region_source
-from pfit_ray.sources import Item
+from pfit_ray.rundir.directory import RunDirectory
+from pfit_ray.rundir.manifest import write_manifest
 from pfit_ray.tasks.base import run_stages
 from pfit_ray.tasks.passes import plan_pass
 from pfit_ray.tasks.results import RESULT_FIELDS

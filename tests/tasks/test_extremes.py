@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from pfit_ray.config import PASSES, RunConfig
-from pfit_ray.images import decode_mask
-from pfit_ray.layout import RunDirectory
-from pfit_ray.schema import OK, Row
+from pfit_ray.constants import OK, Row
+from pfit_ray.data.images import decode_mask
+from pfit_ray.rundir.directory import RunDirectory
 from pfit_ray.tasks.base import run_stages
 from pfit_ray.tasks.encode import array_from_bytes
 from pfit_ray.tasks.passes import plan_pass

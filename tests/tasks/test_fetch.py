@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 
 from pfit_ray import storage
-from pfit_ray.layout import RunDirectory
-from pfit_ray.manifest import write_manifest
-from pfit_ray.schema import FAILED, OK, Row
-from pfit_ray.sources import Item
+from pfit_ray.constants import FAILED, OK, Row
+from pfit_ray.data.sources import Item
+from pfit_ray.rundir.directory import RunDirectory
+from pfit_ray.rundir.manifest import write_manifest
 from pfit_ray.tasks.base import fail
 from pfit_ray.tasks.encode import array_bytes
 from pfit_ray.tasks.fetch import FetchOperator, SeedMaps

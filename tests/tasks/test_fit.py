@@ -1,8 +1,8 @@
 import numpy as np
 
 from pfit_ray.config.stages import FitConfig
-from pfit_ray.ops.perimeter import perimeter_map
-from pfit_ray.ops.reference_fit import reference_fit_masks
+from pfit_ray.ops.cam.reference_fit import reference_fit_masks
+from pfit_ray.ops.regions.perimeter import perimeter_map
 from pfit_ray.tasks.fit import FitStage
 
 # Regions 0 | 1; the CAM covers region 0 wholly and a part of region 1. Weak values count for quickshift only.

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from pfit_ray.constants import OK, Row
 from pfit_ray.errors import RowError
-from pfit_ray.schema import OK, Row
 from pfit_ray.tasks.base import run_stages
 from pfit_ray.tasks.network_stage import NetworkStage
 

@@ -10,9 +10,9 @@ from PIL import Image
 
 from pfit_ray.config.data import PredictedLabelsConfig
 from pfit_ray.config.stages import CamConfig
-from pfit_ray.images import decode_image, encode_label
-from pfit_ray.layout import RunDirectory
-from pfit_ray.schema import FAILED, OK, Row
+from pfit_ray.constants import FAILED, OK, Row
+from pfit_ray.data.images import decode_image, encode_label
+from pfit_ray.rundir.directory import RunDirectory
 from pfit_ray.tasks.base import Outcome, Stage
 from pfit_ray.tasks.cam import CamStage
 from pfit_ray.tasks.decode import DecodeStage

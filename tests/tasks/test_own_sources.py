@@ -12,21 +12,21 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pfit_ray import plugins
 from pfit_ray.config import Pass, RunConfig, resolved_yaml
-from pfit_ray.environment import check_packages, describe_environment
+from pfit_ray.data import plugins
+from pfit_ray.data.images import decode_grey, encode_grey
+from pfit_ray.data.sources import Item
 from pfit_ray.errors import UserError
-from pfit_ray.images import decode_grey, encode_grey
-from pfit_ray.layout import RunDirectory
-from pfit_ray.manifest import write_manifest
-from pfit_ray.provenance import describe, provenance
-from pfit_ray.sources import Item
+from pfit_ray.rundir.directory import RunDirectory
+from pfit_ray.rundir.environment import check_packages, describe_environment
+from pfit_ray.rundir.manifest import write_manifest
+from pfit_ray.rundir.provenance import describe, provenance
 from pfit_ray.tasks.encode import array_bytes, array_from_bytes
 from pfit_ray.tasks.passes import plan_pass
 
 STRIPES = '''
 import numpy as np
-from pfit_ray.region_sources import RegionSource
+from pfit_ray.data.region_sources import RegionSource
 
 
 class Stripes(RegionSource):
@@ -45,7 +45,7 @@ class Stripes(RegionSource):
 '''
 BRIGHT = '''
 import numpy as np
-from pfit_ray.cam_sources import CamMaps, CamSource
+from pfit_ray.data.cam_sources import CamMaps, CamSource
 from pfit_ray.errors import RowError
 
 
@@ -265,7 +265,7 @@ def test_a_run_on_ray_takes_them(package: Path, listed: RunDirectory, make_confi
     file.write_text(resolved_yaml(config))
     path = os.pathsep.join([str(package), *filter(None, sys.path)])
     said = subprocess.run(
-        [sys.executable, "-c", "from pfit_ray.cli import main; main()", "run", str(file), "max_failed_fraction=1"],
+        [sys.executable, "-c", "from pfit_ray.cli.app import main; main()", "run", str(file), "max_failed_fraction=1"],
         capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}, check=False,
     )  # fmt: skip
     assert said.returncode == 0, said

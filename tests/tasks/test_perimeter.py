@@ -1,7 +1,7 @@
 import numpy as np
 
 from pfit_ray.config.stages import FitConfig
-from pfit_ray.ops.reference_perimeter import canny_perimeter, jpeg_round_trip, region_picture
+from pfit_ray.ops.regions.reference_perimeter import canny_perimeter, jpeg_round_trip, region_picture
 from pfit_ray.tasks.perimeter import PerimeterStage
 
 LABELS = np.array([[0, 0, 1], [0, 0, 1], [2, 2, 1]], dtype=np.uint8)

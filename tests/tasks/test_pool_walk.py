@@ -1,6 +1,6 @@
 import numpy as np
 
-from pfit_ray.images import encode_grey
+from pfit_ray.data.images import encode_grey
 from pfit_ray.tasks.pool_walk import PoolWalkStage
 
 

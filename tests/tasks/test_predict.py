@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from pfit_ray.config.stages import PredictConfig
+from pfit_ray.constants import Row
 from pfit_ray.errors import RowError
-from pfit_ray.layout import RunDirectory
-from pfit_ray.schema import Row
+from pfit_ray.rundir.directory import RunDirectory
 from pfit_ray.tasks.encode import decompressed_array
 from pfit_ray.tasks.predict import PredictStage
 

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from pfit_ray.config.stages import RegionsConfig
-from pfit_ray.ops import uss
-from pfit_ray.ops.uss_vote import Regions
-from pfit_ray.schema import PUBLISHED_SOURCES
+from pfit_ray.constants import PUBLISHED_SOURCES
+from pfit_ray.ops.regions import uss
+from pfit_ray.ops.regions.uss_vote import Regions
 from pfit_ray.tasks import regions
 from pfit_ray.tasks.regions import RegionsStage
 

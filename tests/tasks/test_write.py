@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from pfit_ray import storage
-from pfit_ray.images import encode_label
-from pfit_ray.layout import RunDirectory
+from pfit_ray.data.images import encode_label
+from pfit_ray.rundir.directory import RunDirectory
 from pfit_ray.tasks import write
 from pfit_ray.tasks.write import ShardWriter, read_summary, summary
 

@@ -10,16 +10,17 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pfit_ray import shards, storage
+from pfit_ray import storage
 from pfit_ray.config import RunConfig
 from pfit_ray.config.load import validate
-from pfit_ray.images import encode_label
-from pfit_ray.layout import Network
+from pfit_ray.data import label_shards
+from pfit_ray.data.images import encode_label
 from pfit_ray.nets.backbones import normalisation
+from pfit_ray.rundir.directory import Network
 from pfit_ray.train.examples import Examples, read_examples
 from pfit_ray.train.loop import Trainer, Workers
 from pfit_ray.train.networks import build_objective
-from pfit_ray.training_tables import EXAMPLE_SCHEMA
+from pfit_ray.train.tables import EXAMPLE_SCHEMA
 
 MakeConfig = Callable[..., RunConfig]
 MakeTrainer = Callable[..., Trainer]
@@ -42,7 +43,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         label[:5] = 255
         items.append((path.stem, encode_label(label)))
         rows.append({"image_id": path.stem, "uri": str(path), "keys": [1 + number % 2]})
-    tar, places = shards.pack_shard(items)
+    tar, places = label_shards.pack_shard(items)
     storage.write_bytes(str(folder / "labels.tar"), tar)
     for row in rows:
         offset, size = places[row["image_id"]]

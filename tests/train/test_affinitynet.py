@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from pfit_ray.nets.affinitynet import AffinityNet
-from pfit_ray.ops.affinity import affinity_loss
+from pfit_ray.ops.affinity.affinity import affinity_loss
 from pfit_ray.train.affinitynet import AffinityObjective, affinity_objective
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pfit_ray.cluster import Cluster, NodeKind
+from pfit_ray.cluster.resources import Cluster, NodeKind
 from pfit_ray.config.resources import TrainResources
 from pfit_ray.config.training import TrainingConfig
 from pfit_ray.errors import UserError

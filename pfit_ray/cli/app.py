@@ -1,0 +1,207 @@
+"""The command line: run, plan, status, show, import-checkpoint; the larger commands are in `pfit_ray.commands`."""
+
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from pfit_ray import __version__, storage
+from pfit_ray.cli.evaluate import evaluate, print_scores
+from pfit_ray.cli.export import export
+from pfit_ray.cli.outcome import describe_outcome
+from pfit_ray.cli.serve import serve
+from pfit_ray.cli.shared import AddressOption, RunArgument, VerboseOption, err, out
+from pfit_ray.config import RunConfig, load_config
+from pfit_ray.errors import UserError
+from pfit_ray.rundir.directory import open_run
+
+EXIT_FAILED = 1
+EXIT_MISTAKE = 2
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
+app = typer.Typer(
+    name="pfit-ray",
+    help="Turn photographs with image-level labels into pixel labels, and train a segmentation network on them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ConfigArgument = Annotated[str, typer.Argument(help="YAML file of the run, a path or a URL.", show_default=False)]
+OverridesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE]...",
+        help="Config fields to change, such as data.root=photos or cam.flip=false.",
+        show_default=False,
+    ),
+]
+
+
+@app.command()
+def run(
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    address: AddressOption = None,
+    redo: Annotated[
+        str | None,
+        typer.Option(
+            help="Forget a step and all that follow, then run: data, classifier, seeds, affinitynet, labels, "
+            "deeplab or predict.",
+        ),
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Take up the images that have failed, and those alone.")
+    ] = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Run a config from photographs to labels, networks and scores.
+
+    What is finished is not done again: after a crash or a Ctrl-C, the same command goes on where it stopped.
+    Results go to the config's output: per pass a folder of Parquet tables and of PNG shards.
+    """
+    loaded = load_config(
+        config, overrides or [], storage.read_bytes
+    )  # before the slow imports: a mistake is told at once
+    storage.configure(loaded.storage)
+
+    from pfit_ray.runner.fingerprint import REDO_FROM
+    from pfit_ray.runner.progress import Progress
+    from pfit_ray.runner.run import Runner
+    from pfit_ray.storage.signals import Terminated
+
+    runner = Runner(loaded, Progress(out), retry_failed)
+    if redo is not None:
+        if redo not in REDO_FROM:
+            raise UserError(f"--redo {redo}: no such step; choose from {', '.join(REDO_FROM)}")
+        runner.forget(redo)
+    try:
+        outcome = runner.run(address, verbose)
+    except KeyboardInterrupt as stop:  # typer would leave without a word
+        terminated = isinstance(stop, Terminated)
+        word = "Terminated" if terminated else "Interrupted"
+        text = f"{word}. Finished shards and epochs are kept: the same command goes on from there."
+        err.print(text, soft_wrap=True)
+        raise typer.Exit(EXIT_TERMINATED if terminated else EXIT_INTERRUPTED) from None
+    if not outcome.worked:
+        text = f"Nothing to do: {outcome.run.root} is finished. Use --redo STEP to compute a step again."
+        out.print(text, soft_wrap=True)
+    if outcome.metrics:
+        print_scores(outcome.run, outcome.metrics)
+    for line in describe_outcome(outcome, config, overrides or []):
+        out.print(line, soft_wrap=True)
+
+
+@app.command()
+def plan(config: ConfigArgument, overrides: OverridesArgument = None, address: AddressOption = None) -> None:
+    """Show what a run would do and how far it is, without doing anything."""
+    loaded = _load(config, overrides)
+
+    from pfit_ray.runner.plan import describe_plan
+
+    for line in describe_plan(loaded, address):
+        out.print(line, soft_wrap=True)
+
+
+@app.command()
+def status(run: RunArgument) -> None:
+    """Show how far a run is: images done and failed per pass, their rate, and the reasons of failures."""
+    from pfit_ray.results.status import describe_status
+
+    directory, _ = open_run(run)
+    for line in describe_status(directory):
+        out.print(line, soft_wrap=True)
+
+
+app.command()(evaluate)
+app.command()(export)
+app.command()(serve)
+
+
+@app.command()
+def show(
+    run: RunArgument,
+    image_id: Annotated[str, typer.Argument(help="The image, as in the run's tables.", show_default=False)],
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", help="Where the PNG goes; by default RUN/sheets/IMAGE_ID.png."),
+    ] = None,
+) -> None:
+    """Draw everything that a run knows of one image on one contact sheet."""
+    directory, config = open_run(run)
+
+    from pfit_ray.results.contact_sheet import contact_sheet, sheet_url
+
+    sheet = contact_sheet(config, directory, image_id)
+    url = output or sheet_url(directory, image_id)
+    storage.write_bytes(url, sheet)
+    out.print(url, soft_wrap=True)
+
+
+@app.command()
+def report(
+    run: RunArgument,
+    images: Annotated[int, typer.Option(help="Images with thumbnails, at most.", min=0, max=200)] = 72,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", help="Where the page goes, a path or a URL; by default RUN/report.html."),
+    ] = None,
+) -> None:
+    """Write what a run has done, finished or not, as one HTML page that needs no network."""
+    directory, config = open_run(run)
+
+    from pfit_ray.results.report import write_report
+
+    out.print(write_report(config, directory, output, images), soft_wrap=True)
+
+
+@app.command("import-checkpoint")
+def import_published(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The checkpoint, a path or a URL.")],
+    network: Annotated[str, typer.Option(help="What it is: classifier, affinitynet or deeplab.", show_default=False)],
+    backbone: Annotated[str, typer.Option(help="Its backbone, such as resnest101.", show_default=False)],
+    output: Annotated[
+        str,
+        typer.Option("--output", "-o", help="The .safetensors file to write, a path or a URL.", show_default=False),
+    ],
+    classes: Annotated[
+        str | None,
+        typer.Option(help="Names of its classes, such as cat,dog; by default those of VOC where there are 20."),
+    ] = None,
+) -> None:
+    """Turn a checkpoint of the published PuzzleCAM or PerimeterFit programs into a weight file of pfit-ray."""
+    from pfit_ray.nets.import_checkpoint import import_checkpoint
+
+    names = None if classes is None else [name.strip() for name in classes.split(",")]
+    out.print(import_checkpoint(file, network, backbone, output, names).describe(), soft_wrap=True)
+
+
+@app.callback(invoke_without_command=True)
+def _main(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
+) -> None:
+    if version:
+        out.print(__version__)
+        raise typer.Exit
+
+
+def main() -> NoReturn:
+    """Entry point: a user's mistake is one sentence and exit code 2, a failed run 1; Ctrl-C is 130, SIGTERM 143."""
+    from pfit_ray.errors import RunFailedError
+
+    try:
+        app(prog_name=app.info.name)
+    except UserError as error:
+        err.print(str(error), soft_wrap=True)
+        sys.exit(EXIT_MISTAKE)
+    except RunFailedError as error:
+        err.print(str(error), soft_wrap=True)
+        sys.exit(EXIT_FAILED)
+    sys.exit(0)
+
+
+def _load(url: str, overrides: list[str] | None) -> RunConfig:
+    config = load_config(url, overrides or [], storage.read_bytes)
+    storage.configure(config.storage)
+    return config

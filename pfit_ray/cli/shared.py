@@ -1,0 +1,19 @@
+"""What all commands share: where they print and what they take."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+out = Console(highlight=False, markup=False, emoji=False)
+err = Console(stderr=True, highlight=False, markup=False, emoji=False)
+
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run directory (a config's output).")]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Ray cluster to join, such as auto or 10.0.0.1:6379. Without it the variable RAY_ADDRESS counts, and "
+        "without that Ray starts on this machine.",
+    ),
+]
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Keep Ray's own messages.")]

@@ -1,0 +1,1 @@
+"""What speaks Ray, besides trainings."""

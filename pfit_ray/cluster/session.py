@@ -1,0 +1,152 @@
+"""Ray's start and end, with its noise turned down."""
+
+import logging
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+import ray.data
+
+from pfit_ray import storage
+from pfit_ray.cluster.resources import Cluster, current_cluster
+from pfit_ray.config.credentials import OPTIONS_VARIABLE, Handover, storage_variables
+from pfit_ray.config.resources import ResourcesConfig
+from pfit_ray.config.storage import StorageConfig
+from pfit_ray.errors import UserError
+
+LOCAL_OBJECT_STORE_MB = 1024
+MEMORY_KILL_RETRIES = "3"
+IDLE_WORKER_MS = ("RAY_idle_worker_killing_time_threshold_ms", "60000")
+"""By default Ray ends a worker beyond the number of CPUs when it has been idle for a second. Operators of a pipeline
+wait longer for each other, and a new process costs two CPU seconds of imports."""
+ANSWER_SECONDS = 10.0
+CLIENT_PREFIX = "ray://"
+
+
+@contextmanager
+def ray_session(address: str | None, resources: ResourcesConfig, verbose: bool) -> Iterator[Cluster]:
+    """Join a cluster, or start Ray on this machine, and leave it as it was.
+
+    The workers reach storage as this process does (`storage.options`), with its credentials: on this machine they
+    inherit its environment, on a cluster they are handed its storage variables, see `worker_environment`.
+
+    Args:
+        address: address of a cluster, "auto" for the one this machine belongs to; None takes RAY_ADDRESS,
+            and where that is unset starts a local Ray. A Ray that this process has joined is used as it is.
+        resources: object store of a local Ray, and the nodes that a cluster may add.
+        verbose: keep Ray's messages.
+
+    Yields:
+        What the cluster has, and may add.
+
+    Raises:
+        UserError: when no cluster answers at the address, or the workers would reach storage otherwise than this
+            process.
+    """
+    joined = ray.is_initialized()
+    if not joined:
+        _join(cluster_address(address), resources, verbose)
+    _quiet_data(verbose)
+    try:
+        _check_storage()
+        yield current_cluster(resources.node_types)
+    finally:
+        if not joined:
+            ray.shutdown()
+
+
+def worker_environment() -> dict[str, Any]:
+    """Runtime environment for `ray.init` that gives the workers of a cluster this process's way to storage.
+
+    Variables travel inside a callable, which Ray keeps in the memory of its control store for the time of the job:
+    other than `env_vars`, it is neither logged nor shown on the dashboard.
+    """
+    variables = storage_variables(os.environ)
+    if storage.options() != StorageConfig():
+        variables[OPTIONS_VARIABLE] = storage.options().model_dump_json()
+    return {"worker_process_setup_hook": Handover(variables)} if variables else {}
+
+
+def _check_storage() -> None:
+    mine = storage.options()
+    if mine == StorageConfig():
+        return
+    theirs = ray.get(ray.remote(num_cpus=0)(storage.options).remote())
+    if theirs != mine:
+        raise UserError(
+            "config: the section storage does not reach the workers, because this Ray was started without it; let the "
+            "run start or join Ray, or call ray.init(runtime_env=pfit_ray.cluster.session.worker_environment())"
+        )
+
+
+@contextmanager
+def _inherited(variables: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for the processes that are started meanwhile, and for what these start later."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def cluster_address(address: str | None) -> str | None:
+    """The cluster that a session would join; None where it would start Ray on this machine."""
+    found = address or os.environ.get("RAY_ADDRESS")
+    return None if found == "local" else found
+
+
+def _join(address: str | None, resources: ResourcesConfig, verbose: bool) -> None:
+    # Waiting threads that spin make several workers on the same cores many times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # By default a task that the memory monitor kills is tried without end.
+    os.environ.setdefault("RAY_task_oom_retries", MEMORY_KILL_RETRIES)
+    os.environ.setdefault(*IDLE_WORKER_MS)
+    if not verbose:
+        # Ray Data makes Ray's core complain about each actor pool, harmlessly (ray-project/ray#53727).
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    noise = {"log_to_driver": verbose, "logging_level": logging.INFO if verbose else logging.ERROR}
+    if address is None:
+        megabytes = resources.object_store_mb or LOCAL_OBJECT_STORE_MB
+        with _inherited({OPTIONS_VARIABLE: storage.options().model_dump_json()}):
+            ray.init(
+                address="local",
+                # A network actor and a CPU task must fit at the same time, on a machine with one core too.
+                num_cpus=max(2, os.cpu_count() or 1),
+                include_dashboard=False,
+                object_store_memory=megabytes << 20,
+                **noise,
+            )
+        return
+    try:
+        _require_answer(address)
+        handed = {} if address.startswith(CLIENT_PREFIX) else {"runtime_env": worker_environment()}
+        ray.init(address=address, **handed, **noise)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"--address {address}: no Ray cluster answers there ({error}); start one with 'ray start --head', "
+            "or leave --address out to run on this machine"
+        ) from error
+
+
+def _require_answer(address: str) -> None:
+    """Raise an OSError where nothing listens at host:port; Ray itself would wait for many minutes."""
+    host, colon, port = address.removeprefix(CLIENT_PREFIX).rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
+
+
+def _quiet_data(verbose: bool) -> None:
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = verbose
+    context.print_on_execution_start = verbose
+    if not verbose:
+        # Even errors: a shard whose workers die is told in our own words, without a traceback for each.
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)

@@ -1,0 +1,33 @@
+"""CAM sources other than our own classifier."""
+
+from pfit_ray.config.stages import CamConfig
+from pfit_ray.data.cam_sources.base import CamMaps, CamSource
+from pfit_ray.data.cam_sources.external import ExternalCam
+from pfit_ray.data.plugins import find_class
+from pfit_ray.errors import UserError
+
+__all__ = ["BUILTIN", "GROUP", "CamMaps", "CamSource", "make_cam_source"]
+
+GROUP = "pfit_ray.cam_sources"
+"""Entry-point group in which other packages register their sources."""
+
+BUILTIN: dict[str, type] = {"external": ExternalCam}
+"""Our own sources besides the classifier, which no package can replace."""
+
+
+def make_cam_source(config: CamConfig) -> CamSource:
+    """The source that `cam.source` names, with its options; it is not `classifier`.
+
+    Raises:
+        UserError: when there is no such source, or it refuses its options.
+    """
+    kind = find_class(GROUP, config.source, BUILTIN, "cam.source")
+    if not issubclass(kind, CamSource):
+        raise UserError(f"config: cam.source {config.source!r} is {kind.__name__}, which is no CamSource")
+    try:
+        made: CamSource = kind(**config.options)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"config: cam.source {config.source!r} does not take cam.options {config.options}: {error}"
+        ) from error
+    return made

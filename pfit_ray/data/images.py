@@ -1,0 +1,242 @@
+"""The one place where bytes become pixels, and label maps become PNG bytes."""
+
+import io
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image
+
+from pfit_ray.constants import voc_palette
+from pfit_ray.errors import RowError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+"""What is decoded. Pillow's other readers are left out: some run programs on the file."""
+
+MAX_MASK_PIXELS = 1_000_000_000
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_TURNED = (5, 6, 7, 8)
+_PALETTE = voc_palette().tobytes()
+_PNG_DEPTH_BYTE = 24
+_header_lock = threading.Lock()
+
+
+def decode_image(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
+    """Decode an image into RGB.
+
+    The EXIF orientation is applied. Transparent pixels are laid over white. Of an animation, the first
+    frame counts. 16-bit grey is scaled to 8 bit; 32-bit and floating point grey keeps the scale 0..1 (float
+    only), 0..255 or 0..65535 that its values fit in, and is stretched from minimum to maximum otherwise.
+
+    Args:
+        data: bytes of a JPEG, PNG, WebP, GIF, BMP or TIFF file.
+        max_pixels: larger images are refused from their header, before they are decoded.
+
+    Returns:
+        uint8 (H, W, 3).
+
+    Raises:
+        RowError: `empty_file`, `too_large`, or `unreadable` for damaged, truncated or other files.
+    """
+    if not data:
+        raise RowError("empty_file", "the file has no bytes")
+    try:
+        with _opened(data, FORMATS, max_pixels) as image:
+            image.load()
+            with _quiet(max_pixels):
+                orientation = image.getexif().get(ExifTags.Base.Orientation)
+            rgb = _to_rgb(image)
+            if orientation in _UPRIGHT:
+                rgb = rgb.transpose(_UPRIGHT[orientation])
+            return np.array(rgb)
+    except RowError:
+        raise
+    except Image.UnidentifiedImageError as error:
+        raise RowError("unreadable", "the bytes are not a JPEG, PNG, WebP, GIF, BMP or TIFF image") from error
+    except Exception as error:
+        raise RowError("unreadable", f"the image cannot be decoded: {_text(error)}") from error
+
+
+def image_size(data: bytes) -> tuple[int, int] | None:
+    """Height and width that `decode_image` finds, from the header; None where only decoding tells, as of a TIFF."""
+    formats = tuple(name for name in FORMATS if name != "TIFF")
+    try:
+        with _opened(data, formats, MAX_MASK_PIXELS) as image, _quiet(MAX_MASK_PIXELS):
+            width, height = image.size
+            return (width, height) if image.getexif().get(ExifTags.Base.Orientation) in _TURNED else (height, width)
+    except Exception:
+        return None
+
+
+def decode_mask(data: bytes, shape: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+    """Decode a label map: the indices of a palette PNG, or the values of a grey PNG.
+
+    Args:
+        data: bytes of the PNG.
+        shape: (H, W) that it must have, checked before decoding; None takes any.
+
+    Returns:
+        Class ids, uint8 (H, W).
+
+    Raises:
+        RowError: `bad_mask`, when it is not such a PNG, is damaged, or has another size.
+    """
+    values = _decode_labels(data, shape, "mask", "class ids", "bad_mask")
+    if values.max(initial=0) > 255:
+        raise RowError("bad_mask", f"the mask has the value {values.max()}; class ids are 0 to 255")
+    return values.astype(np.uint8)
+
+
+def decode_regions(data: bytes, shape: tuple[int, int]) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Decode a map of regions: the indices of a palette PNG, or the values of a grey PNG of up to 16 bits.
+
+    Args:
+        data: bytes of the PNG.
+        shape: (H, W) that it must have, checked before decoding.
+
+    Returns:
+        Labels of the regions, uint8 or uint16 (H, W).
+
+    Raises:
+        RowError: `bad_regions`, when it is not such a PNG, is damaged, or has another size.
+    """
+    values = _decode_labels(data, shape, "map of regions", "region ids", "bad_regions")
+    return values.astype(np.uint8) if values.max(initial=0) <= 255 else values.astype(np.uint16)
+
+
+def _decode_labels(data: bytes, shape: tuple[int, int] | None, what: str, ids: str, reason: str) -> NDArray[Any]:
+    try:
+        with _opened(data, ("PNG",), MAX_MASK_PIXELS) as image:
+            if shape is not None and image.size != shape[::-1]:
+                raise RowError(
+                    reason,
+                    f"the {what} has {image.size[0]} x {image.size[1]} pixels, its image has {shape[1]} x {shape[0]}",
+                )
+            if image.mode not in ("P", "L", "1", "I;16", "I"):
+                raise RowError(
+                    reason,
+                    f"the {what} is a colour picture (mode {image.mode}); {ids} are needed: save it as a "
+                    "palette PNG (mode P) or as a grey PNG whose values are the ids",
+                )
+            values = np.asarray(image)
+    except RowError as error:
+        raise RowError(reason, error.message) from error
+    except Image.UnidentifiedImageError as error:
+        raise RowError(reason, f"the {what} is not a PNG file") from error
+    except Exception as error:
+        raise RowError(reason, f"the {what} cannot be decoded: {_text(error)}") from error
+    depth = data[_PNG_DEPTH_BYTE]
+    if image.mode == "L" and depth < 8:
+        # Pillow stretches grey of 2 and 4 bits to 0..255.
+        values = values // (255 // (2**depth - 1))
+    return values
+
+
+def encode_label(label: NDArray[np.uint8]) -> bytes:
+    """Encode a label map, uint8 (H, W), as a palette PNG with the PASCAL VOC colours.
+
+    Equal maps give equal bytes.
+    """
+    image = Image.fromarray(_checked(label, (np.uint8,)))
+    image.putpalette(_PALETTE)
+    return _png(image)
+
+
+def encode_grey(array: NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.bool_]) -> bytes:
+    """Encode uint8, uint16 or bool (H, W) as a grey PNG of 8, 16 or 1 bits; no pixels give no bytes."""
+    _checked(array, (np.uint8, np.uint16, np.bool_))
+    return _png(Image.fromarray(array)) if array.size else b""
+
+
+def decode_grey(data: bytes) -> NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.bool_]:
+    """What `encode_grey` was given: uint8, uint16 or bool (H, W); no bytes give an array of shape (0, 0)."""
+    if not data:
+        return np.zeros((0, 0), dtype=np.uint8)
+    with _opened(data, ("PNG",), MAX_MASK_PIXELS) as image:
+        return np.array(image)
+
+
+@contextmanager
+def _opened(data: bytes, formats: tuple[str, ...], max_pixels: int) -> Iterator[Image.Image]:
+    """Read the header, refuse what is too large, and leave the decoding to the caller."""
+    try:
+        with _quiet(max_pixels):
+            image = Image.open(io.BytesIO(data), formats=formats)
+            width, height = image.size
+            if width * height <= max_pixels and image.format == "TIFF":
+                # Its reader checks sizes and warns while it decodes.
+                image.load()
+    except Image.DecompressionBombError as error:
+        raise RowError("too_large", f"the image has more than {max_pixels} pixels") from error
+    with image:
+        if width * height > max_pixels:
+            raise RowError("too_large", f"the image has {width} x {height} pixels, more than the {max_pixels} allowed")
+        yield image
+
+
+@contextmanager
+def _quiet(max_pixels: int) -> Iterator[None]:
+    """Silence Pillow's warnings on odd files and let it apply our size limit to what it allocates early.
+
+    Both are settings of the whole process, hence the lock.
+    """
+    with _header_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        values = np.asarray(image).astype(np.uint32)
+        return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        return Image.fromarray(_scaled(np.asarray(image, dtype=np.float64), image.mode)).convert("RGB")
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+    return image.convert("RGB")
+
+
+def _scaled(values: NDArray[np.float64], mode: str) -> NDArray[np.uint8]:
+    if not np.isfinite(values).all():
+        raise RowError("unreadable", "the image has pixels that are NaN or infinite")
+    low, high = values.min(), values.max()
+    tops = (1.0, 255.0, 65535.0) if mode == "F" else (255.0, 65535.0)
+    top = next((top for top in tops if low >= 0 and high <= top), None)
+    if top is None:
+        values, top = values - low, max(high - low, 1e-300)
+    return np.rint(values * (255.0 / top)).astype(np.uint8)
+
+
+def _checked(array: NDArray, dtypes: tuple[type, ...]) -> NDArray:
+    if array.ndim != 2 or array.dtype not in dtypes:
+        wanted = " or ".join(np.dtype(dtype).name for dtype in dtypes)
+        raise ValueError(f"a {wanted} array (H, W) is needed, not {array.dtype} {array.shape}")
+    return array
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _text(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

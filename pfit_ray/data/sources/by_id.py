@@ -1,0 +1,198 @@
+"""What was made elsewhere for each image, by the image's id: files, members of tar files, rows of Parquet files."""
+
+import json
+import tarfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any, BinaryIO, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pfit_ray import storage
+from pfit_ray.data.sources.files import find_files
+from pfit_ray.data.sources.spill import TextMap
+from pfit_ray.data.sources.tar import plain_members
+from pfit_ray.errors import RowError, UserError
+from pfit_ray.storage import Entry
+from pfit_ray.storage.ranges import open_for_rows
+
+Found = bytes | dict[str, Any]
+"""The bytes of a file, or the cells of a row by column."""
+
+Form = Literal["files", "tar", "parquet"]
+
+_BATCH_ROWS = 16
+_INDEXES = 16
+"""Indexes that a process keeps: its workers come and go with the shards."""
+
+
+class ById(ABC):
+    """Things by image id at one place."""
+
+    def setup(self) -> None:  # noqa: B027 - single files need no index
+        """Find what there is."""
+
+    @abstractmethod
+    def fetch(self, image_id: str) -> Found:
+        """What there is of an image.
+
+        Raises:
+            RowError: `missing` where there is nothing, `bad_file` where its file is damaged, else like `storage.fetch`.
+        """
+
+
+def open_by_id(url: str, form: Form | None, suffix: str, id_column: str, columns: tuple[str, ...]) -> ById:
+    """What lies at a place, by image id.
+
+    Tar and Parquet files are found when `setup` is called; their members and ids are then listed once in each
+    process, in a temporary table (`pfit_ray.data.sources.spill`): headers of all members, or the id columns, are read.
+
+    Args:
+        url: a folder or URL prefix, a file, or a glob.
+        form: what lies there; None goes by the ending of the URL.
+        suffix: ending of single files and of members, such as ".png".
+        id_column: Parquet: the column of image ids.
+        columns: Parquet: the columns that are wanted.
+    """
+    place = storage.absolute(url)
+    if form == "tar" or (form is None and url.lower().endswith(".tar")):
+        return _Tars(place, suffix)
+    if form == "parquet" or (form is None and url.lower().endswith(".parquet")):
+        return _Tables(place, id_column, columns)
+    return _Files(place, suffix)
+
+
+class _Files(ById):
+    def __init__(self, folder: str, suffix: str) -> None:
+        self.folder = folder
+        self.suffix = suffix
+
+    def fetch(self, image_id: str) -> Found:
+        return storage.fetch(storage.join(self.folder, image_id + self.suffix))
+
+
+class _Tars(ById):
+    def __init__(self, place: str, suffix: str) -> None:
+        self.place = place
+        self.suffix = suffix
+
+    def setup(self) -> None:
+        _tar_index(self.place, self.suffix)
+
+    def fetch(self, image_id: str) -> Found:
+        url, offset, size = _found(_tar_index(self.place, self.suffix), self.place, image_id)
+        data = storage.fetch(url, offset, offset + size)
+        if len(data) != size:
+            raise RowError("bad_file", f"{url} ends before byte {offset + size}")
+        return data
+
+
+class _Tables(ById):
+    def __init__(self, place: str, id_column: str, columns: tuple[str, ...]) -> None:
+        self.place = place
+        self.id_column = id_column
+        self.columns = columns
+
+    def setup(self) -> None:
+        _table_index(self.place, self.id_column, self.columns)
+
+    def fetch(self, image_id: str) -> Found:
+        url, row = _found(_table_index(self.place, self.id_column, self.columns), self.place, image_id)
+        with open_for_rows(url) as file:
+            return _cells(file, url, self.columns, row)
+
+
+class _Index:
+    """Where each id is, and the files that could not be listed to their end."""
+
+    def __init__(self, places: Iterator[tuple[str, str]], damaged: list[str]) -> None:
+        self.places = TextMap(places)
+        self.damaged = damaged
+
+
+def _found(index: _Index, place: str, image_id: str) -> list[Any]:
+    found = index.places.get(image_id)
+    if found and found[0] is not None:
+        where: list[Any] = json.loads(found[0])
+        return where
+    if index.damaged:
+        raise RowError("bad_file", f"{place} has nothing for image {image_id!r} before its damage: {index.damaged[0]}")
+    raise RowError("missing", f"{place} has nothing for image {image_id!r}")
+
+
+@lru_cache(_INDEXES)
+def _tar_index(place: str, suffix: str) -> _Index:
+    damaged: list[str] = []
+
+    def places() -> Iterator[tuple[str, str]]:
+        for entry in _files(place, ".tar"):
+            try:
+                with open_for_rows(entry.url, entry.size) as file:
+                    for member in plain_members(file):
+                        name = member.name.rpartition("/")[2]
+                        if name.lower().endswith(suffix):
+                            yield name[: -len(suffix)], json.dumps([entry.url, member.offset_data, member.size])
+            except tarfile.TarError as error:
+                damaged.append(f"{entry.url} is damaged: {error}")
+            except RowError as error:
+                damaged.append(error.message)
+
+    return _Index(places(), damaged)
+
+
+@lru_cache(_INDEXES)
+def _table_index(place: str, id_column: str, columns: tuple[str, ...]) -> _Index:
+    damaged: list[str] = []
+
+    def places() -> Iterator[tuple[str, str]]:
+        for entry in _files(place, ".parquet"):
+            try:
+                with open_for_rows(entry.url, entry.size) as file:
+                    yield from _ids(pq.ParquetFile(file, pre_buffer=False), entry.url, id_column, columns)
+            except RowError as error:
+                damaged.append(error.message)
+
+    return _Index(places(), damaged)
+
+
+def _files(place: str, suffix: str) -> Iterator[Entry]:
+    found = False
+    for _, entry in find_files(place, (suffix,), "a source's options.url"):
+        found = True
+        yield entry
+    if not found:
+        raise UserError(
+            f"config: a source's options.url {place} holds no {suffix} file; check the URL and options.form"
+        )
+
+
+def _ids(table: pq.ParquetFile, url: str, id_column: str, columns: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    lacking = [name for name in (id_column, *columns) if name not in table.schema_arrow.names]
+    if lacking:
+        raise UserError(
+            f"config: a source's options.url {url} has the columns {', '.join(table.schema_arrow.names)}, and not "
+            f"{lacking[0]!r}; name the right one in the source's options"
+        )
+    number = 0
+    for batch in table.iter_batches(columns=[id_column]):
+        for value in batch.column(0).to_pylist():
+            yield str(value), json.dumps([url, number])
+            number += 1
+
+
+def _cells(file: BinaryIO, url: str, columns: tuple[str, ...], row: int) -> dict[str, Any]:
+    """The cells of one row; of its row group the other columns are not read."""
+    table = pq.ParquetFile(file, pre_buffer=False)
+    start = 0
+    for group in range(table.num_row_groups):
+        end = start + table.metadata.row_group(group).num_rows
+        if row < end:
+            for batch in table.iter_batches(_BATCH_ROWS, row_groups=[group], columns=list(columns)):
+                if row < start + len(batch):
+                    cells: dict[str, Any] = batch.slice(row - start, 1).to_pylist()[0]
+                    return cells
+                start += len(batch)
+        start = end
+    raise pa.ArrowInvalid(f"{url} has no row {row}")

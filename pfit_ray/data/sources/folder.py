@@ -1,0 +1,113 @@
+"""Source: every image below a folder or URL prefix."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+
+from pfit_ray import storage
+from pfit_ray.config.data import DataConfig
+from pfit_ray.data.sources.files import find_files, relative
+from pfit_ray.data.sources.item import Item, hashed_id, is_plain, printable
+from pfit_ray.data.sources.label_table import LabelTable
+from pfit_ray.data.sources.labels import label_keys
+from pfit_ray.data.sources.spill import TextMap
+from pfit_ray.errors import RowError, UserError
+from pfit_ray.storage import Entry
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+
+
+def list_folder(data: DataConfig) -> Iterator[Item]:
+    """Every image below `data.root`, sorted by path; names that begin with a dot are left out.
+
+    The id of an image at the top whose stem is made of letters, digits, `_` and `-` is this stem. Every other
+    image's id, and that of images at the top that share a stem, is the path without suffix, with other
+    characters replaced by `_`, and 16 hex digits of the path's SHA-1: the same whatever else is in the folder.
+
+    Labels come from the table `data.labels`, if given, else they are unknown. Ground truth is the PNG below
+    `data.masks` with the image's relative path (or its id) and the suffix .png; PNGs below `data.masks` are
+    never taken as images. Neither the table nor the masks' names are held in memory.
+
+    Args:
+        data: the source; `data.root` may be a pattern with `*`, `**`, `?` or `[...]`.
+
+    Raises:
+        UserError: when a folder or the label table is missing or unusable.
+    """
+    files = find_files(data.root or "", SUFFIXES)
+    masks_root = storage.absolute(data.masks) if data.masks else None
+    if masks_root and not storage.exists(masks_root):
+        raise UserError(f"data.masks: there is no folder {masks_root}")
+    table = LabelTable(data.labels) if data.labels else None
+    masks = TextMap(_masks(masks_root)) if masks_root else None
+    return _items(data, _images(files, masks_root), table, masks)
+
+
+def _items(
+    data: DataConfig, images: Iterator[tuple[str, Entry]], table: LabelTable | None, masks: TextMap | None
+) -> Iterator[Item]:
+    for image_id, path, entry in _identified(images):
+        mask_uri = _mask_of(masks, image_id, path)
+        item = Item(image_id, printable(entry.url), mask_uri=mask_uri, size=entry.size, version=entry.version)
+        try:
+            _check_text(path)
+            if table is not None:
+                names = table.names(image_id, path, entry.url, data.class_list.names)
+                item = replace(item, keys=label_keys(names, data.class_list, data.unknown_classes == "ignore"))
+        except RowError as error:
+            item = replace(item, reason=error.reason, message=error.message)
+        yield item
+    if table is not None:
+        table.warn_unused()
+
+
+def _images(files: Iterator[tuple[str, Entry]], masks_root: str | None) -> Iterator[tuple[str, Entry]]:
+    masks = masks_root.rstrip("/") + "/" if masks_root else None
+    for path, entry in files:
+        if masks is None or not (entry.url.startswith(masks) and path.lower().endswith(".png")):
+            yield path, entry
+
+
+def _identified(images: Iterator[tuple[str, Entry]]) -> Iterator[tuple[str, str, Entry]]:
+    """Image id, relative path and entry of each image.
+
+    Paths are sorted, so images that share a plain stem lie between paths that begin with it and a dot: these
+    are held back until another stem comes.
+    """
+    held: list[tuple[str, str, Entry]] = []
+    for path, entry in images:
+        stem = path.rpartition(".")[0]
+        if held and path.partition(".")[0] != held[0][0]:
+            yield from _settled(held)
+            held = []
+        if held or is_plain(stem):
+            held.append((stem, path, entry))
+        else:
+            yield hashed_id(stem, path), path, entry
+    yield from _settled(held)
+
+
+def _settled(images: list[tuple[str, str, Entry]]) -> Iterator[tuple[str, str, Entry]]:
+    count = Counter(stem for stem, _, _ in images)
+    for stem, path, entry in images:
+        plain = is_plain(stem) and count[stem] == 1
+        yield stem if plain else hashed_id(stem, path), path, entry
+
+
+def _masks(masks_root: str) -> Iterator[tuple[str, str]]:
+    """Relative path without suffix, and URL, of each PNG."""
+    for entry in storage.list_entries(masks_root):
+        path = relative(entry.url, masks_root)
+        if path.lower().endswith(".png"):
+            yield path.rpartition(".")[0], entry.url
+
+
+def _mask_of(masks: TextMap | None, image_id: str, path: str) -> str | None:
+    if masks is None:
+        return None
+    return next(iter(masks.get(path.rpartition(".")[0]) or masks.get(image_id)), None)
+
+
+def _check_text(path: str) -> None:
+    if printable(path) != path:
+        raise RowError("bad_id", f"the file name {printable(path)!r} is not UTF-8; rename the file")

@@ -1,0 +1,62 @@
+"""The images of a run's source, in a fixed order."""
+
+from collections.abc import Callable, Iterator
+from itertools import chain, islice
+
+from pfit_ray.config.data import DataConfig, ImageSetConfig
+from pfit_ray.data.sources.folder import list_folder
+from pfit_ray.data.sources.item import Item
+from pfit_ray.data.sources.parquet import list_parquet
+from pfit_ray.data.sources.samples import list_samples
+from pfit_ray.data.sources.select import selection
+from pfit_ray.data.sources.table import list_table
+from pfit_ray.data.sources.tar import list_tar
+from pfit_ray.data.sources.voc import list_voc
+from pfit_ray.errors import UserError
+
+_LISTS: dict[str, Callable[[DataConfig], Iterator[Item]]] = {
+    "folder": list_folder,
+    "table": list_table,
+    "tar": list_tar,
+    "parquet": list_parquet,
+    "samples": list_samples,
+}
+
+
+def list_images(data: DataConfig, images: ImageSetConfig) -> Iterator[Item]:
+    """The images of one set, lazily; problems with a single image's label are in its item.
+
+    The order does not depend on when or where it is listed: the own order of a list, table, tar or Parquet file,
+    else sorted by path. `data.shard` and `data.sample` choose first, then `limit` counts.
+
+    Args:
+        data: the source.
+        images: which of its images.
+
+    Raises:
+        UserError: at once, when the source, its list or its label table is missing or unusable, or when
+            there is no image.
+    """
+    if data.source == "voc":
+        items = list_voc(data, images.split)
+    elif images.split is not None:
+        raise UserError(
+            f"data: source {data.source!r} has no lists, so split {images.split!r} means nothing; "
+            "remove it or use source voc"
+        )
+    else:
+        items = _LISTS[data.source](data)
+    taken = selection(data)
+    items = islice((item for item in items if taken(item.image_id)), images.limit)
+    first = next(items, None)
+    if first is None:
+        raise UserError(_nothing_found(data, images.split))
+    return chain([first], items)
+
+
+def _nothing_found(data: DataConfig, split: str | None) -> str:
+    place = f"the list {split!r}" if split else repr(data.table if data.source == "table" else data.root)
+    remedy = "check data.table" if data.source == "table" else "check data.root and the list"
+    if data.sample is not None or data.shard is not None:
+        remedy += ", or take more by data.sample and data.shard"
+    return f"data: source {data.source!r} found no image in {place}; {remedy}"

@@ -1,0 +1,1 @@
+"""Affinities of AffinityNet, and the random walk over them."""

@@ -1,0 +1,1 @@
+"""Class activation maps: resized, fitted, combined, pooled, thresholded."""

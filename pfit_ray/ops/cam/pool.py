@@ -1,0 +1,76 @@
+"""Pooled CAM: the CAM averaged within regions."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pfit_ray.ops.cam.cam import resize_maps
+
+Components = tuple[NDArray[np.int32], int]
+"""Connected regions int32 (H, W), 0..count-1, and their count, as `connected_regions` gives them."""
+
+
+def pool_hr_cam(hr_cam: NDArray[np.floating], sources: Sequence[Components], rounds: int = 1) -> NDArray[np.float32]:
+    """Average the CAM within each connected region of each region source, then average over the sources.
+
+    With R_s(p) the region of pixel p in source s of S, and |R| its pixels:
+
+        pooled_k(p) = 1/S * sum over s of 1/|R_s(p)| * sum over q in R_s(p) of hr_cam_k(q)
+
+    Pixels of one region stand or fall together, so that borders of the seed lie where those of the regions lie. The
+    mean of a class over the image stays as it is. A further round takes the pooled CAM for the CAM: activation moves on
+    from region to region, as far as those of different sources overlap, and so reaches the rest of an object of which
+    the CAM knows a part. Many rounds level the image. Not published; docs/results.md tells what it is worth.
+
+    Args:
+        hr_cam: float (K, H, W), not negative.
+        sources: connected regions of one or more sources, each (H, W).
+        rounds: how often to pool, at least 1.
+
+    Returns:
+        float32 (K, H, W), in the range of `hr_cam`; sums are taken in float64.
+
+    Raises:
+        ValueError: when there is no source or round, or a size differs.
+    """
+    if rounds < 1:
+        raise ValueError(f"rounds is {rounds}, must be at least 1")
+    if not sources:
+        raise ValueError("pooling needs the regions of at least one source")
+    for components, _ in sources:
+        if components.shape != hr_cam.shape[1:]:
+            raise ValueError(f"regions {components.shape} and hr_cam {hr_cam.shape} differ in height or width")
+    pooled = _pooled(hr_cam, sources)
+    for _ in range(rounds - 1):
+        pooled = _pooled(pooled, sources)
+    return pooled
+
+
+def _pooled(hr_cam: NDArray[np.floating], sources: Sequence[Components]) -> NDArray[np.float32]:
+    pooled = np.zeros(hr_cam.shape, dtype=np.float32)
+    for components, count in sources:
+        index = components.ravel()
+        sizes = np.maximum(np.bincount(index, minlength=count), 1)
+        for one, cam in zip(pooled, hr_cam, strict=True):
+            means = np.bincount(index, weights=cam.ravel(), minlength=count) / sizes
+            one += means.astype(np.float32)[components]
+    pooled /= len(sources)
+    return pooled
+
+
+def pool_cam(pooled_hr_cam: NDArray[np.floating], height: int, width: int) -> NDArray[np.float32]:
+    """The pooled CAM on the strided grid.
+
+    Regions are known at image size, so pooling takes place there; the result is resized as the masks of the published
+    combination are (bilinear, not antialiased), which keeps borders within one cell.
+
+    Args:
+        pooled_hr_cam: float (K, H, W) of `pool_hr_cam`.
+        height: h of the strided CAM, ceil(H / 4).
+        width: w of the strided CAM.
+
+    Returns:
+        float32 (K, h, w).
+    """
+    return resize_maps(pooled_hr_cam, height, width)

@@ -1,0 +1,1 @@
+"""Unsupervised segmentations and their perimeters."""

@@ -1,0 +1,1 @@
+"""Scores of maps and label maps, with and without ground truth."""

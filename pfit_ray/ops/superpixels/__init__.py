@@ -1,0 +1,1 @@
+"""SLIC and quickshift superpixels."""

@@ -1,0 +1,1 @@
+"""Looking at a run and taking labels out of it."""

@@ -1,0 +1,190 @@
+"""Contact sheets: everything that a run knows of one image, on one picture."""
+
+import io
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from pfit_ray import storage
+from pfit_ray.config import RunConfig
+from pfit_ray.constants import OK, Row, voc_palette
+from pfit_ray.data.images import decode_grey, decode_image, decode_mask
+from pfit_ray.data.label_shards import read_member
+from pfit_ray.data.sources import mask_lookup
+from pfit_ray.errors import RowError, UserError
+from pfit_ray.ops.regions.perimeter import perimeter_map
+from pfit_ray.ops.regions.reference_perimeter import canny_edges, jpeg_round_trip
+from pfit_ray.ops.regions.reference_perimeter import region_picture as published_picture
+from pfit_ray.results.drawing import Tile, compose_sheet, heat_overlay, label_overlay, mask_overlay, region_picture
+from pfit_ray.rundir.directory import IMAGE_SET, RunDirectory
+from pfit_ray.rundir.manifest import fetch_image, iterate_shards
+from pfit_ray.tasks.encode import array_from_bytes
+
+
+def contact_sheet(config: RunConfig, run: RunDirectory, image_id: str) -> bytes:
+    """Draw one image's sheet: photograph, maps, regions, perimeters, masks, labels, prediction, ground truth.
+
+    Args:
+        config: the run's config.
+        run: the run directory.
+        image_id: the image; what its passes have not made yet is left out.
+
+    Returns:
+        The bytes of a PNG file.
+
+    Raises:
+        UserError: when the run does not know the image, or its photograph cannot be read any more.
+    """
+    found = {
+        image_set: place
+        for image_set in dict.fromkeys(IMAGE_SET.values())
+        if (place := _find(run, image_set, image_id))
+    }
+    if not found:
+        raise UserError(f"show: {run.root} has no image {image_id!r}; image ids stand in its manifest tables")
+    manifest_row = next(iter(found.values()))[1]
+    if manifest_row["status"] != OK:
+        raise UserError(f"show: {image_id!r} failed when the images were listed: {manifest_row['message']}")
+    try:
+        photo = decode_image(fetch_image(manifest_row), config.images.max_pixels)
+    except RowError as error:
+        raise UserError(f"show: the photograph of {image_id!r} cannot be read: {error.message}") from error
+    tiles = [Tile("photograph", photo)]
+    results: dict[str, Row] = {}
+    for pass_name, image_set in IMAGE_SET.items():
+        if image_set in found:
+            row = _result(run, pass_name, found[image_set][0], image_id)
+            if row is not None:
+                results[pass_name] = row
+    if "seeds" in results:
+        tiles += _seed_tiles(config, photo, results["seeds"])
+    if "labels" in results:
+        tiles += _label_tiles(photo, results["labels"])
+    if "predict" in results:
+        tiles.append(Tile("prediction", label_overlay(photo, results["predict"]["label"])))
+    tiles += _truth_tile(config, photo, found)
+    return compose_sheet(_title(config, image_id, manifest_row, results), _legend(config, results), tiles)
+
+
+def write_sheets(config: RunConfig, run: RunDirectory, count: int) -> list[str]:
+    """Draw the sheets of the first good images of each pass into the run directory, and return their URLs."""
+    ids: dict[str, None] = {}
+    for pass_name in config.passes:
+        ids.update(dict.fromkeys(islice(_good_ids(run, pass_name), count)))
+    urls = []
+    for image_id in ids:
+        try:
+            sheet = contact_sheet(config, run, image_id)
+        except UserError:  # an unusable mask or a photograph that is gone must not end a run that has its results
+            continue
+        url = sheet_url(run, image_id)
+        storage.write_bytes(url, sheet)
+        urls.append(url)
+    return urls
+
+
+def sheet_url(run: RunDirectory, image_id: str) -> str:
+    """Where the sheet of an image lies."""
+    return run.url("sheets", f"{image_id}.png")
+
+
+def _good_ids(run: RunDirectory, pass_name: str) -> Iterator[str]:
+    for shard in run.finished_numbers(pass_name):
+        data = storage.read_bytes(run.rows(pass_name, shard))
+        yield from pq.read_table(io.BytesIO(data), columns=["image_id"])["image_id"].to_pylist()
+
+
+def perimeters(config: RunConfig, regions: np.ndarray) -> np.ndarray:
+    """The perimeters of regions (H, W) as the run's fidelity finds them: bool (H, W)."""
+    if config.fidelity_of("fit") != "reference":
+        return perimeter_map(regions)
+    numbers = config.fit.published
+    published = jpeg_round_trip(published_picture(regions.astype(np.uint8), seed=numbers.colour_seed))
+    edges = canny_edges(published, low=numbers.canny_low, high=numbers.canny_high, blur=numbers.blur)
+    return np.asarray(edges > 0)
+
+
+def _find(run: RunDirectory, image_set: str, image_id: str) -> tuple[int, Row] | None:
+    """Shard and manifest row of an image."""
+    summary = run.read_json("manifest", f"{image_set}.json")
+    for shard, rows in iterate_shards(run, image_set, range(summary["shards"] if summary else 0)):
+        for row in rows:
+            if row["image_id"] == image_id:
+                return shard, row
+    return None
+
+
+def _result(run: RunDirectory, pass_name: str, shard: int, image_id: str) -> Row | None:
+    """What a pass wrote of an image, with its label map as `label`."""
+    url = run.rows(pass_name, shard)
+    if not storage.exists(run.marker(pass_name, shard)):
+        return None
+    for row in pq.read_table(io.BytesIO(storage.read_bytes(url))).to_pylist():
+        if row["image_id"] == image_id:
+            data = read_member(run.labels(pass_name, shard), row["label_offset"], row["label_size"])
+            row["label"] = decode_mask(data)
+            return dict(row)
+    return None
+
+
+def _seed_tiles(config: RunConfig, photo: np.ndarray, row: Row) -> list[Tile]:
+    size = photo.shape[:2]
+    names = config.region_names
+    regions = {source: decode_grey(row[f"regions_{source}"]).astype(np.uint16) for source in names}
+    tiles = [Tile("CAM", _heat(photo, row["cam"]))]
+    tiles += [Tile(f"regions, {source}", region_picture(regions[source])) for source in names]
+    for source in names:
+        perimeter = perimeters(config, regions[source])
+        picture = np.repeat(np.where(perimeter, 0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
+        tiles.append(Tile(f"perimeters, {source}", picture))
+    for source in names:
+        masks = decode_grey(row[f"fit_mask_{source}"]).reshape(-1, *size).astype(bool)
+        tiles.append(Tile(f"fit mask, {source}", mask_overlay(photo, masks)))
+    tiles.append(Tile("combined CAM", _heat(photo, row["combined_cam"], config.combined_maximum)))
+    tiles.append(Tile("affinity label (pale: unsure)", label_overlay(photo, row["label"])))
+    return tiles
+
+
+def _label_tiles(photo: np.ndarray, row: Row) -> list[Tile]:
+    return [
+        Tile("edge", heat_overlay(photo, array_from_bytes(row["edge"]))),
+        Tile("random walk", _heat(photo, row["walk"])),
+        Tile("pseudo label", label_overlay(photo, row["label"])),
+    ]
+
+
+def _truth_tile(config: RunConfig, photo: np.ndarray, found: dict[str, tuple[int, Row]]) -> list[Tile]:
+    uri = next((row["mask_uri"] for _, row in found.values() if row["mask_uri"]), None)
+    if uri is None:
+        return []
+    try:
+        truth = mask_lookup(config.data)[decode_mask(storage.fetch(uri), photo.shape[:2])]
+    except RowError as error:
+        raise UserError(f"show: the ground truth {uri} cannot be used: {error.message}") from error
+    return [Tile("ground truth", label_overlay(photo, truth))]
+
+
+def _heat(photo: np.ndarray, data: bytes, maximum: float = 1.0) -> np.ndarray:
+    """The strongest class of a stored map, in [0, maximum], over the photograph."""
+    maps = array_from_bytes(data)
+    return heat_overlay(photo, maps.max(axis=0, initial=0.0) / maximum)
+
+
+def _title(config: RunConfig, image_id: str, manifest_row: Row, results: dict[str, Row]) -> str:
+    keys = manifest_row["keys"]
+    predicted = keys is None
+    if predicted and "seeds" in results:
+        keys = results["seeds"]["keys"]
+    names = ", ".join(config.data.class_list.name(key) for key in keys or []) or "no class"
+    return f"{image_id}: {names}{' (predicted)' if predicted else ''}"
+
+
+def _legend(config: RunConfig, results: dict[str, Any]) -> list[tuple[str, tuple[int, int, int]]]:
+    keys = sorted({key for row in results.values() for key in row["keys"]})
+    palette = voc_palette()
+    colours = [tuple(int(value) for value in palette[key]) for key in keys]
+    names = [config.data.class_list.name(key) for key in keys]
+    return [(name, (red, green, blue)) for name, (red, green, blue) in zip(names, colours, strict=True)]

@@ -1,0 +1,220 @@
+"""Export a run: its photographs and label maps, image by image, in a format of another tool."""
+
+import importlib
+import json
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+from pfit_ray import storage
+from pfit_ray.config import RunConfig
+from pfit_ray.data.sources.item import is_plain
+from pfit_ray.errors import RowError, UserError
+from pfit_ray.results.export.card import card
+from pfit_ray.results.export.items import CHUNK, LabelledImage, labelled_images, score_names
+from pfit_ray.results.export.photographs import upright_photograph
+from pfit_ray.results.export.writer import FormatWriter, Target
+from pfit_ray.rundir.directory import IMAGE_SET, RunDirectory
+from pfit_ray.storage.threads import prefetch
+
+FORMATS = {
+    "voc": "voc.VocWriter",
+    "coco": "coco.CocoWriter",
+    "labelme": "labelme.LabelmeWriter",
+    "cvat": "cvat.CvatWriter",
+    "png": "png.PngWriter",
+    "hf": "hf.HuggingFaceWriter",
+}
+"""The formats and their writers, which are imported when they are used."""
+
+PASS_OF = {"pseudo_label": "labels", "prediction": "predict"}
+"""The pass that makes each map that can be exported."""
+
+Images = Literal["copy", "link", "none"]
+IMAGES: tuple[Images, ...] = ("copy", "link", "none")
+_WRITERS = 8
+_TOLD = 20
+"""Failures that are told one by one."""
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What is exported, and how.
+
+    Args:
+        format: one of `FORMATS`.
+        kind: `pseudo_label` or `prediction`; None takes the pseudo labels, if there are any.
+        split: name of the set of images in the export.
+        images: `copy` the photographs, `link` to them where they are files of this machine, or leave them out.
+        license: licence that the card states.
+    """
+
+    format: str
+    kind: str | None = None
+    split: str = "train"
+    images: Images = "copy"
+    license: str | None = None
+
+
+@dataclass
+class Exported:
+    """What an export came to.
+
+    Args:
+        root: where it lies.
+        kind: the map that was exported.
+        exported: images in it.
+        failed: images left out, by reason: those that failed in the run, and those that could not be exported.
+        unfinished: images that the run has not come to yet.
+        problems: the first images that could not be exported, a sentence each.
+    """
+
+    root: str
+    kind: str
+    exported: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+    unfinished: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def export_run(config: RunConfig, run: RunDirectory, output: str, options: ExportOptions) -> Exported:
+    """Export the finished shards of a run; memory holds one shard's label maps and 64 photographs.
+
+    Args:
+        config: the run's config.
+        run: the run directory.
+        output: a folder or URL, which must be empty or not be there.
+        options: see `ExportOptions`.
+
+    Returns:
+        What is in it and what is not; `card.json` and `README.md` of the export say the same.
+
+    Raises:
+        UserError: in one sentence, when there is nothing to export or the place is taken.
+    """
+    kind = _checked(run, options)
+    pass_name, root = PASS_OF[kind], storage.absolute(output)
+    if next(storage.list_entries(root, threads=0), None) is not None:
+        raise UserError(f"export: {root} is not empty; give another folder, or remove it first")
+    markers = run.finished_shards(pass_name)
+    done = Exported(root, kind)
+    for marker in markers.values():
+        done.failed.update(marker["reasons"])
+    listed = run.read_json("manifest", f"{IMAGE_SET[pass_name]}.json")["images"]
+    done.unfinished = listed - sum(marker["ok"] + marker["failed"] for marker in markers.values())
+    with tempfile.TemporaryDirectory(prefix="pfit-export-") as scratch:
+        target = Target(root, Path(scratch), config.data.class_list, options.split, tuple(score_names(pass_name)))
+        writer = _writer(options.format, target)
+        images = labelled_images(run, pass_name, markers, options.images != "none")
+        while chunk := list(islice(images, CHUNK)):
+            _write_chunk(writer, chunk, config, options, done)
+        writer.finish()
+        _write_card(config, run, options, target, done)
+    return done
+
+
+def _checked(run: RunDirectory, options: ExportOptions) -> str:
+    if options.format not in FORMATS:
+        raise UserError(f"export: there is no format {options.format!r}; choose from {', '.join(FORMATS)}")
+    if options.images not in IMAGES:
+        raise UserError(f"export: images is {options.images!r}; choose from {', '.join(IMAGES)}")
+    if options.kind is not None and options.kind not in PASS_OF:
+        raise UserError(f"export: there is no map {options.kind!r} to export; choose from {', '.join(PASS_OF)}")
+    if not is_plain(options.split):
+        raise UserError(f"export: the split {options.split!r} names files; take letters, digits, '_' and '-' only")
+    kinds = [kind for kind in PASS_OF if run.finished_numbers(PASS_OF[kind])]
+    if not kinds or options.kind not in (None, *kinds):
+        wanted = options.kind or "pseudo_label or prediction"
+        raise UserError(f"export: {run.root} has no {wanted} yet; finish its run first, or export {_or(kinds)}")
+    return options.kind or kinds[0]
+
+
+def _or(kinds: list[str]) -> str:
+    return kinds[0] if kinds else "another one"
+
+
+def _writer(name: str, target: Target) -> FormatWriter:
+    module, _, class_name = FORMATS[name].partition(".")
+    try:
+        writer: FormatWriter = getattr(importlib.import_module(f"pfit_ray.results.export.{module}"), class_name)(target)
+    except ValueError as error:
+        raise UserError(f"export: {error}; choose another format or rename the class") from error
+    return writer
+
+
+def _write_chunk(
+    writer: FormatWriter,
+    chunk: Sequence[LabelledImage | tuple[str, RowError]],
+    config: RunConfig,
+    options: ExportOptions,
+    done: Exported,
+) -> None:
+    """Take up some images and write the files that are theirs alone, several at a time."""
+    files: list[tuple[str, bytes | None, str | None]] = []
+    for one in chunk:
+        try:
+            if isinstance(one, tuple):
+                raise one[1]
+            files += _files(writer, one, config, options)
+            done.exported += 1
+        except RowError as error:
+            image_id = one[0] if isinstance(one, tuple) else one.image_id
+            done.failed[error.reason] += 1
+            if len(done.problems) < _TOLD:
+                done.problems.append(f"{image_id}: {error.message}")
+
+    def write(file: tuple[str, bytes | None, str | None]) -> None:
+        name, data, link = file
+        if data is None:
+            storage.link(link or "", writer.target.url(name))
+        else:
+            writer.target.write(name, data)
+
+    for _ in prefetch(write, files, _WRITERS, len(files)):
+        pass
+
+
+def _files(
+    writer: FormatWriter, image: LabelledImage, config: RunConfig, options: ExportOptions
+) -> list[tuple[str, bytes | None, str | None]]:
+    """Name and content of each file of one image, or what the file is a link to."""
+    name, folder = f"{image.image_id}.jpg", writer.photographs
+    files: list[tuple[str, bytes | None, str | None]] = []
+    if image.encoded is not None:
+        photograph = upright_photograph(image.encoded, config.images.max_pixels)
+        image.encoded, name = photograph.data, image.image_id + photograph.suffix
+        if folder is not None:
+            place = f"{folder}/{name}" if folder else name
+            source = _plain_file(image) if photograph.unchanged and options.images == "link" else None
+            linked = source is not None and storage.is_local(writer.target.root)
+            files.append((place, None, source) if linked else (place, photograph.data, None))
+    return [(path, data, None) for path, data in writer.add(image, name).items()] + files
+
+
+def _plain_file(image: LabelledImage) -> str | None:
+    """The photograph's own file on this machine, if it has one."""
+    inside = image.source.get("row") is not None or image.source.get("offset") is not None
+    uri = str(image.source["uri"])
+    return None if inside or not storage.is_local(uri) or not os.path.isfile(uri) else uri
+
+
+def _write_card(config: RunConfig, run: RunDirectory, options: ExportOptions, target: Target, done: Exported) -> None:
+    counts = {"exported": done.exported, "failed": dict(done.failed), "unfinished": done.unfinished}
+    text = card(config, run, done.kind, options.format, options.split, options.license, counts)
+    evaluation = run.read_json("evaluation.json") or {}
+    told = {
+        **asdict(options),
+        "kind": done.kind,
+        **counts,
+        "problems": done.problems,
+        "classes": list(config.data.class_list.names),
+        "scores": evaluation.get(done.kind),
+        "config": config.model_dump(mode="json"),
+    }
+    target.write("card.json", (json.dumps(told, indent=1) + "\n").encode())
+    target.write("README.md", text.encode())

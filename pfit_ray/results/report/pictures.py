@@ -1,0 +1,90 @@
+"""Thumbnails of images: photograph, map and label over it."""
+
+import base64
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow.parquet as pq
+from PIL import Image
+
+from pfit_ray.config import RunConfig
+from pfit_ray.constants import Row
+from pfit_ray.data.images import decode_image, decode_mask
+from pfit_ray.data.label_shards import read_member
+from pfit_ray.data.sources import mask_lookup
+from pfit_ray.errors import RowError, UserError
+from pfit_ray.results.drawing import heat_overlay, label_overlay
+from pfit_ray.results.report.gather import Picked
+from pfit_ray.rundir.directory import IMAGE_SET, LABEL_COLUMN, RunDirectory
+from pfit_ray.rundir.manifest import fetch_image, read_manifest_shard
+from pfit_ray.storage.ranges import open_seekable
+from pfit_ray.tasks.encode import array_from_bytes
+from pfit_ray.tasks.score import read_truth
+
+SIDE = 200
+"""Longest side of a thumbnail, in pixels."""
+MAX_BYTES = 6000
+"""No thumbnail has more, so that 200 images with five pictures each make a page of less than 10 MB."""
+_QUALITIES = (60, 40, 20, 5)
+_MAPS = {"seeds": ("cam", "combined_cam"), "labels": ("walk",), "predict": ()}
+
+
+def thumbnails(
+    config: RunConfig, run: RunDirectory, pass_name: str, shard: int, images: Sequence[Picked]
+) -> dict[Picked, list[tuple[str, str]]]:
+    """Captions and data URLs of the pictures of some images of one shard, which is read once.
+
+    One caption with an empty URL says why an image has none.
+    """
+    places = {row["image_id"]: row for row in read_manifest_shard(run, IMAGE_SET[pass_name], shard)}
+    with open_seekable(run.rows(pass_name, shard)) as file:
+        columns = ["image_id", "label_offset", "label_size", *_MAPS[pass_name]]
+        wanted = [("image_id", "in", [one.image_id for one in images])]
+        rows = {row["image_id"]: row for row in pq.read_table(file, columns=columns, filters=wanted).to_pylist()}
+    return {one: _pictures(config, run, pass_name, one, places[one.image_id], rows[one.image_id]) for one in images}
+
+
+def _pictures(
+    config: RunConfig, run: RunDirectory, pass_name: str, one: Picked, place: Row, row: Row
+) -> list[tuple[str, str]]:
+    try:
+        photo = decode_image(fetch_image(place), config.images.max_pixels)
+        pictures = [("photograph", photo)]
+        for name in _MAPS[pass_name]:
+            maximum = config.combined_maximum if name == "combined_cam" else 1.0
+            values = array_from_bytes(row[name]).max(axis=0, initial=0.0) / maximum
+            pictures.append((name.replace("_", " "), heat_overlay(photo, values)))
+        label = decode_mask(read_member(run.labels(pass_name, one.shard), row["label_offset"], row["label_size"]))
+        pictures.append((LABEL_COLUMN[pass_name].replace("_", " "), label_overlay(photo, label)))
+    except (RowError, UserError, FileNotFoundError) as error:
+        return [(f"no pictures: {error}", "")]
+    result = [(caption, _data_url(picture)) for caption, picture in pictures]
+    return [*result, _truth(config, photo, place["mask_uri"])] if place["mask_uri"] else result
+
+
+def _truth(config: RunConfig, photo: np.ndarray, mask_uri: str) -> tuple[str, str]:
+    try:
+        truth = read_truth(mask_uri, mask_lookup(config.data), len(config.data.class_list), photo.shape[:2])
+    except RowError as error:
+        return f"no ground truth: {error}", ""
+    return "ground truth", _data_url(label_overlay(photo, truth))
+
+
+def _data_url(picture: np.ndarray) -> str:
+    image = Image.fromarray(picture)
+    image.thumbnail((SIDE, SIDE))
+    data = _webp(image, _QUALITIES[0])
+    for quality in _QUALITIES[1:]:
+        if len(data) > MAX_BYTES:
+            data = _webp(image, quality)
+    while len(data) > MAX_BYTES:
+        image.thumbnail((image.width * 3 // 4, image.height * 3 // 4))
+        data = _webp(image, _QUALITIES[-1])
+    return "data:image/webp;base64," + base64.b64encode(data).decode()
+
+
+def _webp(image: Image.Image, quality: int) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=quality)
+    return buffer.getvalue()

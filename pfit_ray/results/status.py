@@ -1,0 +1,97 @@
+"""How far a run is, read from its directory alone, on whatever machine."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from pfit_ray import storage
+from pfit_ray.config import PASSES
+from pfit_ray.rundir.directory import IMAGE_SET, NETWORKS, PROGRESS_FILE, Network, RunDirectory
+from pfit_ray.rundir.pace import describe_duration, describe_left, describe_rate, recent_rate
+from pfit_ray.tasks.base import Timings, add_timings
+from pfit_ray.train.records import describe_records, read_metrics
+
+SILENT_SECONDS = 120.0
+"""A run that works says something every half minute; after this long it has been killed, or lost its storage."""
+
+
+def describe_status(run: RunDirectory) -> Iterator[str]:
+    """Lines for people.
+
+    What the run does now; networks, with the progress of a training; passes with counts, rate, the time that is left,
+    reasons of failures and seconds per stage.
+    """
+    yield from _now(run)
+    for network in NETWORKS:
+        yield f"{network}: {_network(run, network)}"
+    for name in PASSES:
+        manifest = run.read_json("manifest", f"{IMAGE_SET[name]}.json")
+        if manifest is None:
+            yield f"pass {name}: not started"
+            continue
+        yield from _pass_lines(name, manifest, list(run.finished_shards(name).values()))
+
+
+def _now(run: RunDirectory) -> Iterator[str]:
+    state = run.read_json(PROGRESS_FILE)
+    if state is None:
+        return
+    told = ", ".join(part for part in (state["line"], state["use"]) if part)
+    age = max(0.0, time.time() - state["at"])
+    if age < SILENT_SECONDS:
+        yield f"working ({describe_duration(age)} ago): {told}"
+    else:
+        yield (
+            f"silent for {describe_duration(age)}: the run was killed, or cannot reach its storage; the same command "
+            f"goes on. Last: {told}"
+        )
+
+
+def _network(run: RunDirectory, network: Network) -> str:
+    if storage.exists(run.weights(network)):
+        return "ready"
+    records = read_metrics(run.url("train", network))
+    return f"training, {describe_records(records)}" if records else "not there yet"
+
+
+def _pass_lines(name: str, manifest: dict[str, Any], markers: list[dict[str, Any]]) -> Iterator[str]:
+    ok = sum(marker["ok"] for marker in markers)
+    failed = sum(marker["failed"] for marker in markers)
+    yield (
+        f"pass {name}: {ok + failed} of {manifest['images']} images ({ok} ok, {failed} failed), "
+        f"{len(markers)} of {manifest['shards']} shards{_rate(markers, manifest['images'] - ok - failed)}"
+    )
+    reasons: Counter[str] = Counter()
+    timings: Timings = {}
+    for marker in markers:
+        reasons.update(marker["reasons"])
+        timings = add_timings(timings, marker["stages"])
+    for reason, count in reasons.most_common():
+        yield f"  failed, {reason}: {count}"
+    for stage, timing in timings.items():
+        yield _stage_line(stage, timing)
+    repeated = sum(int(timing.get("retries", 0)) for timing in timings.values())
+    if repeated:
+        yield f"  storage requests that had to be repeated: {repeated}"
+
+
+def _stage_line(stage: str, timing: dict[str, float]) -> str:
+    images = int(timing["images"])
+    seconds, cpu_seconds = (timing[name] / max(images, 1) for name in ("seconds", "cpu_seconds"))
+    megabytes = f", {timing['bytes'] / 1e6:.1f} MB" if timing.get("bytes") else ""
+    failed = f", {int(timing['failed'])} failed" if timing.get("failed") else ""
+    return (
+        f"  {stage:<20} {seconds:8.3f} s/image, {cpu_seconds:.3f} CPU s/image over {images} images{megabytes}{failed}"
+    )
+
+
+def _rate(markers: list[dict[str, Any]], left: int) -> str:
+    """How fast the last shards came, what that means for the rest, and when the last one came."""
+    rate = recent_rate([(marker["finished"], marker["ok"] + marker["failed"]) for marker in markers])
+    if rate is None:
+        return ""
+    last = datetime.fromtimestamp(max(marker["finished"] for marker in markers)).isoformat(" ", "seconds")
+    rest = f", {describe_left(left / rate)}" if left and rate > 0 else ""
+    return f", {describe_rate(rate)}{rest}, last at {last}"

@@ -1,0 +1,274 @@
+"""A run from beginning to end: what is finished stays, the rest is done in order."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+from pfit_ray import storage
+from pfit_ray.cluster import pipeline
+from pfit_ray.cluster.placement import Placement, place
+from pfit_ray.cluster.preflight import check_nodes
+from pfit_ray.cluster.resources import Cluster
+from pfit_ray.cluster.session import cluster_address, ray_session
+from pfit_ray.config import PASSES, Pass, RunConfig, resolved_yaml
+from pfit_ray.config.data import ImageSetConfig
+from pfit_ray.data.sources import Item, list_images
+from pfit_ray.errors import RunFailedError, UserError
+from pfit_ray.results.contact_sheet import write_sheets
+from pfit_ray.results.report import write_report
+from pfit_ray.rundir.directory import IMAGE_SET, PROGRESS_FILE, Network, RunDirectory
+from pfit_ray.rundir.environment import check_packages, describe_environment
+from pfit_ray.rundir.finished import Ledger
+from pfit_ray.rundir.manifest import write_manifest
+from pfit_ray.rundir.provenance import record_missing_weights, record_weights
+from pfit_ray.runner import fingerprint, scoring_step
+from pfit_ray.runner.progress import Progress, State
+from pfit_ray.runner.steps import Planner, Step, networks_of
+from pfit_ray.storage.signals import Interrupts, interrupts
+from pfit_ray.tasks.passes import plan_pass
+from pfit_ray.train.provide import check_networks, check_reviews, check_training_resources, provide_network
+from pfit_ray.train.records import describe_records, read_metrics
+
+
+@dataclass
+class Outcome:
+    """What a run came to: `worked` is False where everything had been finished before.
+
+    `counts` and `reasons` hold, by pass, the good and the failed images, and the failed ones by reason.
+    """
+
+    run: RunDirectory
+    worked: bool = False
+    counts: dict[str, tuple[int, int]] = field(default_factory=dict)
+    reasons: dict[str, dict[str, int]] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+
+class Runner:
+    """Does the steps of one config in one run directory.
+
+    Args:
+        config: the run's config.
+        progress: where it tells what it does.
+        retry_failed: take up the images that have failed, and those alone, in passes that are finished.
+    """
+
+    def __init__(self, config: RunConfig, progress: Progress, retry_failed: bool = False) -> None:
+        self.config = config
+        self.retry_failed = retry_failed
+        self.progress = progress
+        self.run_directory = RunDirectory(storage.absolute(config.output))
+        self.ledger = Ledger(self.run_directory)
+        progress.publish = self._publish
+        self.planner = Planner(config, self.run_directory, self.ledger, retry_failed)
+        self.interrupts = Interrupts()
+
+    def steps(self) -> list[Step]:
+        """See `Planner.steps`."""
+        return self.planner.steps()
+
+    def forget(self, word: str) -> None:
+        """Forget a step and those that follow (`REDO_FROM`), unless a mistake would keep them from returning.
+
+        Raises:
+            UserError: a mistake that shows before any work; nothing is forgotten.
+        """
+        self._check(fingerprint.networks_from(word, networks_of(self.steps())))
+        fingerprint.forget(self.run_directory, word)
+        self.ledger.clear()
+
+    def run(self, address: str | None = None, verbose: bool = False) -> Outcome:
+        """Do what is not finished.
+
+        Args:
+            address: see `ray_session`.
+            verbose: keep Ray's messages.
+
+        Returns:
+            Counts per pass and scores.
+
+        Raises:
+            UserError: a mistake in config or data, in one sentence.
+            RunFailedError: see `max_failed_fraction`.
+        """
+        run, config = self.run_directory, self.config
+        fingerprint.check_fresh(run, config)
+        outcome = Outcome(run)
+        if not self.retry_failed:
+            for name in config.passes:
+                if self.ledger.faulty(name):
+                    self._check_failures(name, run.read_json("manifest", f"{IMAGE_SET[name]}.json")["images"])
+        todo = [step for step in self.planner.steps() if step.todo]
+        if todo:
+            outcome.worked = True
+            with interrupts() as self.interrupts, self._published():
+                self._check(networks_of(todo))
+                on_cluster = cluster_address(address) is not None
+                if not on_cluster:
+                    self._prepare(todo)
+                with ray_session(address, config.resources, verbose) as cluster:
+                    self.interrupts.handle()
+                    self.progress.say(f"Ray: {cluster}")
+                    placement = preflight(config, cluster, networks_of(todo))
+                    check_nodes(config, run.root)
+                    if on_cluster:  # listing a bucket may take hours: not before the cluster is known to suffice
+                        self._prepare(todo)
+                    self._work(todo, placement)
+        outcome.counts = {name: self.ledger.counts(name) for name in PASSES if name in config.passes}
+        outcome.reasons = {name: self.ledger.reasons(name) for name in outcome.counts}
+        outcome.metrics = run.read_json("evaluation.json") or {}
+        return outcome
+
+    def _check(self, networks: list[Network]) -> None:
+        check_packages(self.config)
+        check_networks(self.config, networks)
+        check_reviews(self.config, self.run_directory, networks)
+
+    def _publish(self, state: State) -> None:
+        self.run_directory.write_json(state, PROGRESS_FILE)
+
+    def _prepare(self, todo: Sequence[Step]) -> None:
+        """What needs no Ray: it shows mistakes early."""
+        storage.write_bytes(self.run_directory.url("config.yaml"), resolved_yaml(self.config).encode())
+        self.run_directory.write_json(describe_environment(self.config), "environment.json")
+        for step in todo:
+            if step.kind == "manifest":
+                self._list(step.name)
+            elif self._is_given(step):
+                self._provide(cast(Network, step.name))
+
+    def _work(self, todo: Sequence[Step], placement: Placement) -> None:
+        if placement.warning:
+            self.progress.say(placement.warning)
+        for step in todo:
+            self.interrupts.check()
+            self._do(step, placement)
+
+    def _is_given(self, step: Step) -> bool:
+        """Whether a step only puts a network there that is not trained: done first, so that misfits show early."""
+        return step.kind == "network" and getattr(self.config, step.name).source != "train"
+
+    def _do(self, step: Step, placement: Placement) -> None:
+        if step.kind == "network" and not self._is_given(step):
+            self._provide(cast(Network, step.name))
+        elif step.kind == "pass":
+            self._pass(cast(Pass, step.name), placement)
+        elif step.kind == "report":
+            for name in self.config.passes:  # a run that was killed right after a training has not recorded it
+                if network := self.planner.network_of(name):
+                    record_missing_weights(self.run_directory, self.config, network)
+            metrics = scoring_step.evaluate_run(self.config, self.run_directory, self.progress)
+            write_sheets(self.config, self.run_directory, self.config.sheets)
+            write_report(self.config, self.run_directory, metrics=metrics)
+            self.run_directory.write_json(self.planner.report_fields(), "steps", "report.json")
+            self.run_directory.write_json(metrics, "evaluation.json")
+
+    def _list(self, image_set: str) -> None:
+        with self._begun(f"manifest-{image_set}"), self.progress.listing(image_set) as listed:
+            items = listed.each(self.images(image_set))
+            summary = write_manifest(self.run_directory, image_set, items, self.config.shard_size)
+        self.progress.say(f"{image_set}: {summary['images']} images in {summary['shards']} shards")
+
+    def images(self, image_set: str) -> Iterator[Item]:
+        """The images of one set; masks only on those that are scored."""
+        data = self.config.data
+        chosen: ImageSetConfig = getattr(data, image_set) or data.train
+        scored: set[str] | None = None
+        if image_set == "train" and data.score is not None:
+            scored = {item.image_id for item in list_images(data, ImageSetConfig(split=data.score))}
+        for item in list_images(data, chosen):
+            self.interrupts.check()
+            yield item if scored is None or item.image_id in scored else replace(item, mask_uri=None)
+
+    def _provide(self, network: Network) -> None:
+        self._outdate_report()
+        with self._begun(network), self.progress.watching(network, lambda: self._trained(network)):
+            told = provide_network(self.config, self.run_directory, network)
+            record_weights(self.run_directory, self.config, network)
+        numbers = ", ".join(f"{name} {_short(value)}" for name, value in told.items() if name != "source")
+        how = {"train": "trained", "weights": "loaded", "zero_shot": "made from ImageNet rows"}
+        self.progress.say(f"{network}: {how[told['source']]}{': ' + numbers if numbers else ''}")
+
+    def _trained(self, network: Network) -> str:
+        """How far the training of a network is; nothing before its first records."""
+        records = read_metrics(self.run_directory.url("train", network))
+        return describe_records(records) if records else ""
+
+    @contextmanager
+    def _published(self) -> Iterator[None]:
+        """What is published of the progress goes with the work; only a run that is killed leaves it behind."""
+        try:
+            yield
+        finally:
+            self.progress.aside(lambda: storage.remove(self.run_directory.url(PROGRESS_FILE)))
+
+    @contextmanager
+    def _begun(self, step: str) -> Iterator[None]:
+        fingerprint.begin_step(self.run_directory, self.config, step)
+        try:
+            yield
+        except UserError:
+            fingerprint.take_back(self.run_directory, step)
+            raise
+
+    def _pass(self, name: Pass, placement: Placement) -> None:
+        run, config, ledger = self.run_directory, self.config, self.ledger
+        fingerprint.begin_step(run, config, name)
+        self._outdate_report()
+        manifest = run.read_json("manifest", f"{IMAGE_SET[name]}.json")
+        finished = dict(ledger.shards(name))
+        shards = [shard for shard in range(manifest["shards"]) if shard not in finished]
+        plan = plan_pass(name, config, run)
+        again, again_plan = self.planner.retry_shards(finished), replace(plan, retry=True)
+        if shards:
+            with self.progress.images(name, manifest["images"], sum(ledger.counts(name))) as progress:
+                for result in pipeline.run_pass(plan, config, run, shards, placement, self.progress.say):
+                    progress.add(result["ok"], result["failed"], result)
+                    ledger.add(name, result)
+                    self._check_failures(name, manifest["images"])
+                    self.interrupts.check()
+        if again:
+            before = sum(finished[shard].failed for shard in again)
+            with self.progress.images(f"{name}, failed images again", before, 0) as progress:
+                for result in pipeline.run_pass(again_plan, config, run, again, placement, self.progress.say):
+                    progress.add(finished[result["shard"]].failed - result["failed"], result["failed"], result)
+                    self.interrupts.check()
+        ledger.read_again(name)
+        ok, failed = ledger.counts(name)
+        if ok + failed != manifest["images"]:
+            raise RuntimeError(
+                f"pass {name}: {ok} ok + {failed} failed images are not the manifest's {manifest['images']}"
+            )
+
+    def _check_failures(self, name: Pass, images: int) -> None:
+        failed = self.ledger.faulty(name)
+        if failed > self.config.max_failed_fraction * images:
+            raise RunFailedError(
+                f"pass {name} stopped: {failed} of {images} images failed, more than max_failed_fraction "
+                f"{self.config.max_failed_fraction:g} allows; {self.run_directory.url(name, 'failures')} says why; "
+                f"raise the fraction, or mend the images and add --redo {name}"
+            )
+
+    def _outdate_report(self) -> None:
+        storage.remove(self.run_directory.url("evaluation.json"))
+
+
+def preflight(config: RunConfig, cluster: Cluster, networks: list[Network]) -> Placement:
+    """Make sure that a cluster has room for what a run needs at the least, now or once it has grown.
+
+    Args:
+        config: the run's config.
+        cluster: its nodes, and those that it may add.
+        networks: the networks that are still to be provided.
+
+    Raises:
+        UserError: names what does not fit, and what there is.
+    """
+    placement = place(config, cluster)
+    check_training_resources(config, networks, cluster)
+    return placement
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

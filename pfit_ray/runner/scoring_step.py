@@ -1,0 +1,85 @@
+"""Score a run against ground truth: every map and label map that its passes wrote."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import ray
+
+from pfit_ray.config import PASSES, RunConfig
+from pfit_ray.data.sources import mask_lookup
+from pfit_ray.errors import UserError
+from pfit_ray.results.totals import Totals, summaries
+from pfit_ray.rundir.directory import RunDirectory
+from pfit_ray.rundir.provenance import provenance
+from pfit_ray.runner.progress import Progress
+from pfit_ray.tasks.score import ShardScore, ShardScorer
+
+IN_FLIGHT = 64
+"""Shards that are scored at the same time."""
+
+
+def thresholds(config: RunConfig) -> list[float]:
+    """Background values of the sweep."""
+    sweep = config.evaluate
+    count = int(np.ceil((sweep.threshold_stop - sweep.threshold_start) / sweep.threshold_step - 1e-9))
+    return [round(sweep.threshold_start + index * sweep.threshold_step, 6) for index in range(max(1, count))]
+
+
+def evaluate_run(config: RunConfig, run: RunDirectory, progress: Progress | None = None) -> dict[str, Any]:
+    """Score all finished shards of all passes.
+
+    Args:
+        config: the run's config.
+        run: the run directory.
+        progress: is told how many shards have been scored.
+
+    Returns:
+        Per scored map (`cam`, `combined_cam`, `walk`, `pseudo_label`, `prediction`): `images`, the numbers of
+        `pfit_ray.results.totals.Totals.summary`, and what it was computed with, `provenance`. Empty where there is no
+        ground truth. `problems` lists masks that could not be used.
+    """
+    sweep = config.evaluate
+    names = ["background", *config.data.class_list.names]
+    totals: dict[str, Totals] = {}
+    problems: list[str] = []
+    shards = {name: run.finished_numbers(name) for name in PASSES}
+    lookup = mask_lookup(config.data)
+    count = sum(map(len, shards.values()))
+    with progress.images("evaluation", count, 0, "shards") if progress and count else nullcontext() as step:
+        for pass_name in PASSES:
+            scorer = ShardScorer(run, pass_name, len(names) - 1, lookup, thresholds(config), sweep.boundary)
+            for score in _score_all(scorer, shards[pass_name]):
+                problems += score.problems
+                for name, found in score.maps.items():
+                    totals.setdefault(name, Totals(sweep.bootstrap, config.seed)).add(found)
+                if step is not None:
+                    step.add(1, 0)
+    result = summaries(totals, names, thresholds(config), provenance(config, run))
+    if problems:
+        result["problems"] = sorted(set(problems))
+    return result
+
+
+def _score_all(scorer: ShardScorer, shards: Iterable[int]) -> Iterator[ShardScore]:
+    """Score shards in Ray tasks, a bounded number in flight, in their order."""
+    task = ray.remote(num_cpus=1)(_score_shard)
+    shared = ray.put(scorer)
+    waiting: deque[Any] = deque()
+    try:
+        for shard in shards:
+            waiting.append(task.remote(shared, shard))
+            if len(waiting) >= IN_FLIGHT:
+                yield ray.get(waiting.popleft())
+        while waiting:
+            yield ray.get(waiting.popleft())
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, UserError):  # its text without the worker's traceback
+            raise error.cause from None
+        raise
+
+
+def _score_shard(scorer: ShardScorer, shard: int) -> ShardScore:
+    return scorer(shard)

@@ -1,7 +1,0 @@
-"""Where images, image-level labels and ground truth come from."""
-
-from pfit_ray.sources.item import Item
-from pfit_ray.sources.listing import list_images
-from pfit_ray.sources.mask_ids import mask_lookup
-
-__all__ = ["Item", "list_images", "mask_lookup"]

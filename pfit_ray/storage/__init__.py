@@ -1,0 +1,24 @@
+"""Files anywhere: URLs of fsspec, drivers, retries, listings, ranges, caches."""
+
+from pfit_ray.storage.drivers import configure, open_system, options, refuse_credentials
+from pfit_ray.storage.files import (
+    Entry,
+    absolute,
+    exists,
+    fetch,
+    is_local,
+    join,
+    link,
+    list_entries,
+    list_files,
+    read_bytes,
+    remove,
+    upload,
+    write_bytes,
+)
+from pfit_ray.storage.retry import retries
+
+__all__ = [
+    "Entry", "absolute", "configure", "exists", "fetch", "is_local", "join", "link", "list_entries", "list_files",
+    "open_system", "options", "read_bytes", "refuse_credentials", "remove", "retries", "upload", "write_bytes",
+]  # fmt: skip

@@ -1,0 +1,276 @@
+"""The one place that touches storage: local paths and every URL that fsspec opens."""
+
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from glob import has_magic
+from typing import Any, BinaryIO, NamedTuple, TypeVar
+
+from pfit_ray.errors import RowError, UserError
+from pfit_ray.storage.drivers import GCS, S3, configure, open_system, options, refuse_credentials
+from pfit_ray.storage.errors import explained, row_error
+from pfit_ray.storage.listing import PARTIAL_SUFFIX, THREADS, LocalTree, Tree, list_tree, system_tree, version_tag
+from pfit_ray.storage.retry import patiently, retries
+from pfit_ray.storage.threads import prefetch
+
+__all__ = [
+    "Entry", "absolute", "configure", "exists", "fetch", "is_local", "join", "link", "list_entries", "list_files",
+    "open_system", "options", "read_bytes", "refuse_credentials", "remove", "retries", "upload", "write_bytes",
+]  # fmt: skip
+
+T = TypeVar("T")
+
+_LOCAL_PROTOCOLS = ("file://", "local://")
+_REMOVERS = 16
+"""Objects that are removed at the same time."""
+
+
+def is_local(url: str) -> bool:
+    """Whether a URL is a path of this machine."""
+    return "://" not in url or url.startswith(_LOCAL_PROTOCOLS)
+
+
+def absolute(url: str) -> str:
+    """The URL as every worker understands it: local paths absolute and without `file://`."""
+    if is_local(url):
+        return _local_path(url)
+    return url if url.endswith("://") else url.rstrip("/")
+
+
+def join(url: str, *parts: str) -> str:
+    """URL of something below `url`; in a chained URL the path belongs to the first link that has one."""
+    links = [url] if is_local(url) else url.split("::")
+    place = next((i for i, link in enumerate(links) if "://" in link), 0)
+    for part in parts:
+        head = links[place]
+        bare_protocol = head.endswith("://") and head not in _LOCAL_PROTOCOLS
+        links[place] = (head if bare_protocol else head.rstrip("/") + "/") + part.strip("/")
+    return "::".join(links)
+
+
+def exists(url: str) -> bool:
+    """Whether there is a file or folder; a UserError says that access is refused."""
+    with explained(url):
+        if is_local(url):
+            return os.path.exists(_local_path(url))
+        system, path = open_system(url)
+        try:
+            _patiently(lambda: system.info(path))
+        except FileNotFoundError:
+            return False
+        return True
+
+
+def read_bytes(url: str, start: int | None = None, end: int | None = None) -> bytes:
+    """Read a file or the bytes [start, end) of it.
+
+    Raises:
+        FileNotFoundError: when it does not exist.
+        UserError: when access is refused or the storage's driver is not installed.
+    """
+    with explained(url):
+        return _read(url, start, end)
+
+
+def write_bytes(url: str, data: bytes) -> None:
+    """Write a file so that readers see the old bytes or all the new ones, and create its folders.
+
+    On disk the bytes go to a temporary file beside the target, which then takes its name; an object store
+    gets one PUT, or, from 100 MiB on, a multipart upload, which shows at its end only.
+
+    Raises:
+        UserError: when the place is full, access is refused, the storage does not answer, or its driver is not
+            installed.
+    """
+    with explained(url):
+        if is_local(url):
+            _patiently(lambda: _write_local(_local_path(url), lambda file: file.write(data)))
+        else:
+            system, path = open_system(url)
+            _patiently(lambda: _write_object(lambda: system.pipe_file(path, data)))
+
+
+def upload(source: str, url: str) -> None:
+    """Copy a file of this machine to a place in storage, of which no more than a part is in memory.
+
+    Readers see the old bytes or all the new ones, as with `write_bytes`, whose errors this raises too.
+    """
+    with explained(url):
+        if is_local(url):
+            _patiently(lambda: _copy_local(source, _local_path(url)))
+        else:
+            system, path = open_system(url)
+            _patiently(lambda: _write_object(lambda: system.put_file(source, path)))
+
+
+def link(source: str, url: str) -> None:
+    """Make a symbolic link to a file of this machine; `url` is a path of this machine where nothing is yet."""
+    with explained(url):
+        path = _local_path(url)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        os.symlink(_local_path(source), path)
+
+
+class Entry(NamedTuple):
+    """A file of a listing: absolute URL, bytes, and its etag or else the time of its last change."""
+
+    url: str
+    size: int | None
+    version: str | None
+
+
+def list_entries(url: str, threads: int = THREADS) -> Iterator[Entry]:
+    """All files below a folder or URL prefix, recursively, sorted by path; a file alone is its own listing.
+
+    S3 and GCS are listed page by page, everything else folder by folder; see `pfit_ray.storage.listing`. Nothing is
+    yielded where nothing exists.
+
+    Args:
+        url: folder, prefix or file.
+        threads: sub-folders that are listed in advance; 0: none.
+
+    Raises:
+        UserError: when access is refused or the storage's driver is not installed.
+    """
+    url = absolute(url)
+    with explained(url):
+        if is_local(url):
+            tree: Tree = LocalTree(url)
+        else:
+            system, path = open_system(url)
+            try:
+                info = _patiently(lambda: system.info(path))
+            except FileNotFoundError:
+                return
+            if info["type"] == "file":
+                yield Entry(url, info["size"], version_tag(info))
+                return
+            tree = system_tree(system, path, _patiently)
+        for found in list_tree(tree, threads):
+            yield Entry(join(url, found.path) if found.path else url, found.size, found.version)
+
+
+def list_files(url: str) -> Iterator[tuple[str, int]]:
+    """URL and size of all files below a folder or URL prefix, recursively, sorted by path.
+
+    One folder at a time is listed, so that a large tree streams; see `list_entries`.
+    """
+    for entry in list_entries(url, threads=0):
+        yield entry.url, entry.size or 0
+
+
+def remove(url: str) -> None:
+    """Remove a file, or a folder with all below it; silent where nothing exists."""
+    with explained(url):
+        try:
+            if not is_local(url):
+                _remove_remote(*open_system(url))
+            elif os.path.isdir(path := _local_path(url)) and not os.path.islink(path):
+                shutil.rmtree(path)
+            else:
+                os.remove(path)
+        except FileNotFoundError:
+            return
+
+
+def fetch(url: str, start: int | None = None, end: int | None = None) -> bytes:
+    """Read one row's file, or the bytes [start, end) of it.
+
+    Raises:
+        RowError: `missing`, `denied`, `empty_file`, `timeout`, or `io_error` for everything else that storage does.
+        UserError: when credentials are absent or no longer valid, which no row is to blame for, or the storage's
+            driver is not installed.
+    """
+    try:
+        data = _read(url, start, end)
+    except UserError:
+        raise
+    except Exception as error:
+        raise row_error(url, error) from error
+    if not data and start is None:
+        raise RowError("empty_file", f"{url} has no bytes")
+    return data
+
+
+def _local_path(url: str) -> str:
+    for protocol in _LOCAL_PROTOCOLS:
+        url = url.removeprefix(protocol)
+    return os.path.abspath(os.path.expanduser(url))
+
+
+def _patiently(action: Callable[[], T]) -> T:
+    return patiently(action, options())
+
+
+def _read(url: str, start: int | None, end: int | None) -> bytes:
+    if is_local(url):
+        return _patiently(lambda: _read_local(_local_path(url), start or 0, end))
+    system, path = open_system(url)
+    return _patiently(lambda: system.cat_file(path, start=start, end=end))
+
+
+def _read_local(path: str, start: int, end: int | None) -> bytes:
+    with open(path, "rb") as file:
+        file.seek(start)
+        return file.read() if end is None else file.read(end - start)
+
+
+def _copy_local(source: str, target: str) -> None:
+    with open(source, "rb") as content:
+        _write_local(target, lambda file: shutil.copyfileobj(content, file))
+
+
+def _write_local(target: str, fill: Callable[[BinaryIO], object]) -> None:
+    folder = os.path.dirname(target)
+    os.makedirs(folder, exist_ok=True)
+    partial = os.path.join(folder, f".{uuid.uuid4().hex}{PARTIAL_SUFFIX}")
+    try:
+        with open(partial, "xb") as file:
+            fill(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, target)
+    except BaseException:
+        if os.path.exists(partial):
+            os.remove(partial)
+        raise
+    with suppress(OSError):  # the new name outlives a power cut too, where the file system can promise it
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _write_object(write: Callable[[], object]) -> None:
+    try:
+        write()
+    except FileNotFoundError as error:
+        # The last request of a multipart upload is repeated when its answer was lost, and then unknown to S3.
+        if "upload" in str(error).lower():
+            raise ConnectionError(f"the end of a multipart upload was not answered: {error}") from None
+        raise
+
+
+def _remove_remote(system: Any, path: str) -> None:
+    """Remove an object and all below it, each by its own name.
+
+    fsspec's own removal takes `*`, `?` and `[` in a path for patterns, and s3fs tells nobody of what S3 has kept.
+    """
+
+    def remove_one(name: str) -> None:
+        with suppress(FileNotFoundError):
+            _patiently(lambda: system.rm_file(name))
+
+    info = _patiently(lambda: system.info(path))
+    if info["type"] == "file":
+        remove_one(path)
+        return
+    for _ in prefetch(remove_one, _patiently(lambda: system.find(path)), _REMOVERS, 4 * _REMOVERS):
+        pass
+    with suppress(FileNotFoundError, NotImplementedError):
+        protocols = {system.protocol} if isinstance(system.protocol, str) else set(system.protocol)
+        if not protocols & {*S3, *GCS} and not has_magic(path):
+            _patiently(lambda: system.rm(path, recursive=True))  # what is left are empty folders

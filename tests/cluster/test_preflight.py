@@ -1,0 +1,48 @@
+from dataclasses import replace
+
+import pytest
+
+from pfit_ray.cluster.preflight import COMPARED, Answer, check_nodes, judge
+from pfit_ray.config.load import validate
+from pfit_ray.errors import UserError
+
+MINE = {name: "1.0" for name in COMPARED}
+URLS = {"/run/nodes.probe": "output", "/photographs": "data.root"}
+GOOD = Answer(MINE, ())
+
+
+def test_a_node_like_this_one() -> None:
+    judge("10.0.0.2", GOOD, MINE, URLS, "/run")
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        (
+            replace(GOOD, versions=MINE | {"torch": "2.0"}),
+            "node 10.0.0.2 has torch 2.0 and this process has 1.0; install the same on all nodes",
+        ),
+        (
+            replace(GOOD, versions={name: version for name, version in MINE.items() if name != "pfit-ray"}),
+            "node 10.0.0.2 has pfit-ray None and this process has 1.0; install the same on all nodes",
+        ),
+        (
+            replace(GOOD, missing=("/run/nodes.probe",)),
+            "config: output /run is a folder that node 10.0.0.2 does not share; take storage that all nodes see, such "
+            "as a bucket (s3://...) or a network file system",
+        ),
+        (
+            replace(GOOD, missing=("/photographs",)),
+            "config: data.root /photographs is a folder that node 10.0.0.2 does not share; take storage that all nodes "
+            "see, such as a bucket (s3://...) or a network file system",
+        ),
+    ],
+)
+def test_a_node_that_differs(answer: Answer, sentence: str) -> None:
+    with pytest.raises(UserError) as caught:
+        judge("10.0.0.2", answer, MINE, URLS, "/run")
+    assert str(caught.value) == sentence
+
+
+def test_one_node_alone_is_not_asked(local_ray: None) -> None:
+    check_nodes(validate({"output": "run", "data": {"source": "samples"}}), "/nowhere/run")

@@ -1,0 +1,87 @@
+"""Images that kill their worker or never end: found, named, and their neighbours unharmed."""
+
+import logging
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import ray
+from support.faults import Bomb, Sleeper, expected_labels, go, paint_plan, write_pictures
+from support.small_runs import label_files, table
+
+from pfit_ray.rundir.directory import RunDirectory
+from pfit_ray.tasks.passes import PassPlan
+
+pytestmark = pytest.mark.timeout(600)
+
+IMAGES = ("a", "b", "c", "d", "e", "f")
+
+
+@pytest.fixture(autouse=True)
+def _forget_errors(caplog: pytest.LogCaptureFixture) -> None:
+    """Records that pytest keeps hold the errors of the lost shards, these the actors, and these their CPUs."""
+    caplog.set_level(logging.CRITICAL, "ray.data")
+
+
+@pytest.fixture
+def run(tmp_path: Path, local_ray: None) -> RunDirectory:
+    """Six pictures in two shards."""
+    return write_pictures(tmp_path, IMAGES, shard_size=3)
+
+
+def run_all(run: RunDirectory, plan: PassPlan, shards: list[int], **faults: float) -> dict[int, tuple[int, int]]:
+    return dict(go(run, plan, shards, **faults))
+
+
+def failures(run: RunDirectory) -> pd.DataFrame:
+    return table(Path(run.root), "predict", "failures")
+
+
+@pytest.mark.slow
+def test_images_that_kill_their_worker_are_found_and_their_neighbours_unharmed(run: RunDirectory) -> None:
+    bombs = paint_plan(network=(Bomb(("b",), "network_bomb"),), finish=(Bomb(("f",), "finish_bomb"),))
+    results = run_all(run, bombs, [0, 1], shard_tries=1, image_tries=2)
+    assert results == {0: (2, 1), 1: (2, 1)}
+    expected = expected_labels(run, IMAGES)
+    assert label_files(Path(run.root), "prediction") == {name: expected[name] for name in ("a", "c", "d", "e")}
+    told = failures(run)
+    assert told[["stage", "reason", "attempt"]].to_dict("index") == {
+        "b": {"stage": "network_bomb", "reason": "crashed", "attempt": 1},
+        "f": {"stage": "finish_bomb", "reason": "crashed", "attempt": 1},
+    }
+    assert told.loc["f", "message"] == "stage finish_bomb killed its worker, 2 times, alone in it"
+
+    # The bombs are gone: the failed images alone are taken up again.
+    again = run_all(
+        run, paint_plan(finish=(Bomb(("a", "c", "d", "e"), "touches_finished_images"),), retry=True), [0, 1]
+    )
+    assert again == {0: (3, 0), 1: (3, 0)}
+    assert label_files(Path(run.root), "prediction") == expected
+    assert not Path(run.failures("predict", 0)).exists()
+    rows = table(Path(run.root), "predict")
+    assert list(rows.index) == list(IMAGES)
+
+
+@pytest.mark.slow
+def test_crashes_that_do_not_come_again_cost_nothing(run: RunDirectory, tmp_path: Path) -> None:
+    results = run_all(run, paint_plan(finish=(Bomb(("b",), marks=str(tmp_path), times=2),)), [0], shard_tries=1)
+    assert results == {0: (3, 0)}
+    assert len(list(tmp_path.glob("b-*"))) == 2
+    marker = run.read_json("predict", "done", "00000.json")
+    assert marker["nodes"] == {"alone": ray.get_runtime_context().get_node_id()}
+
+
+def test_a_retry_counts_its_attempts(run: RunDirectory) -> None:
+    (Path(run.root).parent / "e.png").unlink()
+    run_all(run, paint_plan(), [1])
+    run_all(run, paint_plan(retry=True), [1])
+    assert failures(run)[["reason", "attempt"]].to_dict("index") == {"e": {"reason": "missing", "attempt": 2}}
+
+
+@pytest.mark.slow
+def test_a_stage_that_never_ends_is_named(run: RunDirectory) -> None:
+    results = run_all(run, paint_plan(finish=(Sleeper(("d",)),)), [1], shard_tries=1, image_tries=1, stage_seconds=15)
+    assert results == {1: (2, 1)}
+    told = failures(run).loc["d"]
+    assert (told["stage"], told["reason"]) == ("sleeper", "stuck")
+    assert told["message"] == "stage sleeper did not end within 15 seconds, once"

@@ -1,0 +1,83 @@
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pfit_ray import storage
+from pfit_ray.config.data import DataConfig, ImageSetConfig
+from pfit_ray.data.sources import Item, list_images
+from pfit_ray.errors import UserError
+
+ALL = ImageSetConfig()
+
+
+def test_each_source(tmp_path: Path, voc_animals: Path) -> None:
+    storage.write_bytes(str(tmp_path / "a.jpg"), b"x")
+    folder = DataConfig(source="folder", root=str(tmp_path), classes=("cat",))
+    (item,) = list_images(folder, ALL)
+    assert item == Item("a", f"{tmp_path}/a.jpg", size=1, version=item.version)
+    assert len(list(list_images(DataConfig(source="samples"), ALL))) == 5
+    voc = DataConfig(source="voc", root=str(voc_animals))
+    assert len(list(list_images(voc, ImageSetConfig(split="val")))) == 200
+
+
+def test_limit_takes_the_first(tmp_path: Path) -> None:
+    data = DataConfig(source="samples")
+    items = list(list_images(data, ALL))
+    assert list(list_images(data, ImageSetConfig(limit=2))) == items[:2]
+    assert list(list_images(data, ImageSetConfig(limit=99))) == items
+
+
+def test_empty_sources_stop_at_once(tmp_path: Path) -> None:
+    folder = DataConfig(source="folder", root=str(tmp_path), classes=("cat",))
+    with pytest.raises(UserError, match=f"data: source 'folder' found no image in '{tmp_path}'; check data.root"):
+        list_images(folder, ALL)
+    (tmp_path / "JPEGImages").mkdir()
+    storage.write_bytes(str(tmp_path / "ImageSets/Segmentation/none.txt"), b"\n")
+    voc = DataConfig(source="voc", root=str(tmp_path))
+    with pytest.raises(UserError, match="found no image in the list 'none'"):
+        list_images(voc, ImageSetConfig(split="none"))
+    with pytest.raises(UserError, match="found no image in"):
+        list_images(voc, ALL)
+
+
+def test_a_glob_that_matches_nothing(tmp_path: Path) -> None:
+    storage.write_bytes(str(tmp_path / "a.jpg"), b"x")
+    for source, pattern in (("folder", "*.png"), ("tar", "*.tar"), ("parquet", "**/*.parquet")):
+        data = DataConfig(source=source, root=f"{tmp_path}/{pattern}", classes=("cat",))
+        with pytest.raises(UserError) as caught:
+            list_images(data, ALL)
+        assert str(caught.value) == (
+            f"data: source {source!r} found no image in '{tmp_path}/{pattern}'; check data.root and the list"
+        )
+
+
+def test_an_empty_table(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("image\n")
+    data = DataConfig(source="table", table=str(tmp_path / "t.csv"), classes=("cat",))
+    with pytest.raises(UserError, match=r"source 'table' found no image in '.*t.csv'; check data.table$"):
+        list_images(data, ALL)
+
+
+def test_share_and_part_come_before_the_limit(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("image\n" + "".join(f"i{number}.jpg\n" for number in range(200)))
+
+    def listed(limit: int | None = None, **fields: Any) -> list[str]:
+        data = DataConfig(source="table", table=str(tmp_path / "t.csv"), classes=("cat",), **fields)
+        return [item.image_id for item in list_images(data, ImageSetConfig(limit=limit))]
+
+    parts = [listed(shard=f"{part}/3") for part in (1, 2, 3)]
+    assert sorted(chain(*parts)) == sorted(listed())
+    assert listed(limit=5, shard="2/3") == parts[1][:5]
+    assert 0 < len(listed(sample=0.5)) < 200
+    assert set(listed(sample=0.5, shard="2/3")) == set(listed(sample=0.5)) & set(parts[1])
+    with pytest.raises(UserError, match=r"or take more by data.sample and data.shard"):
+        listed(sample=1e-9)
+
+
+@pytest.mark.parametrize("source", ["folder", "samples"])
+def test_only_voc_has_splits(tmp_path: Path, source: str) -> None:
+    data = DataConfig(source=source, root=str(tmp_path), classes=("cat",))
+    with pytest.raises(UserError, match=rf"source '{source}' has no lists, so split 'train' means nothing"):
+        list_images(data, ImageSetConfig(split="train"))

@@ -1,0 +1,182 @@
+"""Workers, disks and nodes that are lost at random points: nothing is lost, nothing is doubled."""
+
+import logging
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import ray
+from conftest import start_local_ray
+from ray.cluster_utils import Cluster
+from support.faults import Bomb, FullDisk, Slow, expected_labels, go, paint_plan, write_pictures
+from support.processes import driver_of
+from support.small_runs import label_files, table
+
+from pfit_ray.cluster.pipeline import run_pass
+from pfit_ray.cluster.placement import place
+from pfit_ray.cluster.resources import Cluster as Nodes
+from pfit_ray.cluster.resources import NodeKind
+from pfit_ray.config.load import validate
+from pfit_ray.errors import UserError
+from pfit_ray.rundir.directory import RunDirectory
+
+pytestmark = pytest.mark.timeout(900)
+
+IMAGES = tuple(f"image_{number:02d}" for number in range(24))
+SHARDS = list(range(8))
+SEEDS = range(int(os.environ.get("PFIT_FAULT_SEEDS", "1")))
+"""Of the random moments; docs/reliability.md says how many have been tried."""
+
+
+@pytest.fixture(autouse=True)
+def _forget_errors(caplog: pytest.LogCaptureFixture) -> None:
+    """Records that pytest keeps hold the errors of the lost shards, these the actors, and these their CPUs."""
+    caplog.set_level(logging.CRITICAL, "ray.data")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    """24 pictures in 8 shards."""
+    return write_pictures(tmp_path, IMAGES, shard_size=3)
+
+
+DRIVE = """
+from support.faults import Slow, go, paint_plan
+from pfit_ray.config.resources import ResourcesConfig
+from pfit_ray.rundir.directory import RunDirectory
+from pfit_ray.cluster.session import ray_session
+
+run = RunDirectory({root!r})
+left = sorted({{*range(8)}} - {{*run.finished_numbers("predict")}})
+if left:
+    with ray_session("local", ResourcesConfig(), verbose=False):
+        dict(go(run, paint_plan(finish=(Slow(0.1),)), left))
+"""
+"""Does the shards that are not finished, in a Ray of its own."""
+
+
+def assert_whole(run: RunDirectory) -> None:
+    """Every image is there once, with the label that it gets in an undisturbed run."""
+    assert label_files(Path(run.root), "prediction") == expected_labels(run, IMAGES)
+    assert list(table(Path(run.root), "predict").index) == list(IMAGES)
+    assert not (Path(run.root) / "predict" / "failures").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", SEEDS)
+def test_actors_and_tasks_that_die_at_random_points(
+    local_ray: None, run: RunDirectory, tmp_path: Path, seed: int
+) -> None:
+    draw = random.Random(seed)
+    actors, tasks, late = (tuple(draw.sample(IMAGES, 2)) for _ in range(3))
+    marks = [tmp_path / name for name in ("actors", "tasks", "late")]
+    for folder in marks:
+        folder.mkdir()
+    plan = paint_plan(
+        network=(Bomb(actors, "actor_bomb", str(marks[0])),),
+        finish=(Bomb(tasks, "task_bomb", str(marks[1])),),
+        last=(Bomb(late, "late_bomb", str(marks[2])),),
+    )
+    assert dict(go(run, plan, SHARDS)) == dict.fromkeys(SHARDS, (3, 0))
+    assert [len(list(folder.iterdir())) for folder in marks] == [2, 2, 2]
+    assert_whole(run)
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills(local_ray: None, run: RunDirectory, tmp_path: Path) -> None:
+    full = tmp_path / "full"
+    full.touch()
+    plan = paint_plan(finish=(FullDisk(str(full)),))
+    with pytest.raises(UserError, match=r"the storage is full .*; make room, and the same command goes on"):
+        dict(go(run, plan, SHARDS))
+    assert run.finished_shards("predict") == {}
+    full.unlink()
+    dict(go(run, plan, SHARDS))
+    assert_whole(run)
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """A head and two more nodes, each with two CPUs."""
+    joined = ray.is_initialized()
+    if joined:
+        ray.shutdown()
+    small = {"include_dashboard": False, "object_store_memory": 150 << 20}
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, **small})
+    ray.init(address=nodes.address, log_to_driver=False)
+    yield nodes
+    ray.shutdown()
+    nodes.shutdown()
+    if joined:
+        start_local_ray()
+
+
+@pytest.mark.multinode
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", SEEDS)
+def test_nodes_that_are_lost_in_the_middle(cluster: Cluster, run: RunDirectory, seed: int) -> None:
+    draw = random.Random(seed)
+    moments = sorted(draw.sample(range(len(SHARDS) - 1), 2))
+    lost = [cluster.add_node(num_cpus=2, object_store_memory=150 << 20) for _ in moments]
+    plan = paint_plan(network=(Slow(0.3),), finish=(Slow(0.3),))
+    results = {}
+    for shard, counts in go(run, plan, SHARDS, cpus=6):
+        results[shard] = counts
+        if len(results) - 1 in moments:
+            time.sleep(draw.uniform(0, 0.5))
+            cluster.remove_node(lost.pop(), allow_graceful=False)
+    assert not lost
+    assert results == dict.fromkeys(SHARDS, (3, 0))
+    assert_whole(run)
+
+
+@pytest.mark.multinode
+@pytest.mark.slow
+def test_a_cluster_that_grows_in_the_middle(cluster: Cluster, tmp_path: Path) -> None:
+    run = write_pictures(tmp_path, IMAGES, shard_size=1)  # enough shards are left when Ray Data sees the new node
+    config = validate({"output": run.root, "data": {"source": "samples"}})
+    placement = place(config, Nodes((NodeKind(cpus=2, alive=1, more=1),)))
+    assert (placement.min_network_workers, placement.network_workers) == (2, 4)
+    shards = list(range(len(IMAGES)))
+    results = []
+    for result in run_pass(paint_plan(finish=(Slow(3.0),)), config, run, shards, placement):
+        results.append(result["shard"])
+        if len(results) == 1:
+            cluster.add_node(num_cpus=2, object_store_memory=150 << 20)
+    assert sorted(results) == shards
+    nodes = {marker["nodes"]["cpu"] for marker in run.finished_shards("predict").values()}
+    assert len(nodes) == 2
+    assert_whole(run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", SEEDS)
+def test_drivers_that_end_at_random_points(run: RunDirectory, tmp_path: Path, seed: int) -> None:
+    draw = random.Random(seed)
+    ended = []
+    for number in range(20):
+        # As many shards are finished when it ends; the first one may end before any is.
+        more = len(run.finished_numbers("predict")) + draw.randint(3 if number else 0, 5)
+        sent = None
+        with driver_of(DRIVE.format(root=run.root), tmp_path / f"{number}.log") as process:
+            while process.poll() is None and len(run.finished_numbers("predict")) < min(more, len(SHARDS)):
+                time.sleep(0.01)
+            if more < len(SHARDS):
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(draw.uniform(0, 4 if more == 0 else 0.5))
+                if process.poll() is None:
+                    sent = draw.choice([signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+                    process.send_signal(sent)
+                    ended.append(sent)
+            code = process.wait(300)
+        assert code == 0 or sent, (tmp_path / f"{number}.log").read_text()
+        if code == 0 and len(run.finished_numbers("predict")) == len(SHARDS):
+            break
+    assert ended
+    assert_whole(run)

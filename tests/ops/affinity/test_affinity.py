@@ -1,0 +1,145 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from oracles.affinity import gathered_affinity, gathered_loss, slow_loss
+from support.golden import cases, item, load
+
+from pfit_ray.ops.affinity.affinity import (
+    affinity_loss,
+    affinity_loss_parts,
+    affinity_pairs,
+    edge_to_affinity,
+    pair_counts,
+)
+from pfit_ray.ops.affinity.path_index import destination_offsets
+
+
+def test_affinity_by_hand() -> None:
+    # Radius 2 on a 2 x 3 grid: the one source is the upper middle cell; destinations are to its right, below,
+    # below left (over the left and the lower middle cell), below right.
+    edge = torch.tensor([[[0.5, 0.1, 0.2], [0.0, 0.3, 0.0]]])
+    torch.testing.assert_close(edge_to_affinity(edge, 2), torch.tensor([[[0.8], [0.7], [0.5], [0.7]]]))
+
+
+def test_pairs_by_hand() -> None:
+    labels = torch.tensor([[[0, 0, 0], [3, 255, 0]], [[3, 3, 7], [7, 3, 255]]], dtype=torch.uint8)
+    bg_pos, fg_pos, neg = affinity_pairs(labels, 2)
+    assert bg_pos[:, :, 0].int().tolist() == [[1, 0, 0, 1], [0, 0, 0, 0]]
+    assert fg_pos[:, :, 0].int().tolist() == [[0, 0, 0, 0], [0, 1, 0, 0]]
+    assert neg[:, :, 0].int().tolist() == [[0, 0, 1, 0], [1, 0, 1, 0]]
+    assert pair_counts(labels, 2).tolist() == [2, 1, 3]
+
+
+def test_loss_by_hand() -> None:
+    edge = torch.tensor([[[0.5, 0.1, 0.2], [0.0, 0.3, 0.0]]])
+    labels = torch.tensor([[[0, 0, 0], [3, 255, 0]]], dtype=torch.uint8)
+    positive = -(np.log(0.8) + np.log(0.7)) / 2 / 2
+    expected = positive / 2 - np.log(1 - 0.5) / 2
+    loss = affinity_loss(torch.logit(edge.double()), labels, 2)
+    assert loss.item() == pytest.approx(expected, rel=1e-4)
+    parts = affinity_loss_parts(torch.logit(edge.double()), labels, 2)
+    np.testing.assert_allclose(torch.stack(parts), [positive * 2, 0.0, -np.log(1 - 0.5)], rtol=1e-4)
+
+
+@pytest.mark.parametrize(("radius", "height", "width"), [(2, 2, 3), (3, 7, 9), (5, 11, 14), (5, 5, 9)])
+def test_equals_the_gathered_paths_with_gradient(radius: int, height: int, width: int) -> None:
+    generator = torch.Generator().manual_seed(radius * height)
+    edge = torch.rand(2, height, width, generator=generator, dtype=torch.float64, requires_grad=True)
+    fast, slow = edge_to_affinity(edge, radius), gathered_affinity(edge, radius)
+    torch.testing.assert_close(fast, slow, rtol=0, atol=0)
+    weight = torch.rand(fast.shape, generator=generator, dtype=torch.float64)
+    (fast_gradient,) = torch.autograd.grad((fast * weight).sum(), edge)
+    (slow_gradient,) = torch.autograd.grad((slow * weight).sum(), edge)
+    torch.testing.assert_close(fast_gradient, slow_gradient)
+
+
+def test_gradient_of_a_tie_goes_to_the_destination() -> None:
+    edge = torch.full((1, 2, 3), 0.5, requires_grad=True)
+    edge_to_affinity(edge, 2).sum().backward()
+    assert edge.grad is not None
+    assert edge.grad[0].tolist() == [[0.0, 0.0, -1.0], [-1.0, -1.0, -1.0]]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_loss_equals_the_slow_one(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(2, 8, 12, generator=generator, requires_grad=True)
+    labels = torch.tensor([0, 0, 1, 30, 255], dtype=torch.uint8)[torch.randint(5, (2, 8, 12), generator=generator)]
+    loss = affinity_loss(logits, labels, 4)
+    loss.backward()
+    assert loss.item() == pytest.approx(slow_loss(logits.detach(), labels, 4), rel=1e-5)
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("seed", range(4))
+def test_loss_and_gradient_equal_those_of_gathered_paths(seed: int, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(3, 12, 17, generator=generator, dtype=dtype, requires_grad=True)
+    labels = torch.tensor([0, 0, 1, 30, 255])[torch.randint(5, (3, 12, 17), generator=generator)]
+    fast, slow = affinity_loss(logits, labels, 5), gathered_loss(logits, labels, 5)
+    torch.testing.assert_close(fast, slow)
+    (fast_gradient,), (slow_gradient,) = (torch.autograd.grad(loss, logits) for loss in (fast, slow))
+    torch.testing.assert_close(fast_gradient, slow_gradient)
+
+
+def test_gradient_of_the_loss_is_its_slope() -> None:
+    generator = torch.Generator().manual_seed(1)
+    logits = torch.randn(2, 6, 8, generator=generator, dtype=torch.float64, requires_grad=True)
+    labels = torch.tensor([0, 0, 1, 255])[torch.randint(4, (2, 6, 8), generator=generator)]
+    assert torch.autograd.gradcheck(lambda edge: affinity_loss(edge, labels, 3), logits)
+
+
+def test_gradient_of_the_loss_at_a_tie_goes_to_the_destination() -> None:
+    logits = torch.zeros(1, 2, 3, requires_grad=True)
+    affinity_loss(logits, torch.zeros(1, 2, 3, dtype=torch.uint8), 2).backward()
+    assert logits.grad is not None
+    slope = 0.25 * (0.25 / 0.5) / 4  # a quarter of the mean over four pairs of -log(1 - sigmoid)
+    np.testing.assert_allclose(logits.grad[0], [[0.0, 0.0, slope], [slope, slope, slope]], rtol=1e-4)
+
+
+def test_a_loss_of_nan_is_nan() -> None:
+    logits = torch.zeros(1, 6, 9)
+    logits[0, 3, 4] = torch.nan
+    assert torch.isnan(affinity_loss(logits, torch.zeros(1, 6, 9, dtype=torch.uint8), 3))
+
+
+def test_half_precision_logits_give_a_float32_loss() -> None:
+    logits = torch.randn(1, 6, 9, generator=torch.Generator().manual_seed(0)).bfloat16()
+    labels = torch.zeros(1, 6, 9, dtype=torch.uint8)
+    loss = affinity_loss(logits, labels, 3)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, affinity_loss(logits.float(), labels, 3))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (4, 8), (9, 8), (4, 9)])
+def test_a_grid_without_sources_has_no_loss(size: tuple[int, int]) -> None:
+    logits = torch.zeros(2, *size, requires_grad=True)
+    loss = affinity_loss(logits, torch.zeros(2, *size, dtype=torch.uint8), 5)
+    loss.backward()
+    assert loss.item() == 0.0
+    assert logits.grad is not None
+    assert not logits.grad.any()
+
+
+def test_nothing_but_ignored_cells_has_no_loss() -> None:
+    assert affinity_loss(torch.randn(1, 6, 9), torch.full((1, 6, 9), 255), 3).item() == 0.0
+
+
+@pytest.mark.parametrize("file", cases("11_training_units/affinity_*.npz"))
+def test_pair_counts_as_published(file: Path) -> None:
+    unit = load(file)
+    totals = json.loads(item("11_training_units/values.json").read_text())[file.stem]
+    _, n_destinations, n_sources = unit["label_shape"]
+    radius = next(radius for radius in range(2, 30) if len(destination_offsets(radius)) == n_destinations)
+    pairs = affinity_pairs(torch.from_numpy(unit["label128"])[None], radius)
+    names = ("bg", "fg", "neg")
+    assert pair_counts(torch.from_numpy(unit["label128"])[None], radius).tolist() == [totals[f"n_{n}"] for n in names]
+    for mask, name in zip(pairs, names, strict=True):
+        assert mask.shape[2] == n_sources
+        np.testing.assert_array_equal(mask.sum(dim=2).numpy(), unit[f"{name}_sum_per_dst"])
+        assert mask.sum().item() == totals[f"n_{name}"]

@@ -1,0 +1,282 @@
+import hashlib
+import os
+import random
+import shutil
+import threading
+import tracemalloc
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from unittest import mock
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pfit_ray import storage
+from pfit_ray.config.data import DataConfig, ImageSetConfig
+from pfit_ray.constants import FAILED, OK, Row
+from pfit_ray.data.sources import Item, list_images
+from pfit_ray.errors import RowError, UserError
+from pfit_ray.rundir import manifest
+from pfit_ray.rundir.directory import RunDirectory
+from pfit_ray.rundir.manifest import (
+    fetch_image,
+    fetch_images,
+    iterate_manifest,
+    iterate_shards,
+    read_manifest_shard,
+    write_manifest,
+)
+
+ITEMS = [
+    Item("a", "photos/a.jpg", keys=(1, 3), mask_uri="masks/a.png", size=12, version="etag"),
+    Item("b", "photos/b.jpg", keys=()),
+    Item("c", "photos/x.tar", offset=512, length=7, size=7),
+    Item("d", "photos/d.jpg", reason="unknown_class", message="no class 'dog'"),
+    Item("a", "photos/other/a.jpg", keys=(2,)),
+]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    return RunDirectory(str(tmp_path / "run"))
+
+
+def test_shards_hold_the_images_in_their_order(run: RunDirectory) -> None:
+    summary = write_manifest(run, "train", iter(ITEMS), shard_size=2)
+    lines = "a\tphotos/a.jpg\nb\tphotos/b.jpg\nc\tphotos/x.tar\nd\tphotos/d.jpg\na\tphotos/other/a.jpg\n"
+    digest = hashlib.sha256(lines.encode()).hexdigest()
+    counts = {"images": 5, "shards": 3, "shard_size": 2, "bytes": 19, "unknown_sizes": 3}
+    assert summary == {**counts, "digest": digest} == run.read_json("manifest", "train.json")
+    first, second, third = (read_manifest_shard(run, "train", shard) for shard in range(3))
+    nothing = dict.fromkeys(("offset", "length", "row", "column", "reason", "message", "stage"))
+    assert first == [
+        {**nothing, "image_id": "a", "uri": "photos/a.jpg", "keys": [1, 3], "mask_uri": "masks/a.png", "size": 12,
+         "version": "etag", "status": OK},
+        {**nothing, "image_id": "b", "uri": "photos/b.jpg", "keys": [], "mask_uri": None, "size": None,
+         "version": None, "status": OK},
+    ]  # fmt: skip
+    assert second[0]["keys"] is None  # to be predicted, unlike [] which means no class
+    assert [second[0][name] for name in ("offset", "length", "size")] == [512, 7, 7]
+    assert [row["image_id"] for row in second + third] == ["c", "d", "a"]
+
+
+def test_problems_of_the_source_are_failed_rows(run: RunDirectory) -> None:
+    write_manifest(run, "train", iter(ITEMS), shard_size=8)
+    rows = list(iterate_manifest(run, "train"))
+    assert [row["status"] for row in rows] == [OK, OK, OK, FAILED, FAILED]
+    assert [(row["stage"], row["reason"], row["message"]) for row in rows[3:]] == [
+        ("source", "unknown_class", "no class 'dog'"),
+        ("source", "bad_id", "image id 'a' stands twice in the source; the first image keeps it"),
+    ]
+
+
+def test_an_image_that_stands_twice_is_found_across_shards(run: RunDirectory) -> None:
+    write_manifest(run, "train", iter(ITEMS), shard_size=1)
+    assert [row["reason"] for row in iterate_manifest(run, "train")] == [None, None, None, "unknown_class", "bad_id"]
+
+
+@pytest.mark.parametrize("shards", [2, 3, 4, 5])
+def test_parts(run: RunDirectory, monkeypatch: pytest.MonkeyPatch, shards: int) -> None:
+    monkeypatch.setattr(manifest, "SHARDS_PER_PART", 2)
+    items = [Item(f"i{number}", f"u{number}") for number in range(3 * shards - 1)]
+    assert write_manifest(run, "train", iter(items), shard_size=3)["shards"] == shards
+    parts = sorted(Path(run.url("manifest", "train")).iterdir())
+    assert [part.name for part in parts] == [f"{number:05d}.parquet" for number in range((shards + 1) // 2)]
+    assert [row["image_id"] for row in iterate_manifest(run, "train")] == [item.image_id for item in items]
+    assert [row["image_id"] for row in read_manifest_shard(run, "train", shards - 1)] == [
+        item.image_id for item in items[-2:]
+    ]
+    assert len(pd.concat(pd.read_parquet(part) for part in parts)) == len(items)
+
+
+def test_no_images(run: RunDirectory) -> None:
+    summary = write_manifest(run, "train", iter([]), shard_size=4)
+    assert [summary[name] for name in ("images", "shards", "bytes", "unknown_sizes")] == [0, 0, 0, 0]
+    assert list(iterate_manifest(run, "train")) == []
+
+
+def test_sets_do_not_mix(run: RunDirectory) -> None:
+    write_manifest(run, "train", iter(ITEMS[:1]), shard_size=4)
+    write_manifest(run, "predict", iter(ITEMS[1:3]), shard_size=4)
+    assert [row["image_id"] for row in iterate_manifest(run, "train")] == ["a"]
+    assert [row["image_id"] for row in iterate_manifest(run, "predict")] == ["b", "c"]
+
+
+def test_images_are_listed_as_a_stream(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part is written before the images behind it are listed."""
+    monkeypatch.setattr(manifest, "SHARDS_PER_PART", 2)
+
+    def items() -> Iterator[Item]:
+        for number in range(7):
+            if number == 5:
+                assert Path(run.url("manifest", "train", "00000.parquet")).exists()
+            yield Item(f"i{number}", f"u{number}")
+
+    write_manifest(run, "train", items(), shard_size=2)
+
+
+def test_labels_do_not_matter_to_images_that_are_only_segmented(run: RunDirectory) -> None:
+    write_manifest(run, "predict", iter(ITEMS), shard_size=8)
+    rows = list(iterate_manifest(run, "predict"))
+    assert [row["status"] for row in rows] == [OK, OK, OK, OK, FAILED]
+    assert (rows[3]["reason"], rows[3]["message"], rows[4]["reason"]) == (None, None, "bad_id")
+
+
+def test_a_second_listing_gives_the_same_bytes(run: RunDirectory, tmp_path: Path) -> None:
+    """The files are made in another order, which a folder's own order shows."""
+    root, names = (
+        tmp_path / "photos",
+        [f"{folder}/{number}.jpg" for folder in ("a", "b c", "d") for number in range(40)],
+    )
+    data = DataConfig(source="folder", root=str(root), classes=("cat",))
+    found = []
+    for order in (names, names[::-1]):
+        for name in order:
+            storage.write_bytes(str(root / name), name.encode())
+            os.utime(root / name, ns=(10**18, 10**18))
+        summary = write_manifest(run, "train", list_images(data, ImageSetConfig()), shard_size=7)
+        found.append((summary, Path(run.url("manifest", "train", "00000.parquet")).read_bytes()))
+        shutil.rmtree(root)
+    assert found[0] == found[1]
+
+
+def test_memory_does_not_hold_the_images(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """20,000 images whose items take 12 MB together."""
+    monkeypatch.setattr(manifest, "SHARDS_PER_PART", 2)
+    items = (Item(f"{number:060d}", f"s3://bucket/{number:060d}.jpg", (1, 2)) for number in range(20_000))
+    tracemalloc.start()
+    assert write_manifest(run, "train", items, shard_size=500)["images"] == 20_000
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 3e6
+
+
+@pytest.mark.parametrize("place", ["local", "memory"])
+def test_a_shard_is_read_without_the_rest_of_its_part(
+    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunDirectory(str(tmp_path) if place == "local" else f"memory://{tmp_path.name}")
+    monkeypatch.setattr(manifest, "_BLOCK", 512)
+    rng = random.Random(0)
+    items = [Item(f"i{number}", rng.randbytes(2000).hex()) for number in range(200)]
+    write_manifest(run, "train", iter(items), shard_size=20)
+    read = []
+    read_bytes = storage.read_bytes
+
+    def noted(url: str, start: int, end: int) -> bytes:
+        read.append(end - start)
+        return read_bytes(url, start, end)
+
+    monkeypatch.setattr(manifest, "open_seekable", partial(manifest.open_seekable, read=noted))
+    assert [row["uri"] for row in read_manifest_shard(run, "train", 4)] == [item.uri for item in items[80:100]]
+    assert sum(read) < 120_000  # a tenth of the part, whose size is 450 kB, and twice its footer
+    found = iterate_shards(run, "train", [9, 0])
+    assert [(shard, rows[0]["image_id"]) for shard, rows in found] == [(9, "i180"), (0, "i0")]
+
+
+def test_a_manifest_that_is_written_anew_is_read_anew(run: RunDirectory) -> None:
+    for count in (3, 9, 5):
+        write_manifest(run, "train", (Item(f"i{number}", "u" * number) for number in range(count)), shard_size=2)
+        assert len(list(iterate_manifest(run, "train"))) == count
+    with pytest.raises(FileNotFoundError):
+        read_manifest_shard(run, "predict", 0)
+
+
+@pytest.mark.parametrize("place", ["local", "memory"])
+def test_fetch_from_tar_files_and_parquet(tmp_path: Path, place: str) -> None:
+    root = str(tmp_path) if place == "local" else f"memory://{tmp_path.name}"
+    storage.write_bytes(f"{root}/x.tar", b"....jpeg....")
+    sink = pa.BufferOutputStream()
+    cells = [{"bytes": data, "path": None} for data in (b"r0", b"r1", None, b"r3", b"")]
+    pq.write_table(pa.table({"image": cells}), sink, row_group_size=2)
+    storage.write_bytes(f"{root}/x.parquet", sink.getvalue().to_pybytes())
+    storage.write_bytes(f"{root}/bad.parquet", b"PAR1 no PAR1")
+    tar = {"uri": f"{root}/x.tar", "row": None, "status": OK}
+    table = {"uri": f"{root}/x.parquet", "column": "image.bytes", "offset": None, "status": OK}
+    rows: list[Row] = [
+        {**table, "row": 3},
+        {**tar, "offset": 4, "length": 4},
+        {**table, "row": 0},
+        {**tar, "offset": 8, "length": 5},
+        {**tar, "offset": 8, "length": 0},
+        {**table, "row": 2},
+        {**table, "row": 4},
+        {**table, "row": 1},
+        {**table, "row": 5},
+        {**table, "row": 0, "uri": f"{root}/bad.parquet"},
+        {**table, "row": 0, "uri": f"{root}/gone.parquet"},
+        {**table, "row": 0, "uri": f"{root}/gone.parquet", "status": FAILED, "reason": "bad_id"},
+    ]
+    singly = [dict(row) for row in rows]
+    fetch_images(rows)
+    bad = ["io_error", "empty_file", "empty_file", "empty_file"]
+    reasons = [None, None, None, *bad, None, "missing", "bad_file", "missing", "bad_id"]
+    assert [row.get("encoded") for row in rows] == [b"r3", b"jpeg", b"r0", *[None] * 4, b"r1", *[None] * 4]
+    assert [row.get("reason") for row in rows] == reasons
+    assert [row.get("stage") for row in rows] == [reason and "fetch" for reason in reasons[:-1]] + [None]
+    for row, reason in zip(singly[:-1], reasons, strict=False):
+        if reason is None:
+            assert fetch_image(row) == rows[singly.index(row)]["encoded"]
+        else:
+            with pytest.raises(RowError) as caught:
+                fetch_image(row)
+            assert caught.value.reason == reason
+
+
+def test_an_image_that_has_changed_since_is_read_as_it_is(run: RunDirectory, tmp_path: Path) -> None:
+    uri = tmp_path / "a.jpg"
+    uri.write_bytes(b"new and longer")
+    write_manifest(run, "train", iter([Item("a", str(uri), size=3, version="old")]), shard_size=1)
+    rows = read_manifest_shard(run, "train", 0)
+    fetch_images(rows)
+    assert (rows[0]["status"], rows[0]["encoded"]) == (OK, b"new and longer")
+
+
+def test_a_parquet_file_is_opened_once_for_a_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"jpg": [b"%d" % number for number in range(50)]}), path, row_group_size=10)
+    opened = []
+    open_for_rows = manifest.open_for_rows
+    monkeypatch.setattr(manifest, "open_for_rows", lambda url: opened.append(url) or open_for_rows(url))
+    rows: list[Row] = [{"uri": str(path), "column": "jpg", "row": row, "status": OK} for row in (30, 2, 9, 41)]
+    fetch_images(rows)
+    assert [row["encoded"] for row in rows] == [b"30", b"2", b"9", b"41"]
+    assert opened == [str(path)]
+
+
+def test_images_are_read_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    all_there = threading.Barrier(4, timeout=20)
+
+    def fetch(url: str) -> bytes:
+        all_there.wait()
+        return url.encode()
+
+    monkeypatch.setattr(storage, "fetch", fetch)
+    rows: list[Row] = [{"uri": f"s3://bucket/{number}", "status": OK} for number in range(4)]
+    fetch_images(rows, threads=4)
+    assert [row["encoded"] for row in rows] == [b"s3://bucket/0", b"s3://bucket/1", b"s3://bucket/2", b"s3://bucket/3"]
+
+
+def test_a_mistake_that_no_row_is_to_blame_for_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "fetch", mock.Mock(side_effect=UserError("no credentials")))
+    with pytest.raises(UserError, match="no credentials"):
+        fetch_images([{"uri": "s3://bucket/a", "status": OK}, {"uri": "s3://bucket/b", "status": OK}], threads=2)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_fetch_images(tmp_path: Path, threads: int) -> None:
+    (tmp_path / "a").write_bytes(b"jpeg")
+    (tmp_path / "empty").write_bytes(b"")
+    (tmp_path / "folder").mkdir()
+    rows = [{"image_id": name, "uri": str(tmp_path / name), "status": OK} for name in ("a", "empty", "gone", "folder")]
+    rows.append({"image_id": "bad", "uri": str(tmp_path / "a"), "status": FAILED, "reason": "bad_id"})
+    fetch_images(rows, threads)
+    assert rows[0]["encoded"] == b"jpeg"
+    assert [row.get("stage") for row in rows] == [None, "fetch", "fetch", "fetch", None]
+    assert [row.get("reason") for row in rows] == [None, "empty_file", "missing", "missing", "bad_id"]
+    assert rows[2]["message"] == f"{tmp_path}/gone does not exist"
+    assert [row["status"] for row in rows] == [OK, FAILED, FAILED, FAILED, FAILED]
+    assert all("encoded" not in row for row in rows[1:])

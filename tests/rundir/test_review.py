@@ -1,0 +1,123 @@
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pfit_ray import storage
+from pfit_ray.errors import UserError
+from pfit_ray.rundir.directory import RunDirectory
+from pfit_ray.rundir.review import (
+    Marked,
+    MarkTable,
+    keeps,
+    marks_for_training,
+    marks_url,
+    read_marks,
+    used_marks_url,
+    write_marks,
+)
+
+TIME = datetime(2026, 3, 1, 12, 30, 0, 250_000, UTC)
+SOME = {"b": Marked("reject", TIME), "a": Marked("accept", TIME)}
+
+
+@pytest.fixture(params=["disk", "bucket"])
+def run(request: pytest.FixtureRequest, tmp_path: Path) -> RunDirectory:
+    return RunDirectory(str(tmp_path) if request.param == "disk" else f"memory://{tmp_path.name}")
+
+
+def test_other_programs_read_the_table(tmp_path: Path) -> None:
+    url = marks_url(RunDirectory(str(tmp_path)))
+    assert url == str(tmp_path / "review" / "marks.parquet")
+    write_marks(url, SOME)
+    table = pd.read_parquet(url)
+    assert table["image_id"].tolist() == ["a", "b"]
+    assert table["mark"].tolist() == ["accept", "reject"]
+    assert table["time"].tolist() == [pd.Timestamp(TIME)] * 2
+    assert read_marks(url) == SOME
+    before = Path(url).read_bytes()
+    write_marks(url, dict(reversed(SOME.items())))
+    assert Path(url).read_bytes() == before
+
+
+def test_marks_come_and_go(run: RunDirectory) -> None:
+    table = MarkTable(run)
+    assert table.read() == {}
+    table.set("a", None)
+    assert not storage.exists(marks_url(run))
+    begun = datetime.now(UTC)
+    table.set("a", "accept")
+    table.set("b", "reject")
+    marks = table.set("a", "needs_work")
+    assert marks == table.read() == read_marks(marks_url(run))
+    assert {name: one.mark for name, one in marks.items()} == {"a": "needs_work", "b": "reject"}
+    assert all(begun <= one.time <= datetime.now(UTC) for one in marks.values())
+    assert list(table.set("a", None)) == ["b"]
+    assert table.set("b", None) == read_marks(marks_url(run)) == {}
+
+
+def test_marks_of_others_stay(run: RunDirectory) -> None:
+    one, other = MarkTable(run), MarkTable(run)
+    one.set("a", "accept")
+    other.set("b", "reject")
+    one.set("c", "accept")
+    assert sorted(read_marks(marks_url(run))) == ["a", "b", "c"]
+    assert sorted(other.read()) == ["a", "b", "c"]
+
+
+def test_what_is_handed_out_is_a_copy(run: RunDirectory) -> None:
+    table = MarkTable(run)
+    table.set("a", "accept").clear()
+    table.read().clear()
+    assert list(table.read()) == ["a"]
+
+
+def test_the_last_of_several_marks_counts(tmp_path: Path) -> None:
+    rows = {"image_id": ["a", "a", "a"], "mark": ["accept", "reject", "needs_work"],
+            "time": [TIME, TIME.replace(hour=20), None]}  # fmt: skip
+    pd.DataFrame(rows).to_parquet(tmp_path / "m.parquet")
+    assert read_marks(str(tmp_path / "m.parquet"))["a"].mark == "reject"
+
+
+def test_what_is_no_table_of_marks(tmp_path: Path) -> None:
+    url = str(tmp_path / "m.parquet")
+    Path(url).write_text("nonsense")
+    with pytest.raises(
+        UserError, match=r"m.parquet is not a table of marks with the columns image_id, mark, time; mend"
+    ):
+        read_marks(url)
+    pq.write_table(pa.table({"image_id": ["a"]}), url)
+    with pytest.raises(UserError, match="is not a table of marks"):
+        read_marks(url)
+    write_marks(url, {"a": Marked("good", TIME)})  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="marks 'a' as 'good'; marks are accept, reject, needs_work"):
+        read_marks(url)
+
+
+@pytest.mark.parametrize(
+    ("review", "kept"),
+    [
+        ("not_rejected", {"accept": True, "needs_work": True, None: True, "reject": False}),
+        ("no_complaints", {"accept": True, "needs_work": False, None: True, "reject": False}),
+        ("accepted", {"accept": True, "needs_work": False, None: False, "reject": False}),
+    ],
+)
+def test_which_images_a_training_keeps(review, kept) -> None:
+    assert {mark: keeps(review, mark and Marked(mark, TIME)) for mark in kept} == kept
+
+
+def test_a_training_keeps_to_the_marks_it_began_with(run: RunDirectory) -> None:
+    with pytest.raises(UserError) as caught:
+        marks_for_training(run, "deeplab", "accepted")
+    assert str(caught.value) == (
+        f"config: deeplab.train.review is 'accepted', and {run.root} has no marks; mark images with pfit-ray serve "
+        f"{run.root}, or set the field to null"
+    )
+    write_marks(marks_url(run), SOME)
+    assert marks_for_training(run, "deeplab", "accepted") == SOME
+    write_marks(used_marks_url(run, "deeplab"), {"a": SOME["a"]})
+    assert marks_for_training(run, "deeplab", "accepted") == {"a": SOME["a"]}
+    assert marks_for_training(run, "affinitynet", "accepted") == SOME

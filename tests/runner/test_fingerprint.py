@@ -1,0 +1,250 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pfit_ray import storage
+from pfit_ray.config import RunConfig
+from pfit_ray.config.load import validate
+from pfit_ray.errors import UserError
+from pfit_ray.rundir.directory import RunDirectory
+from pfit_ray.runner.fingerprint import REDO_FROM, STEP_FIELDS, STEP_FILES, begin_step, check_fresh, forget, take_back
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    return RunDirectory(str(tmp_path))
+
+
+def config(**fields: Any) -> RunConfig:
+    return validate({"output": "run", "data": {"source": "samples"}, **fields})
+
+
+def complaint(run: RunDirectory, now: RunConfig) -> str | None:
+    try:
+        check_fresh(run, now)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def test_a_new_run_and_the_same_run_are_fresh(run: RunDirectory) -> None:
+    zero_shot = {"cat": [1], "cup": [2], "motorbike": [3], "rocket": [4]}
+    same = config(
+        cam={"scales": [1, 0.3]},
+        data={"source": "samples", "predict": {"limit": 2}},
+        classifier={"source": "zero_shot", "zero_shot": zero_shot},
+    )
+    assert complaint(run, same) is None
+    for step in STEP_FIELDS:
+        begin_step(run, same, step)
+    assert complaint(run, same) is None
+
+
+def test_the_sentence_names_the_field_both_values_and_what_to_do(run: RunDirectory) -> None:
+    for step in STEP_FIELDS:
+        begin_step(run, config(), step)
+    assert complaint(run, config(walk={"beta": 5})) == (
+        f"config: 'walk.beta' was 10.0 when labels was computed in {run.root} and is now 5.0; "
+        "set it back, choose another output, or add --redo labels"
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "name", "redo"),
+    [
+        ({"data": {"source": "samples", "classes": ["cat", "dog"]}}, "data.classes", "data"),
+        ({"data": {"source": "samples", "train": {"limit": 3}}}, "data.train.limit", "data"),
+        ({"data": {"source": "samples", "sample": 0.5}}, "data.sample", "data"),
+        ({"data": {"source": "samples", "sample_seed": 5}}, "data.sample_seed", "data"),
+        ({"data": {"source": "samples", "shard": "1/2"}}, "data.shard", "data"),
+        ({"data": {"source": "samples", "tar_ids": "path"}}, "data.tar_ids", "data"),
+        ({"shard_size": 3}, "shard_size", "data"),
+        ({"data": {"source": "samples", "classifier": {"limit": 3}}}, "data.classifier.split", "classifier"),
+        ({"seed": 1}, "seed", "classifier"),
+        ({"classifier": {"train": {"epochs": 2}}}, "classifier.train.epochs", "classifier"),
+        ({"classifier": {"source": "weights", "weights": "a"}}, "classifier.source", "classifier"),
+        ({"fidelity": "reference"}, "fidelity", "seeds"),
+        ({"crf_engine": "pydensecrf"}, "crf_engine", "seeds"),
+        ({"images": {"max_pixels": 10}}, "images.max_pixels", "seeds"),
+        ({"cam": {"scales": [1.0]}}, "cam.scales", "seeds"),
+        ({"regions": {"uss": {"seed": 1}}}, "regions.uss.seed", "seeds"),
+        ({"regions": {"sources": ["slic"]}}, "regions.sources", "seeds"),
+        ({"cam": {"source": "external", "options": {"url": "a"}}}, "cam.source", "seeds"),
+        ({"combine": {"mode": "pool"}}, "combine.mode", "seeds"),
+        ({"affinity_label": {"fg_threshold": 0.5}}, "affinity_label.fg_threshold", "seeds"),
+        ({"affinitynet": {"radius": 5}}, "affinitynet.radius", "affinitynet"),
+        ({"pseudo_label": {"crf": {"iterations": 3}}}, "pseudo_label.crf.iterations", "labels"),
+        ({"pseudo_label": {"pool": False}}, "pseudo_label.pool", "labels"),
+        ({"deeplab": {"train": {"epochs": 2}}}, "deeplab.train.epochs", "deeplab"),
+        ({"deeplab": {"train": {"review": "accepted"}}}, "deeplab.train.review", "deeplab"),
+        ({"data": {"source": "samples", "predict": {"limit": 3}}}, "data.predict.limit", "predict"),
+        ({"predict": {"flip": False}}, "predict.flip", "predict"),
+    ],
+)
+def test_every_field_that_decides_a_result(run: RunDirectory, fields: dict, name: str, redo: str) -> None:
+    for step in STEP_FIELDS:
+        begin_step(run, config(), step)
+    text = complaint(run, config(**fields)) or ""
+    if name == "data.classifier.split":  # from null to a section: one of its fields
+        name = "data.classifier."
+    assert text.startswith(f"config: '{name}")
+    assert text.endswith(f"add --redo {redo}")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"resources": {"network": {"workers": 1}}},
+        {"max_failed_fraction": 1.0},
+        {"sheets": 0},
+        {"evaluate": {"threshold_step": 0.1}},
+        {"passes": ["seeds"]},
+        {"output": "elsewhere"},
+    ],
+)
+def test_fields_that_decide_no_result_may_change(run: RunDirectory, fields: dict) -> None:
+    for step in STEP_FIELDS:
+        begin_step(run, config(), step)
+    assert complaint(run, config(**fields)) is None
+
+
+def test_the_engine_that_null_stands_for_is_recorded(run: RunDirectory) -> None:
+    begin_step(run, config(), "labels")
+    recorded = run.read_json("steps", "labels.json")
+    assert recorded["crf_engine"] == "native"
+    run.write_json({name: value for name, value in recorded.items() if name != "crf_engine"}, "steps", "labels.json")
+    assert "'crf_engine' was None" in (complaint(run, config()) or "")
+
+
+def test_the_mode_and_thresholds_that_null_stands_for_may_be_spelled_out(run: RunDirectory) -> None:
+    begin_step(run, config(), "seeds")
+    spelled = {"combine": {"mode": "fit"}, "affinity_label": {"fg_threshold": 0.6, "bg_threshold": 0.4}}
+    assert complaint(run, config(**spelled)) is None
+
+
+def test_only_steps_that_were_begun_count(run: RunDirectory) -> None:
+    begin_step(run, config(), "seeds")
+    assert complaint(run, config(walk={"beta": 5}, predict={"flip": False})) is None
+    assert "'cam.flip' was True" in (complaint(run, config(cam={"flip": False})) or "")
+
+
+def test_the_recipe_of_a_network_that_is_not_trained_may_change(run: RunDirectory) -> None:
+    given = {"source": "weights", "weights": "a.safetensors"}
+    begin_step(run, config(classifier=given), "classifier")
+    assert complaint(run, config(classifier={**given, "train": {"epochs": 2}, "puzzle": {"alpha": 1}})) is None
+    assert "'classifier.weights' was 'a.safetensors'" in (
+        complaint(run, config(classifier={**given, "weights": "b.safetensors"})) or ""
+    )
+
+
+@pytest.mark.parametrize(("before", "after"), [("train", "weights"), ("weights", "train")])
+def test_another_source_of_a_network_is_named_first(run: RunDirectory, before: str, after: str) -> None:
+    begin_step(run, config(classifier={"source": before, "weights": "a.safetensors"}), "classifier")
+    text = complaint(run, config(classifier={"source": after, "weights": "a.safetensors"})) or ""
+    assert text.startswith(f"config: 'classifier.source' was {before!r} when classifier was computed")
+
+
+def test_pass_predict_alone_depends_on_the_images_it_takes_from_data_train(run: RunDirectory) -> None:
+    begin_step(run, config(data={"source": "samples", "train": {"limit": 2}}), "manifest-predict")
+    text = complaint(run, config(data={"source": "samples", "train": {"limit": 3}})) or ""
+    assert text.startswith("config: 'data.train.limit' was 2 when manifest-predict was computed")
+    assert text.endswith("add --redo predict")
+
+
+def test_pass_predict_with_its_own_images_does_not(run: RunDirectory) -> None:
+    own = {"source": "samples", "predict": {"limit": 2}}
+    begin_step(run, config(data={**own, "train": {"limit": 2}}), "manifest-predict")
+    assert complaint(run, config(data={**own, "train": {"limit": 3}})) is None
+
+
+def test_a_step_that_left_nothing_can_be_taken_back(run: RunDirectory) -> None:
+    begin_step(run, config(), "affinitynet")
+    take_back(run, "affinitynet")
+    assert left(run) == set()
+    take_back(run, "affinitynet")
+
+
+def test_a_step_that_left_something_cannot(run: RunDirectory) -> None:
+    begin_step(run, config(), "affinitynet")
+    storage.write_bytes(run.url("train", "affinitynet", "examples.parquet"), b"x")
+    take_back(run, "affinitynet")
+    assert "steps/affinitynet.json" in left(run)
+
+
+FILES = {
+    "manifest-train": ["manifest/train/00000.parquet", "manifest/train.json"],
+    "manifest-classifier": ["manifest/classifier/00000.parquet", "manifest/classifier.json"],
+    "classifier": ["train/classifier/examples.parquet", "checkpoints/classifier.safetensors"],
+    "seeds": ["seeds/rows/00000.parquet", "seeds/done/00000.json"],
+    "affinitynet": ["train/affinitynet/examples.parquet", "checkpoints/affinitynet.safetensors"],
+    "labels": ["labels/rows/00000.parquet", "labels/done/00000.json"],
+    "deeplab": ["train/deeplab/examples.parquet", "checkpoints/deeplab.safetensors"],
+    "manifest-predict": ["manifest/predict/00000.parquet", "manifest/predict.json"],
+    "predict": ["predict/rows/00000.parquet", "predict/done/00000.json"],
+}
+
+
+@pytest.fixture
+def finished(run: RunDirectory) -> RunDirectory:
+    """A run directory with files of every step."""
+    for step, files in FILES.items():
+        begin_step(run, config(), step)
+        for name in files:
+            storage.write_bytes(run.url(name), b"x")
+    storage.write_bytes(run.url("config.yaml"), b"x")
+    return run
+
+
+def left(run: RunDirectory) -> set[str]:
+    return {url[len(run.root) + 1 :] for url, _ in storage.list_files(run.root)}
+
+
+@pytest.mark.parametrize(
+    ("word", "stay"),
+    [
+        ("data", []),
+        ("classifier", ["manifest-train"]),
+        ("seeds", ["manifest-train", "manifest-classifier", "classifier"]),
+        ("affinitynet", ["manifest-train", "manifest-classifier", "classifier", "seeds"]),
+        ("labels", ["manifest-train", "manifest-classifier", "classifier", "seeds", "affinitynet"]),
+        ("deeplab", ["manifest-train", "manifest-classifier", "classifier", "seeds", "affinitynet", "labels"]),
+        (
+            "predict",
+            ["manifest-train", "manifest-classifier", "classifier", "seeds", "affinitynet", "labels", "deeplab"],
+        ),
+    ],
+)
+def test_forget_removes_a_step_and_all_that_follow(finished: RunDirectory, word: str, stay: list[str]) -> None:
+    forget(finished, word)
+    files = {name for step in stay for name in FILES[step]} | {f"steps/{step}.json" for step in stay}
+    assert left(finished) == files | {"config.yaml"}
+
+
+def test_every_word_and_every_step_is_known() -> None:
+    assert list(STEP_FIELDS) == list(STEP_FILES) == list(FILES)
+    assert set(REDO_FROM.values()) <= set(STEP_FIELDS)
+
+
+def test_forgetting_where_nothing_is(run: RunDirectory) -> None:
+    forget(run, "data")
+    assert left(run) == set()
+
+
+def test_an_interrupted_forget_leaves_no_result_without_what_it_came_from(
+    finished: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = storage.remove, []
+
+    def remove(url: str) -> None:
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        calls.append(url)
+        real(url)
+
+    monkeypatch.setattr(storage, "remove", remove)
+    with pytest.raises(KeyboardInterrupt):
+        forget(finished, "seeds")
+    assert "predict/done/00000.json" not in left(finished)
+    assert "seeds/done/00000.json" in left(finished)
+    assert "'cam.flip' was True" in (complaint(finished, config(cam={"flip": False})) or "")

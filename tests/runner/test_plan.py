@@ -1,0 +1,168 @@
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Corpus, SmallRun
+
+from pfit_ray.config import RunConfig, load_config
+from pfit_ray.config.load import validate
+from pfit_ray.errors import UserError
+from pfit_ray.rundir.manifest import write_manifest
+from pfit_ray.runner import plan
+from pfit_ray.runner.plan import describe_plan
+
+ZERO_SHOT = {"cat": [281], "cup": [504], "motorbike": [665], "rocket": [657]}
+LITE = {"name": "efficientnet_lite0", "weights": "package"}
+
+
+@pytest.fixture(autouse=True)
+def _four_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan.os, "cpu_count", lambda: 4)
+
+
+def config(folder: Path, **fields: Any) -> RunConfig:
+    """The sample photographs with small backbones."""
+    document: dict[str, Any] = {
+        "output": str(folder / "run"),
+        "shard_size": 3,
+        "data": {"source": "samples"},
+        "classifier": {"source": "zero_shot", "zero_shot": ZERO_SHOT, "backbone": LITE},
+        "affinitynet": {"backbone": LITE},
+        "deeplab": {"backbone": LITE},
+    }
+    return validate({**document, **fields})
+
+
+def test_a_new_run(tmp_path: Path) -> None:
+    assert list(describe_plan(config(tmp_path))) == [
+        f"output: {tmp_path}/run",
+        "classes: 4 (cat, cup, motorbike, rocket)",
+        "fidelity: lossless",
+        "manifest train: list the images, 5 images (2.1 MB) in 2 shards",
+        "network classifier: take it from ImageNet rows",
+        "pass seeds: all images",
+        "network affinitynet: train efficientnet_lite0 for 3 epochs",
+        "pass labels: all images",
+        "manifest predict: list the images, 5 images (2.1 MB) in 2 shards",
+        "network deeplab: train efficientnet_lite0 for 50 epochs",
+        "pass predict: all images",
+        "evaluation: score and draw contact sheets",
+        "on this machine: up to 4 actors of 1 CPU, each for networks and all the rest",
+    ]
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_pass_with_a_ready_network_and_many_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "check_networks", lambda config, networks: None)
+    weights = tmp_path / "classifier.safetensors"
+    names = ["cat", "motorbike", *(f"c{number}" for number in range(8))]
+    settings = config(
+        tmp_path,
+        passes=["seeds"],
+        data={"source": "samples", "classes": names, "train": {"limit": 3}},
+        classifier={"source": "weights", "weights": str(weights)},
+    )
+    lines = list(describe_plan(settings))
+    assert lines[1] == "classes: 10 (cat, motorbike, c0, c1, c2, c3, c4, c5, ...)"
+    assert lines[3:6] == [
+        "manifest train: list the images, 3 images (1.5 MB) in 1 shards",
+        f"network classifier: take it from {weights}",
+        "pass seeds: all images",
+    ]
+    assert len(lines) == 8
+
+
+def test_sizes_that_are_not_known(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("image\n" + "".join(f"{number}.jpg\n" for number in range(7)))
+    data = {"source": "table", "table": str(tmp_path / "a.csv"), "classes": ["cat", "cup", "motorbike", "rocket"]}
+    assert "manifest train: list the images, 7 images in 3 shards" in describe_plan(config(tmp_path, data=data))
+    (tmp_path / "a.csv").write_text("image,size\n0.jpg,123456\n1.jpg,\n2.jpg,900000\n")
+    line = "manifest train: list the images, 3 images (at least 1.0 MB) in 1 shards"
+    assert line in describe_plan(config(tmp_path, data=data))
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 bytes"), (999, "999 bytes"), (1000, "1.0 kB"), (123_456_789, "123.5 MB"), (2 * 10**17, "200.0 PB")],
+)
+def test_readable(count: int, text: str) -> None:
+    assert plan._readable(count) == text
+
+
+def test_a_listed_set_is_not_listed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = config(tmp_path)
+    runner = plan.Runner(settings, plan.Progress())
+    for image_set in ("train", "predict"):
+        write_manifest(runner.run_directory, image_set, runner.images(image_set), shard_size=3)
+    monkeypatch.setattr(plan.Runner, "images", None)
+    lines = list(describe_plan(settings))
+    assert "manifest train: finished, 5 images (2.1 MB) in 2 shards" in lines
+    assert "manifest predict: finished, 5 images (2.1 MB) in 2 shards" in lines
+
+
+def test_a_long_count_says_how_far_it_is_and_the_same_images_are_counted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "NOTE_SECONDS", 0.0)
+    lines = list(describe_plan(config(tmp_path)))
+    notes = [line for line in lines if "so far" in line]
+    assert notes == [f"manifest train: counting the images, {number} so far" for number in range(1, 6)]
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.timeout(900)
+def test_a_run_that_was_interrupted(small_run: SmallRun, corpus_with_bad_inputs: Corpus, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(small_run.folder, folder)
+    for name in ("labels/done/00001.json", "labels/done/00004.json", "checkpoints/deeplab.safetensors"):
+        (folder / name).unlink()
+    (folder / "evaluation.json").unlink()
+    lines = list(describe_plan(load_config(small_run.words[1], [*small_run.words[2:], f"output={folder}"])))
+    size = sum(path.stat().st_size for path in corpus_with_bad_inputs.root.iterdir()) / 1000
+    assert lines[3:-1] == [
+        f"manifest train: finished, 9 images ({size:.1f} kB) in 5 shards",
+        "network classifier: finished",
+        "pass seeds: finished",
+        "network affinitynet: finished",
+        "pass labels: 2 of 5 shards",
+        f"manifest predict: finished, 9 images ({size:.1f} kB) in 5 shards",
+        "network deeplab: train efficientnet_lite0 for 2 epochs",
+        "pass predict: finished",
+        "evaluation: score and draw contact sheets",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        (
+            {"deeplab": {"source": "weights", "weights": "nowhere.pth"}},
+            "config: deeplab.weights names 'nowhere.pth', and there is no such file",
+        ),
+        (
+            {"passes": ["labels"]},
+            "pass labels needs the results of pass seeds, which {folder} does not have (all images to do); "
+            "add seeds to passes",
+        ),
+        (
+            {"data": {"source": "voc", "root": "nowhere", "classes": ["cat", "cup", "motorbike", "rocket"]}},
+            "data.root: there is no folder {here}/nowhere; source voc needs the folder that holds JPEGImages, "
+            "such as VOCdevkit/VOC2012",
+        ),
+        (
+            {"resources": {"network": {"cpus": 4}}},
+            "resources.network.cpus 4 and resources.cpu.cpus 1 do not fit together into the cluster's 4 CPUs; "
+            "lower one of them",
+        ),
+        (
+            {"resources": {"train": {"workers": 5}}},
+            "config: affinitynet.train.batch_size 32 must be a multiple of resources.train.workers 5",
+        ),
+    ],
+)
+def test_mistakes_that_a_run_would_stop_at(tmp_path: Path, fields: dict, sentence: str) -> None:
+    with pytest.raises(UserError) as caught:
+        list(describe_plan(config(tmp_path, **fields)))
+    assert str(caught.value) == sentence.format(folder=tmp_path / "run", here=Path.cwd())
+    assert not (tmp_path / "run").exists()
