@@ -11,7 +11,7 @@ from pfit_ray.config import RunConfig
 from pfit_ray.config.load import validate
 from pfit_ray.data.sources import Item
 from pfit_ray.errors import UserError
-from pfit_ray.results import contact_sheet as sheets
+from pfit_ray.results import contact_sheet as sheet_module
 from pfit_ray.results.contact_sheet import contact_sheet, sheet_url, write_sheets
 from pfit_ray.results.drawing import Tile
 from pfit_ray.rundir.directory import RunDirectory
@@ -92,7 +92,7 @@ def finish(run: RunDirectory, *passes: str) -> None:
 def sheets(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list, list[Tile]]]:
     """Title, legend and tiles of every sheet that is drawn."""
     drawn: list[tuple[str, list, list[Tile]]] = []
-    monkeypatch.setattr(sheets, "compose_sheet", lambda *sheet: drawn.append(sheet) or b"png")
+    monkeypatch.setattr(sheet_module, "compose_sheet", lambda *sheet: drawn.append(sheet) or b"png")
     return drawn
 
 
