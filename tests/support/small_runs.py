@@ -16,7 +16,7 @@ from PIL import Image
 from support.places import REPOSITORY
 
 from pfit_ray import storage
-from pfit_ray.cli.app import app as cli
+from pfit_ray.cli.app import main
 
 QUICKSTART = str(REPOSITORY / "configs" / "quickstart.yaml")
 SIDE = 112
@@ -62,7 +62,7 @@ def command(*words: str) -> Finished:
     out, err = io.StringIO(), io.StringIO()
     with mock.patch.object(sys, "argv", ["pfit-ray", *words]), redirect_stdout(out), redirect_stderr(err):
         try:
-            cli.main()
+            main()
         except SystemExit as end:
             return Finished(int(end.code or 0), out.getvalue(), err.getvalue())
     raise AssertionError("main() always leaves with an exit code")
