@@ -22,6 +22,7 @@ from pfit_ray.storage.threads import chain_ahead
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tar.lz4")
 _MAGIC = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18")
 _KEY = re.compile(r"((?:.*/)?[^/.]+)\.([^/]*)", re.DOTALL)
+_HERE = re.compile(r"(?:\./+)+")
 _LABEL_BYTES = 1 << 20
 """A label member is not read further."""
 _THREADS = 8
@@ -49,7 +50,8 @@ def list_tar(data: DataConfig) -> Iterator[Item]:
     images are read later, by byte range.
 
     The image's id is its key, made safe where it is unsafe as a file name, or with `data.tar_ids` path the key and
-    a hash of tar file and member. A damaged tar file is a failed row; what it holds before the damage is listed.
+    a hash of tar file and member. `./` before a name, as `tar c .` puts it, is no part of it. A damaged tar file is a
+    failed row; what it holds before the damage is listed.
 
     Args:
         data: the source.
@@ -139,6 +141,8 @@ def _samples(file: BinaryIO) -> Iterator[_Sample]:
     damage = None
     try:
         for member in plain_members(file):
+            if found := _HERE.match(member.name):
+                member.name = member.name[found.end() :]
             match = _KEY.fullmatch(member.name)
             if match is None:
                 continue

@@ -57,6 +57,17 @@ def test_images_lie_where_the_items_say(root: str, form: int) -> None:
     assert all(is_plain(item.image_id) for item in (long_item, accent))
 
 
+@pytest.mark.parametrize("ids", ["key", "path"])
+def test_a_tar_of_the_folder_here_gives_the_ids_of_one_of_its_files(root: str, ids: str) -> None:
+    members = {"0001.jpg": b"x", "0001.cls": b"1", "sub/a.jpg": b"y", "sub/a.cls": b"0"}
+    write(root, "x.tar", members)
+    expected = [(item.image_id, item.keys) for item in listed(root, tar_ids=ids)]
+    for here in ("./", "././", ".//"):
+        write(root, "x.tar", {here + name: data for name, data in members.items()})
+        assert [(item.image_id, item.keys) for item in listed(root, tar_ids=ids)] == expected
+    assert expected[0] == ("0001", (2,)) or ids == "path"
+
+
 def test_labels(root: str) -> None:
     labels: dict[str, tuple[str, bytes]] = {
         "a": ("cls", b"0"),
