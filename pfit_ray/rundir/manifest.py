@@ -16,7 +16,7 @@ from pfit_ray import storage
 from pfit_ray.constants import FAILED, LABEL_REASONS, OK, Row
 from pfit_ray.data import label_shards
 from pfit_ray.data.image_rows import read_image_rows
-from pfit_ray.data.sources import Item
+from pfit_ray.data.sources import Item, Notes
 from pfit_ray.data.sources.spill import SeenTexts
 from pfit_ray.errors import RowError
 from pfit_ray.rundir.directory import RunDirectory
@@ -54,7 +54,9 @@ MANIFEST_SCHEMA = pa.schema(
 listing does not tell. An image that has changed since is read as it is now."""
 
 
-def write_manifest(run: RunDirectory, name: str, items: Iterator[Item], shard_size: int) -> dict[str, Any]:
+def write_manifest(
+    run: RunDirectory, name: str, items: Iterator[Item], shard_size: int, notes: Notes | None = None
+) -> dict[str, Any]:
     """Write the manifest of one set of images.
 
     Each Parquet part holds 256 shards, each shard is one row group. An image id that stands twice becomes
@@ -67,17 +69,19 @@ def write_manifest(run: RunDirectory, name: str, items: Iterator[Item], shard_si
         name: name of the set: `train`, `classifier` or `predict`.
         items: the images in their fixed order.
         shard_size: images per shard.
+        notes: what the listing notices besides the images, complete when they have been read.
 
     Returns:
         Its summary: `images`, `shards`, `shard_size`, `bytes` of the images whose size is known, `unknown_sizes`,
-        how many sizes are not, and `digest`, the SHA-256 of all lines "image_id<TAB>uri<LF>".
+        how many sizes are not, `digest`, the SHA-256 of all lines "image_id<TAB>uri<LF>", and `notes`.
     """
     listing = _Listing(shard_size)
     wanted = map(_without_label, items) if name == UNLABELLED_SET else items
     chunks = iter(lambda: list(islice(wanted, shard_size)), [])
     while _write_part(run, name, listing, chunks):
         pass
-    summary = {**listing.counts, "digest": listing.digest.hexdigest()}
+    told = [] if notes is None else notes.document()
+    summary = {**listing.counts, "digest": listing.digest.hexdigest(), "notes": told}
     run.write_json(summary, "manifest", f"{name}.json")
     return summary
 

@@ -2,8 +2,10 @@
 
 import os
 import time
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 
 import torch
 
@@ -11,25 +13,31 @@ from pfit_ray.cluster.resources import Cluster
 from pfit_ray.cluster.session import cluster_address, ray_session
 from pfit_ray.config import RunConfig
 from pfit_ray.config.data import ImageSetConfig
+from pfit_ray.constants import ClassList
+from pfit_ray.data.sources import Note, Notes
 from pfit_ray.rundir.directory import Network
 from pfit_ray.rundir.environment import check_packages
+from pfit_ray.rundir.manifest import iterate_manifest
 from pfit_ray.runner import fingerprint
 from pfit_ray.runner.progress import Progress
 from pfit_ray.runner.run import Runner, preflight
 from pfit_ray.runner.steps import networks_of
 from pfit_ray.train.provide import check_networks, check_reviews
 
+FIRST = 100
+"""So many images of a set are looked at to say what was understood."""
 NOTE_SECONDS = 10.0
 """Seconds of counting between two lines that say how far it is."""
 
 
 @dataclass
 class Count:
-    """How much a set of images is."""
+    """How much a set of images is, and what was understood of it."""
 
     images: int = 0
     bytes: int = 0
     unknown_sizes: int = 0
+    told: list[str] = field(default_factory=list)
 
     def describe(self, shard_size: int) -> str:
         """In one phrase, with the shards that they make."""
@@ -66,13 +74,16 @@ def describe_plan(config: RunConfig, address: str | None = None) -> Iterator[str
     counted: dict[ImageSetConfig, Count] = {}
     for step in steps:
         label = step.name if step.kind == "report" else f"{step.kind} {step.name}"
-        count = ""
+        count, told = "", list[str]()
         if step.kind == "manifest":
             images: ImageSetConfig = getattr(config.data, step.name) or config.data.train
-            if images not in counted:
+            new = images not in counted
+            if new:
                 counted[images] = yield from _count(runner, step.name)
             count = f", {counted[images].describe(config.shard_size)}"
+            told = counted[images].told if new else []
         yield f"{label}: {step.todo or 'finished'}{count}"
+        yield from (f"  {line}" for line in told)
     yield place
 
 
@@ -86,18 +97,65 @@ def _describe_place(config: RunConfig, address: str | None, networks: list[Netwo
 
 def _count(runner: Runner, image_set: str) -> Generator[str, None, Count]:
     """Count a set of images: from its manifest, if there is one, else by listing it."""
+    seen = _Seen(runner.config.data.class_list)
     listed = runner.run_directory.read_json("manifest", f"{image_set}.json")
     if listed is not None:
-        return Count(*(listed[name] for name in ("images", "bytes", "unknown_sizes")))
-    count, noted = Count(), time.monotonic()
-    for item in runner.images(image_set):
+        for row in islice(iterate_manifest(runner.run_directory, image_set), FIRST):
+            seen.add(row["image_id"], row["keys"], row["mask_uri"], row["reason"], row["message"])
+        notes = [Note(**note) for note in listed.get("notes", ())]
+        return Count(listed["images"], listed["bytes"], listed["unknown_sizes"], seen.lines(notes))
+    count, noted, found = Count(), time.monotonic(), Notes()
+    for item in runner.images(image_set, found):
+        if count.images < FIRST:
+            seen.add(item.image_id, item.keys, item.mask_uri, item.reason, item.message)
         count.images += 1
         count.bytes += item.size or 0
         count.unknown_sizes += item.size is None
         if time.monotonic() - noted >= NOTE_SECONDS:
             noted = time.monotonic()
             yield f"manifest {image_set}: counting the images, {count.images} so far"
+    count.told = seen.lines(found)
     return count
+
+
+class _Seen:
+    """What was understood of the first images of a set."""
+
+    def __init__(self, classes: ClassList) -> None:
+        self.class_list = classes
+        self.images = 0
+        self.classes: Counter[int] = Counter()
+        self.kinds: Counter[str] = Counter()
+        self.reasons: Counter[str] = Counter()
+        self.examples: dict[str, str] = {}
+
+    def add(
+        self, image_id: str, keys: Sequence[int] | None, mask: str | None, reason: str | None, message: str | None
+    ) -> None:
+        """Look at one image."""
+        self.images += 1
+        self.kinds["ground truth"] += mask is not None
+        if reason is not None:
+            self.reasons[reason] += 1
+            self.examples.setdefault(reason, f"{image_id}: {message}")
+        elif keys is None:
+            self.kinds["no label, to be predicted"] += 1
+        elif len(keys) == 0:
+            self.kinds["none of the classes"] += 1
+        else:
+            self.classes.update(keys)
+
+    def lines(self, notes: Iterable[Note]) -> list[str]:
+        """For people: images by class and by what else they are, those that fail, and the notes of the listing."""
+        found = [(self.class_list.name(key), count) for key, count in sorted(self.classes.items())]
+        found += [(kind, count) for kind, count in self.kinds.items() if count]
+        failed = [
+            f"failed, {reason}: {count}, the first is {self.examples[reason]}"
+            for reason, count in self.reasons.most_common()
+        ]
+        told = ", ".join(f"{name} {count}" for name, count in found)
+        head = [f"of the first {self.images} images: {told}"] if told else []
+        return head + failed + [str(note) for note in notes]
 
 
 def _readable(count: int) -> str:

@@ -13,7 +13,7 @@ from pfit_ray.cluster.resources import Cluster
 from pfit_ray.cluster.session import cluster_address, ray_session
 from pfit_ray.config import PASSES, Pass, RunConfig, resolved_yaml
 from pfit_ray.config.data import ImageSetConfig
-from pfit_ray.data.sources import Item, list_images
+from pfit_ray.data.sources import Item, Notes, list_images
 from pfit_ray.errors import RunFailedError, UserError
 from pfit_ray.results.contact_sheet import write_sheets
 from pfit_ray.results.report import write_report
@@ -166,18 +166,21 @@ class Runner:
 
     def _list(self, image_set: str) -> None:
         with self._begun(f"manifest-{image_set}"), self.progress.listing(image_set) as listed:
-            items = listed.each(self.images(image_set))
-            summary = write_manifest(self.run_directory, image_set, items, self.config.shard_size)
+            notes = Notes()
+            items = listed.each(self.images(image_set, notes))
+            summary = write_manifest(self.run_directory, image_set, items, self.config.shard_size, notes)
         self.progress.say(f"{image_set}: {summary['images']} images in {summary['shards']} shards")
+        for note in notes:
+            self.progress.say(f"{image_set}: {note}")
 
-    def images(self, image_set: str) -> Iterator[Item]:
-        """The images of one set; masks only on those that are scored."""
+    def images(self, image_set: str, notes: Notes) -> Iterator[Item]:
+        """The images of one set; masks only on those that are scored. `notes`: see `list_images`."""
         data = self.config.data
         chosen: ImageSetConfig = getattr(data, image_set) or data.train
         scored: set[str] | None = None
         if image_set == "train" and data.score is not None:
             scored = {item.image_id for item in list_images(data, ImageSetConfig(split=data.score))}
-        for item in list_images(data, chosen):
+        for item in list_images(data, chosen, notes):
             self.interrupts.check()
             yield item if scored is None or item.image_id in scored else replace(item, mask_uri=None)
 

@@ -1,3 +1,4 @@
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from conftest import Corpus, SmallRun
 
 from pfit_ray.config import RunConfig, load_config
 from pfit_ray.config.load import validate
+from pfit_ray.data.sources import Notes
 from pfit_ray.errors import UserError
 from pfit_ray.rundir.manifest import write_manifest
 from pfit_ray.runner import plan
@@ -40,6 +42,7 @@ def test_a_new_run(tmp_path: Path) -> None:
         "classes: 4 (cat, cup, motorbike, rocket)",
         "fidelity: lossless",
         "manifest train: list the images, 5 images (2.1 MB) in 2 shards",
+        "  of the first 5 images: cat 1, cup 1, motorbike 2, rocket 1",
         "network classifier: take it from ImageNet rows",
         "pass seeds: all images",
         "network affinitynet: train efficientnet_lite0 for 3 epochs",
@@ -65,12 +68,13 @@ def test_one_pass_with_a_ready_network_and_many_classes(tmp_path: Path, monkeypa
     )
     lines = list(describe_plan(settings))
     assert lines[1] == "classes: 10 (cat, motorbike, c0, c1, c2, c3, c4, c5, ...)"
-    assert lines[3:6] == [
+    assert lines[3:7] == [
         "manifest train: list the images, 3 images (1.5 MB) in 1 shards",
+        "  of the first 3 images: cat 1, motorbike 2",
         f"network classifier: take it from {weights}",
         "pass seeds: all images",
     ]
-    assert len(lines) == 8
+    assert len(lines) == 9
 
 
 def test_sizes_that_are_not_known(tmp_path: Path) -> None:
@@ -90,11 +94,40 @@ def test_readable(count: int, text: str) -> None:
     assert plan._readable(count) == text
 
 
+def test_what_was_understood_of_a_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "photos"
+    root.mkdir()
+    for name in ("a.jpg", "b.jpg", "c.jpg", "d.jpg", "x.psd", "y.PSD", "README"):
+        (root / name).write_bytes(b"x")
+    labels = tmp_path / "labels.jsonl"
+    rows = [("a.jpg", ["cat", "cup"]), ("b.jpg", []), ("c.jpg", ["gnu"]), ("z.jpg", ["cat"])]
+    labels.write_text("".join(json.dumps({"image": image, "classes": names}) + "\n" for image, names in rows))
+    data = {"source": "folder", "root": str(root), "labels": str(labels), "classes": list(ZERO_SHOT)}
+    settings = config(tmp_path, data=data)
+    lines = list(describe_plan(settings))
+    told = lines[4:10]
+    assert told[0] == "  of the first 4 images: cat 1, cup 1, none of the classes 1"
+    assert [line.split(", the first is ")[0] for line in told[1:3]] == [
+        "  failed, unknown_class: 1",
+        "  failed, no_label: 1",
+    ]
+    assert told[3:] == [
+        "  files left out without a suffix: 1, 'README'",
+        "  files left out with the suffix .psd: 2, such as 'x.psd'",
+        f"  rows of {labels} that name no image: 1, 'z.jpg'",
+    ]
+    runner, notes = plan.Runner(settings, plan.Progress()), Notes()
+    write_manifest(runner.run_directory, "train", runner.images("train", notes), 3, notes)
+    assert list(describe_plan(settings))[4:10] == told
+    monkeypatch.setattr(plan, "FIRST", 1)
+    assert list(describe_plan(settings))[4] == "  of the first 1 images: cat 1, cup 1"
+
+
 def test_a_listed_set_is_not_listed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = config(tmp_path)
     runner = plan.Runner(settings, plan.Progress())
     for image_set in ("train", "predict"):
-        write_manifest(runner.run_directory, image_set, runner.images(image_set), shard_size=3)
+        write_manifest(runner.run_directory, image_set, runner.images(image_set, Notes()), shard_size=3)
     monkeypatch.setattr(plan.Runner, "images", None)
     lines = list(describe_plan(settings))
     assert "manifest train: finished, 5 images (2.1 MB) in 2 shards" in lines
@@ -122,6 +155,8 @@ def test_a_run_that_was_interrupted(small_run: SmallRun, corpus_with_bad_inputs:
     size = sum(path.stat().st_size for path in corpus_with_bad_inputs.root.iterdir()) / 1000
     assert lines[3:-1] == [
         f"manifest train: finished, 9 images ({size:.1f} kB) in 5 shards",
+        "  of the first 9 images: cat 4, cup 1, motorbike 1, rocket 1, ground truth 3",
+        *lines[5:7],
         "network classifier: finished",
         "pass seeds: finished",
         "network affinitynet: finished",

@@ -13,6 +13,7 @@ from support.small_runs import mtimes
 from pfit_ray import storage
 from pfit_ray.config import load_config
 from pfit_ray.config.load import validate
+from pfit_ray.data.sources import Notes
 from pfit_ray.errors import RunFailedError, UserError
 from pfit_ray.nets.classifier import CamClassifier
 from pfit_ray.nets.weights import save_network
@@ -167,12 +168,12 @@ def test_only_images_of_the_scored_list_have_masks(tmp_path: Path) -> None:
         "score": "train",
     }
     runner = Runner(validate({"output": str(tmp_path / "run"), "data": data}), quiet())
-    assert [(item.image_id, item.mask_uri is not None) for item in runner.images("train")] == [
+    assert [(item.image_id, item.mask_uri is not None) for item in runner.images("train", Notes())] == [
         ("a", True),
         ("b", True),
         ("c", False),
     ]
-    assert [(item.image_id, item.mask_uri is not None) for item in runner.images("predict")] == [("d", True)]
+    assert [(item.image_id, item.mask_uri is not None) for item in runner.images("predict", Notes())] == [("d", True)]
 
 
 def weights(path: Path, n_classes: int) -> dict[str, Any]:

@@ -1,24 +1,34 @@
 """The files below a folder, URL prefix or glob."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from fsspec.utils import glob_translate
 
 from pfit_ray import storage
+from pfit_ray.data.sources.notes import Notes
 from pfit_ray.errors import UserError
 from pfit_ray.storage import Entry
 
+_SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9_]{0,9}$")
 _WILDCARD = re.compile(r"[*?\[]")
 
 
-def find_files(place: str, suffixes: tuple[str, ...], field: str = "data.root") -> Iterator[tuple[str, Entry]]:
+def find_files(
+    place: str,
+    suffixes: tuple[str, ...],
+    field: str = "data.root",
+    notes: Notes | None = None,
+    known: Container[str | None] = (),
+) -> Iterator[tuple[str, Entry]]:
     """Files with some suffixes, sorted by path; names that begin with a dot are left out.
 
     Args:
         place: a folder, URL prefix or file, or a pattern with `*`, `**`, `?` or `[...]`.
         suffixes: in lower case; files may write them in upper case too.
         field: the config field that names the place, for error messages.
+        notes: is told of the files with other suffixes, by suffix.
+        known: URLs of files that it need not be told of.
 
     Yields:
         Path below the folder (for a pattern: the folder before its first wildcard), and entry.
@@ -29,7 +39,7 @@ def find_files(place: str, suffixes: tuple[str, ...], field: str = "data.root") 
     root, pattern = _root_and_pattern(storage.absolute(place))
     if not storage.exists(root):
         raise UserError(f"{field}: there is no folder {root}")
-    return _found(root, pattern, suffixes)
+    return _found(root, pattern, suffixes, notes, known)
 
 
 def relative(url: str, root: str) -> str:
@@ -37,13 +47,26 @@ def relative(url: str, root: str) -> str:
     return url[len(root) :].lstrip("/") or url.rpartition("/")[2]
 
 
-def _found(root: str, pattern: re.Pattern[str] | None, suffixes: tuple[str, ...]) -> Iterator[tuple[str, Entry]]:
+def _found(
+    root: str,
+    pattern: re.Pattern[str] | None,
+    suffixes: tuple[str, ...],
+    notes: Notes | None,
+    known: Container[str | None],
+) -> Iterator[tuple[str, Entry]]:
     for entry in storage.list_entries(root):
         path = relative(entry.url, root)
-        if not path.lower().endswith(suffixes) or path.startswith(".") or "/." in path:
+        if path.startswith(".") or "/." in path or (pattern is not None and not pattern.match(path)):
             continue
-        if pattern is None or pattern.match(path):
+        if path.lower().endswith(suffixes):
             yield path, entry
+        elif notes is not None and entry.url not in known:
+            notes.add(_left_out(path), path)
+
+
+def _left_out(path: str) -> str:
+    suffix = _SUFFIX.search(path)
+    return f"files left out with the suffix {suffix[0].lower()}" if suffix else "files left out without a suffix"
 
 
 def _root_and_pattern(root: str) -> tuple[str, re.Pattern[str] | None]:

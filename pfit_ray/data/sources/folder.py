@@ -10,6 +10,7 @@ from pfit_ray.data.sources.files import find_files, relative
 from pfit_ray.data.sources.item import Item, hashed_id, is_plain, printable
 from pfit_ray.data.sources.label_table import LabelTable
 from pfit_ray.data.sources.labels import label_keys
+from pfit_ray.data.sources.notes import Notes
 from pfit_ray.data.sources.spill import TextMap
 from pfit_ray.errors import RowError, UserError
 from pfit_ray.storage import Entry
@@ -17,7 +18,7 @@ from pfit_ray.storage import Entry
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
-def list_folder(data: DataConfig) -> Iterator[Item]:
+def list_folder(data: DataConfig, notes: Notes) -> Iterator[Item]:
     """Every image below `data.root`, sorted by path; names that begin with a dot are left out.
 
     The id of an image at the top whose stem is made of letters, digits, `_` and `-` is this stem. Every other
@@ -30,21 +31,26 @@ def list_folder(data: DataConfig) -> Iterator[Item]:
 
     Args:
         data: the source; `data.root` may be a pattern with `*`, `**`, `?` or `[...]`.
+        notes: is told what is left out.
 
     Raises:
         UserError: when a folder or the label table is missing or unusable.
     """
-    files = find_files(data.root or "", SUFFIXES)
+    files = find_files(data.root or "", SUFFIXES, notes=notes, known=(data.labels and storage.absolute(data.labels),))
     masks_root = storage.absolute(data.masks) if data.masks else None
     if masks_root and not storage.exists(masks_root):
         raise UserError(f"data.masks: there is no folder {masks_root}")
     table = LabelTable(data.labels) if data.labels else None
     masks = TextMap(_masks(masks_root)) if masks_root else None
-    return _items(data, _images(files, masks_root), table, masks)
+    return _items(data, _images(files, masks_root), table, masks, notes)
 
 
 def _items(
-    data: DataConfig, images: Iterator[tuple[str, Entry]], table: LabelTable | None, masks: TextMap | None
+    data: DataConfig,
+    images: Iterator[tuple[str, Entry]],
+    table: LabelTable | None,
+    masks: TextMap | None,
+    notes: Notes,
 ) -> Iterator[Item]:
     for image_id, path, entry in _identified(images):
         mask_uri = _mask_of(masks, image_id, path)
@@ -58,7 +64,7 @@ def _items(
             item = replace(item, reason=error.reason, message=error.message)
         yield item
     if table is not None:
-        table.warn_unused()
+        table.note_unused(notes)
 
 
 def _images(files: Iterator[tuple[str, Entry]], masks_root: str | None) -> Iterator[tuple[str, Entry]]:

@@ -1,15 +1,14 @@
 """Image-level labels from a table: CSV, JSON lines or Parquet."""
 
 import json
-import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from pfit_ray.data.sources.notes import Notes
 from pfit_ray.data.sources.rows import read_rows
 from pfit_ray.data.sources.spill import TextMap
 from pfit_ray.errors import RowError, UserError
 
-_log = logging.getLogger(__name__)
 _SEPARATORS = re.compile(r"[;,|]")
 _NAME_COLUMNS = ("image", "image_id")
 LABEL_COLUMN = "classes"
@@ -74,11 +73,11 @@ class LabelTable:
             names += found
         return names
 
-    def warn_unused(self) -> None:
-        """Log how many rows named no image that was asked for."""
+    def note_unused(self, notes: Notes) -> None:
+        """Note how many rows named no image that was asked for."""
         count, first = self._cells.unclaimed()
         if count:
-            _log.warning("%d rows of %s name no image, such as %r", count, self.url, first)
+            notes.add(f"rows of {self.url} that name no image", first, count=count)
 
     def _find(self, keys: Iterable[str]) -> tuple[str, list[str | None]]:
         """The first of some keys that the table has, and its cells; an empty key where it has none."""

@@ -6,6 +6,7 @@ from itertools import chain, islice
 from pfit_ray.config.data import DataConfig, ImageSetConfig
 from pfit_ray.data.sources.folder import list_folder
 from pfit_ray.data.sources.item import Item
+from pfit_ray.data.sources.notes import Notes
 from pfit_ray.data.sources.parquet import list_parquet
 from pfit_ray.data.sources.samples import list_samples
 from pfit_ray.data.sources.select import selection
@@ -14,7 +15,7 @@ from pfit_ray.data.sources.tar import list_tar
 from pfit_ray.data.sources.voc import list_voc
 from pfit_ray.errors import UserError
 
-_LISTS: dict[str, Callable[[DataConfig], Iterator[Item]]] = {
+_LISTS: dict[str, Callable[[DataConfig, Notes], Iterator[Item]]] = {
     "folder": list_folder,
     "table": list_table,
     "tar": list_tar,
@@ -23,7 +24,7 @@ _LISTS: dict[str, Callable[[DataConfig], Iterator[Item]]] = {
 }
 
 
-def list_images(data: DataConfig, images: ImageSetConfig) -> Iterator[Item]:
+def list_images(data: DataConfig, images: ImageSetConfig, notes: Notes | None = None) -> Iterator[Item]:
     """The images of one set, lazily; problems with a single image's label are in its item.
 
     The order does not depend on when or where it is listed: the own order of a list, table, tar or Parquet file,
@@ -32,20 +33,23 @@ def list_images(data: DataConfig, images: ImageSetConfig) -> Iterator[Item]:
     Args:
         data: the source.
         images: which of its images.
+        notes: is told what the listing notices besides its images; complete when the images have been read to
+            their end.
 
     Raises:
         UserError: at once, when the source, its list or its label table is missing or unusable, or when
             there is no image.
     """
+    notes = Notes() if notes is None else notes
     if data.source == "voc":
-        items = list_voc(data, images.split)
+        items = list_voc(data, images.split, notes)
     elif images.split is not None:
         raise UserError(
             f"data: source {data.source!r} has no lists, so split {images.split!r} means nothing; "
             "remove it or use source voc"
         )
     else:
-        items = _LISTS[data.source](data)
+        items = _LISTS[data.source](data, notes)
     taken = selection(data)
     items = islice((item for item in items if taken(item.image_id)), images.limit)
     first = next(items, None)

@@ -14,6 +14,7 @@ from pfit_ray.data.sources.files import find_files
 from pfit_ray.data.sources.item import Item, hashed_id, is_plain, path_id, printable
 from pfit_ray.data.sources.label_table import LABEL_COLUMN, as_cell, cell_names
 from pfit_ray.data.sources.labels import label_keys
+from pfit_ray.data.sources.notes import Note, Notes
 from pfit_ray.errors import RowError, UserError
 from pfit_ray.storage import Entry
 from pfit_ray.storage.ranges import open_for_rows
@@ -24,7 +25,7 @@ _BATCH_ROWS = 4096
 _THREADS = 8
 
 
-def list_parquet(data: DataConfig) -> Iterator[Item]:
+def list_parquet(data: DataConfig, notes: Notes) -> Iterator[Item]:
     """The images in the Parquet files of `data.root`, files sorted by path, rows in their order.
 
     Footers, ids and labels are read; the images later. An image's id is its cell in `data.id_column`, made safe
@@ -34,16 +35,17 @@ def list_parquet(data: DataConfig) -> Iterator[Item]:
 
     Args:
         data: the source.
+        notes: is told what is left out.
 
     Raises:
         UserError: when the folder, the image column or the id column is missing.
     """
-    files = find_files(data.root or "", (".parquet",))
+    files = find_files(data.root or "", (".parquet",), notes=notes)
     streams = (partial(_items, data, path, entry) for path, entry in files)
-    return chain_ahead(streams, _THREADS, _THREADS, _BATCH_ROWS)
+    return notes.sift(chain_ahead(streams, _THREADS, _THREADS, _BATCH_ROWS))
 
 
-def _items(data: DataConfig, path: str, entry: Entry) -> Iterator[Item]:
+def _items(data: DataConfig, path: str, entry: Entry) -> Iterator[Item | Note]:
     uri = printable(entry.url)
     try:
         with open_for_rows(entry.url, entry.size) as file:
@@ -53,7 +55,7 @@ def _items(data: DataConfig, path: str, entry: Entry) -> Iterator[Item]:
         yield Item(path_id(path), uri, None, None, error.reason, message, version=entry.version)
 
 
-def _rows(data: DataConfig, path: str, uri: str, version: str | None, table: pq.ParquetFile) -> Iterator[Item]:
+def _rows(data: DataConfig, path: str, uri: str, version: str | None, table: pq.ParquetFile) -> Iterator[Item | Note]:
     schema = table.schema_arrow
     column = image_column(schema, data.image_column)
     if column is None:

@@ -6,6 +6,7 @@ from importlib import resources
 from pfit_ray import storage
 from pfit_ray.config.data import DataConfig
 from pfit_ray.data.sources.item import Item
+from pfit_ray.data.sources.notes import Notes
 
 SAMPLES = {
     "chelsea.png": "cat",
@@ -17,7 +18,7 @@ SAMPLES = {
 """The photographs and the one class that each shows."""
 
 
-def list_samples(data: DataConfig) -> Iterator[Item]:
+def list_samples(data: DataConfig, notes: Notes) -> Iterator[Item]:
     """The photographs of the listed classes, sorted by name; there are no masks."""
     folder = resources.files("skimage") / "data"
     for name, class_name in sorted(SAMPLES.items()):

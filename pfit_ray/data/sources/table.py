@@ -7,6 +7,7 @@ from pfit_ray.config.data import DataConfig
 from pfit_ray.data.sources.item import Item, hashed_id, is_plain, path_id
 from pfit_ray.data.sources.label_table import LABEL_COLUMN, as_cell, cell_names
 from pfit_ray.data.sources.labels import label_keys
+from pfit_ray.data.sources.notes import Notes
 from pfit_ray.data.sources.rows import Row, read_rows
 from pfit_ray.errors import RowError, UserError
 
@@ -14,7 +15,7 @@ IMAGE_COLUMNS = ("image", "uri")
 _COLUMNS = (*IMAGE_COLUMNS, "image_id", LABEL_COLUMN, "mask", "size")
 
 
-def list_table(data: DataConfig) -> Iterator[Item]:
+def list_table(data: DataConfig, notes: Notes) -> Iterator[Item]:
     """The images that `data.table` names, in its order; the table is read as a stream.
 
     Column `image` (or `uri`) is an absolute path, a URL, or a path below `data.root`, or below the table's folder
@@ -25,6 +26,7 @@ def list_table(data: DataConfig) -> Iterator[Item]:
 
     Args:
         data: the source.
+        notes: is told what is left out.
 
     Raises:
         UserError: when the table is missing or damaged, lacks the column, or a row names no image.

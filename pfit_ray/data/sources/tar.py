@@ -14,6 +14,7 @@ from pfit_ray.data.sources.folder import SUFFIXES
 from pfit_ray.data.sources.item import Item, hashed_id, is_plain, path_id, printable
 from pfit_ray.data.sources.label_table import LABEL_COLUMN, as_cell, cell_names
 from pfit_ray.data.sources.labels import label_keys
+from pfit_ray.data.sources.notes import Note, Notes
 from pfit_ray.errors import RowError, UserError
 from pfit_ray.storage import Entry
 from pfit_ray.storage.ranges import open_for_rows
@@ -41,7 +42,7 @@ class _Sample:
     """The .json member."""
 
 
-def list_tar(data: DataConfig) -> Iterator[Item]:
+def list_tar(data: DataConfig, notes: Notes) -> Iterator[Item]:
     """The images in the tar files of `data.root`, sorted by path, each file in its own order.
 
     Members that follow one another and share a key, the path up to the first dot of the name, are one sample: its
@@ -55,16 +56,17 @@ def list_tar(data: DataConfig) -> Iterator[Item]:
 
     Args:
         data: the source.
+        notes: is told what is left out.
 
     Raises:
         UserError: when the folder is missing, or a tar file is compressed.
     """
-    files = find_files(data.root or "", (".tar", *COMPRESSED))
+    files = find_files(data.root or "", (".tar", *COMPRESSED), notes=notes)
     streams = (partial(_items, data, path, entry) for path, entry in files)
-    return chain_ahead(streams, _THREADS, _THREADS, _HEAD)
+    return notes.sift(chain_ahead(streams, _THREADS, _THREADS, _HEAD))
 
 
-def _items(data: DataConfig, path: str, entry: Entry) -> Iterator[Item]:
+def _items(data: DataConfig, path: str, entry: Entry) -> Iterator[Item | Note]:
     try:
         with open_for_rows(entry.url, entry.size) as file:
             if path.lower().endswith(COMPRESSED) or file.read(6).startswith(_MAGIC):

@@ -8,6 +8,7 @@ from pfit_ray import storage
 from pfit_ray.config.data import DataConfig
 from pfit_ray.data.sources.item import Item, hashed_id, is_plain
 from pfit_ray.data.sources.labels import label_keys
+from pfit_ray.data.sources.notes import Notes
 from pfit_ray.data.sources.voc_xml import object_names
 from pfit_ray.errors import RowError, UserError
 from pfit_ray.storage import Entry
@@ -17,7 +18,7 @@ _READERS = 16
 _AHEAD = 128
 
 
-def list_voc(data: DataConfig, split: str | None) -> Iterator[Item]:
+def list_voc(data: DataConfig, split: str | None, notes: Notes) -> Iterator[Item]:
     """The images of a list in its order, or all of JPEGImages sorted by name.
 
     Labels come from Annotations. Where that folder is absent, labels are unknown; where a single XML is
@@ -25,6 +26,7 @@ def list_voc(data: DataConfig, split: str | None) -> Iterator[Item]:
 
     Args:
         data: the source; `data.root` holds the folders.
+        notes: is told what is left out.
         split: name of a list in ImageSets/Segmentation, the path or URL of a list file, or None for every
             image. `train_aug`, where the folder has no such list, is VOC train + SBD train + SBD val - VOC
             val, sorted, with SBD's lists from `data.sbd_lists`.

@@ -8,11 +8,12 @@ from markupsafe import Markup
 from pfit_ray import storage
 from pfit_ray.config import PASSES, RunConfig, resolved_yaml
 from pfit_ray.constants import BACKGROUND, IGNORE, REASONS
+from pfit_ray.data.sources import Note
 from pfit_ray.results.report.charts import bars, flow, histogram, lines
 from pfit_ray.results.report.gather import PassTold, gather_pass
 from pfit_ray.results.report.scores import confusions, score_charts
 from pfit_ray.results.report.sheets import CLASS_SHARE, PER_PASS, draw_sheets
-from pfit_ray.rundir.directory import LABEL_COLUMN, NETWORKS, RunDirectory
+from pfit_ray.rundir.directory import IMAGE_SET, LABEL_COLUMN, NETWORKS, RunDirectory
 from pfit_ray.rundir.provenance import describe, describe_versions
 from pfit_ray.train.records import read_metrics
 
@@ -42,6 +43,7 @@ def report_page(config: RunConfig, run: RunDirectory, images: int = 72, metrics:
     return environment.get_template("page.html.j2").render(
         root=run.root,
         passes=passes,
+        notes=_notes(run),
         flows={told.name: flow(told.name, told.stages) for told in passes if told.stages},
         reasons=REASONS,
         class_charts=[_class_charts(config, told) for told in passes if told.ok],
@@ -73,6 +75,13 @@ def write_report(
     url = url or run.url("report.html")
     storage.write_bytes(url, report_page(config, run, images, metrics).encode())
     return url
+
+
+def _notes(run: RunDirectory) -> list[tuple[str, list[Note]]]:
+    """What the listings noticed, by set of images."""
+    sets = dict.fromkeys(("classifier", *IMAGE_SET.values()))
+    found = [(name, run.read_json("manifest", f"{name}.json") or {}) for name in sets]
+    return [(name, [Note(**note) for note in told["notes"]]) for name, told in found if told.get("notes")]
 
 
 def _class_charts(config: RunConfig, told: PassTold) -> list[Markup]:

@@ -11,6 +11,7 @@ from pfit_ray import storage
 from pfit_ray.config.data import DataConfig
 from pfit_ray.data.sources.folder import list_folder
 from pfit_ray.data.sources.item import Item, is_plain
+from pfit_ray.data.sources.notes import Notes
 from pfit_ray.errors import UserError
 
 
@@ -24,8 +25,8 @@ def fill(root: str, *names: str) -> None:
         storage.write_bytes(storage.join(root, name), b"x")
 
 
-def listed(root: str, **fields: Any) -> list[Item]:
-    return list(list_folder(DataConfig(source="folder", root=root, classes=("cat", "dog"), **fields)))
+def listed(root: str, notes: Notes | None = None, **fields: Any) -> list[Item]:
+    return list(list_folder(DataConfig(source="folder", root=root, classes=("cat", "dog"), **fields), notes or Notes()))
 
 
 def ids(root: str, **fields: Any) -> dict[str, str]:
@@ -87,7 +88,7 @@ def test_listing_is_lazy(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
             yield entry
 
     monkeypatch.setattr(storage, "list_entries", counted)
-    items = list_folder(DataConfig(source="folder", root=root, classes=("cat",)))
+    items = list_folder(DataConfig(source="folder", root=root, classes=("cat",)), Notes())
     for _ in range(5):
         next(items)
     assert len(pulled) == 5
@@ -121,11 +122,12 @@ def test_root_may_be_one_image_or_relative(tmp_path: Path, monkeypatch: pytest.M
         assert [item.uri for item in listed(relative)] == [f"{tmp_path}/a.jpg", f"{tmp_path}/b.jpg"]
 
 
-def test_labels_of_a_table(root: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_labels_of_a_table(root: str, tmp_path: Path) -> None:
     fill(root, "a.jpg", "b.jpg", "c.jpg", "sub/d.jpg", "e.jpg")
     table = tmp_path / "labels.csv"
     table.write_text("image,classes\na.jpg,dog cat\nb,\nsub/d.jpg,dgo\ngone.jpg,cat\ne,cat;gnu\n")
-    a, b, c, e, d = listed(root, labels=str(table))
+    notes = Notes()
+    a, b, c, e, d = listed(root, notes, labels=str(table))
     assert (a.keys, b.keys) == ((1, 2), ())
     assert (c.keys, c.reason) == (None, "no_label")
     assert (d.keys, d.reason, d.message) == (
@@ -134,7 +136,7 @@ def test_labels_of_a_table(root: str, tmp_path: Path, caplog: pytest.LogCaptureF
         "class 'dgo' is not in data.classes (did you mean 'dog'?)",
     )
     assert e.reason == "unknown_class"
-    assert "1 rows of" in caplog.text
+    assert [(note.count, note.example) for note in notes] == [(1, "gone.jpg")]
     assert listed(root, labels=str(table), unknown_classes="ignore")[3].keys == (1,)
 
 
@@ -187,7 +189,7 @@ def test_neither_table_nor_masks_nor_images_are_held_in_memory(tmp_path: Path, m
     monkeypatch.setattr(storage, "list_entries", entries)
     data = DataConfig(source="folder", root=root, labels=str(table), masks=masks, classes=("cat", "dog"))
     tracemalloc.start()
-    items = list_folder(data)
+    items = list_folder(data, Notes())
     assert sum(item.keys == (1, 2) and item.mask_uri == f"{masks}/{item.image_id}.png" for item in items) == 20_000
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -225,7 +227,7 @@ def test_real_photographs(voc_animals: Path) -> None:
         labels=str(labels),
         masks=str(voc_animals / "SegmentationClass"),
     )
-    items = list(list_folder(data))
+    items = list(list_folder(data, Notes()))
     assert len(items) == 1200
     assert all(item.keys and item.mask_uri and item.reason is None for item in items)
     assert (items[1].image_id, items[1].keys) == ("2007_000392", (4, 5))

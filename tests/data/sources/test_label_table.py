@@ -1,5 +1,4 @@
 import json
-import logging
 from pathlib import Path
 
 import pyarrow as pa
@@ -7,6 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pfit_ray.data.sources.label_table import LabelTable, split_names
+from pfit_ray.data.sources.notes import Notes
 from pfit_ray.errors import RowError, UserError
 
 CLASSES = ("cat", "dog", "red car", "bus, yellow")
@@ -116,14 +116,12 @@ def test_image_without_a_row(tmp_path: Path) -> None:
     assert caught.value.reason == "no_label"
 
 
-def test_unused_rows_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_unused_rows_are_counted(tmp_path: Path) -> None:
     labels = table(tmp_path, "image,classes\na.jpg,cat\nb.jpg,cat\nc.jpg,cat\n")
     names(labels, "b.jpg")
-    with caplog.at_level(logging.WARNING, "pfit_ray"):
-        labels.warn_unused()
-    (message,) = caplog.messages
-    assert message.startswith("2 rows of ")
-    assert message.endswith("name no image, such as 'a.jpg'")
+    notes = Notes()
+    labels.note_unused(notes)
+    assert [(note.count, note.example) for note in notes] == [(2, "a.jpg")]
 
 
 @pytest.mark.parametrize(

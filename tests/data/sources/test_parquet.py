@@ -8,6 +8,7 @@ import pytest
 from pfit_ray import storage
 from pfit_ray.config.data import DataConfig
 from pfit_ray.data.sources.item import Item, is_plain
+from pfit_ray.data.sources.notes import Notes
 from pfit_ray.data.sources.parquet import list_parquet
 from pfit_ray.errors import UserError
 
@@ -24,7 +25,7 @@ def write(root: str, name: str, **columns: list[Any]) -> None:
 
 
 def listed(root: str, **fields: Any) -> list[Item]:
-    return list(list_parquet(DataConfig(source="parquet", root=root, classes=("cat", "dog"), **fields)))
+    return list(list_parquet(DataConfig(source="parquet", root=root, classes=("cat", "dog"), **fields), Notes()))
 
 
 def test_rows_of_all_files(root: str) -> None:

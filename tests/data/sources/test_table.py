@@ -10,6 +10,7 @@ from pfit_ray import storage
 from pfit_ray.config.data import DataConfig
 from pfit_ray.data.sources.folder import list_folder
 from pfit_ray.data.sources.item import Item, is_plain
+from pfit_ray.data.sources.notes import Notes
 from pfit_ray.data.sources.table import list_table
 from pfit_ray.errors import UserError
 
@@ -17,7 +18,7 @@ from pfit_ray.errors import UserError
 def listed(tmp_path: Path, text: str, suffix: str = ".csv", **fields: Any) -> list[Item]:
     path = tmp_path / f"images{suffix}"
     path.write_text(text)
-    return list(list_table(DataConfig(source="table", table=str(path), classes=("cat", "red car"), **fields)))
+    return list(list_table(DataConfig(source="table", table=str(path), classes=("cat", "red car"), **fields), Notes()))
 
 
 def test_images_in_the_order_of_the_table(tmp_path: Path) -> None:
@@ -47,7 +48,7 @@ def test_ids_are_those_of_the_same_folder(tmp_path: Path) -> None:
     names = ["a.jpg", "s/a.jpg", "t/a.jpg", "x y.jpg", "dot.dot.jpg"]
     for name in names:
         storage.write_bytes(str(tmp_path / "photos" / name), b"x")
-    folder = list_folder(DataConfig(source="folder", root=str(tmp_path / "photos"), classes=("cat",)))
+    folder = list_folder(DataConfig(source="folder", root=str(tmp_path / "photos"), classes=("cat",)), Notes())
     expected = {item.uri: item.image_id for item in folder}
     items = listed(tmp_path, "image\n" + "\n".join(names), root=str(tmp_path / "photos"))
     assert {item.uri: item.image_id for item in items} == expected
@@ -85,7 +86,7 @@ def test_parquet(tmp_path: Path) -> None:
     table = pa.table({"uri": ["a.jpg", "b.jpg"], "image_id": [7, 8], "classes": [["cat"], None], "size": [5, None]})
     pq.write_table(table, tmp_path / "t.parquet")
     data = DataConfig(source="table", table=str(tmp_path / "t.parquet"), classes=("cat",))
-    assert list(list_table(data)) == [
+    assert list(list_table(data, Notes())) == [
         Item("7", f"{tmp_path}/a.jpg", (1,), size=5),
         Item("8", f"{tmp_path}/b.jpg"),
     ]
@@ -112,4 +113,4 @@ def test_mistakes_in_the_table(tmp_path: Path, text: str, sentence: str) -> None
 def test_no_such_table(tmp_path: Path) -> None:
     data = DataConfig(source="table", table=str(tmp_path / "gone.csv"), classes=("cat",))
     with pytest.raises(UserError, match=r"data.table: there is no file .*gone.csv"):
-        list(list_table(data))
+        list(list_table(data, Notes()))

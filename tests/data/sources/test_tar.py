@@ -9,6 +9,7 @@ import pytest
 from pfit_ray import storage
 from pfit_ray.config.data import DataConfig
 from pfit_ray.data.sources.item import Item, is_plain
+from pfit_ray.data.sources.notes import Notes
 from pfit_ray.data.sources.tar import list_tar
 from pfit_ray.errors import UserError
 
@@ -33,7 +34,7 @@ def write(root: str, name: str, members: dict[str, bytes], form: int = tarfile.P
 
 
 def listed(root: str, **fields: Any) -> list[Item]:
-    return list(list_tar(DataConfig(source="tar", root=root, classes=("cat", "dog"), **fields)))
+    return list(list_tar(DataConfig(source="tar", root=root, classes=("cat", "dog"), **fields), Notes()))
 
 
 def content(item: Item) -> bytes:
