@@ -1,21 +1,44 @@
 """The one place where bytes become pixels, and label maps become PNG bytes."""
 
+import importlib
 import io
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, features
 
 from pfit_ray.constants import voc_palette
 from pfit_ray.errors import RowError
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-"""What is decoded. Pillow's other readers are left out: some run programs on the file."""
+with suppress(ImportError):  # installing it is enough: it gives Pillow the format HEIF
+    importlib.import_module("pillow_heif").register_heif_opener()
+
+SUFFIXES = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
+    "PNG": (".png",),
+    "WEBP": (".webp",),
+    "GIF": (".gif",),
+    "BMP": (".bmp", ".dib"),
+    "TIFF": (".tif", ".tiff"),
+    "AVIF": (".avif", ".avifs"),
+    "HEIF": (".heic", ".heif", ".hif"),
+}
+"""Endings of file names, in lower case, by Pillow's format; its other readers are left out: some run programs."""
+
+_OPTIONAL = {
+    "AVIF": (features.check("avif"), "a Pillow that has AVIF"),
+    "HEIF": ("HEIF" in Image.OPEN, "the package pillow-heif"),
+}
+FORMATS = tuple(name for name in SUFFIXES if _OPTIONAL.get(name, (True,))[0])
+"""What is decoded on this machine."""
+IMAGE_SUFFIXES = tuple(suffix for name in FORMATS for suffix in SUFFIXES[name])
+"""Endings of the files that are decoded on this machine."""
+_FORMATS_TOLD = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC"
 
 MAX_MASK_PIXELS = 1_000_000_000
 
@@ -37,12 +60,13 @@ _header_lock = threading.Lock()
 def decode_image(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
     """Decode an image into RGB.
 
-    The EXIF orientation is applied. Transparent pixels are laid over white. Of an animation, the first
-    frame counts. 16-bit grey is scaled to 8 bit; 32-bit and floating point grey keeps the scale 0..1 (float
-    only), 0..255 or 0..65535 that its values fit in, and is stretched from minimum to maximum otherwise.
+    The EXIF orientation is applied. Transparent pixels are laid over white. Of an animation, and of a phone's JPEG
+    with several pictures (MPO), the first frame counts. 16-bit grey is scaled to 8 bit; 32-bit and floating point
+    grey keeps the scale 0..1 (float only), 0..255 or 0..65535 that its values fit in, and is stretched from minimum
+    to maximum otherwise.
 
     Args:
-        data: bytes of a JPEG, PNG, WebP, GIF, BMP or TIFF file.
+        data: bytes of a JPEG, PNG, WebP, GIF, BMP or TIFF file, or of an AVIF or HEIC file where Pillow has these.
         max_pixels: larger images are refused from their header, before they are decoded.
 
     Returns:
@@ -65,9 +89,28 @@ def decode_image(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
     except RowError:
         raise
     except Image.UnidentifiedImageError as error:
-        raise RowError("unreadable", "the bytes are not a JPEG, PNG, WebP, GIF, BMP or TIFF image") from error
+        raise RowError("unreadable", _unknown(data)) from error
     except Exception as error:
         raise RowError("unreadable", f"the image cannot be decoded: {_text(error)}") from error
+
+
+def missing_reader(name: str) -> str | None:
+    """What has to be installed to read files of this name, such as "the package pillow-heif"; None where nothing has.
+
+    Files of a name that is no image's need nothing.
+    """
+    found = next((one for one, suffixes in SUFFIXES.items() if name.lower().endswith(suffixes)), "")
+    there, wanted = _OPTIONAL.get(found, (True, ""))
+    return None if there else wanted
+
+
+def _unknown(data: bytes) -> str:
+    brand = data[8:12].lower() if data[4:8] == b"ftyp" else b""
+    name = "AVIF" if brand.startswith(b"avi") else "HEIF" if brand[:2] == b"he" or brand in (b"mif1", b"msf1") else ""
+    if name and not _OPTIONAL[name][0]:
+        kind = "an AVIF" if name == "AVIF" else "a HEIC"
+        return f"this is {kind} image, which needs {_OPTIONAL[name][1]} on every machine; install it, or convert it"
+    return f"the bytes are not a {_FORMATS_TOLD} image"
 
 
 def image_size(data: bytes) -> tuple[int, int] | None:

@@ -11,6 +11,8 @@ from PIL import Image
 
 from pfit_ray.constants import voc_palette
 from pfit_ray.data.images import (
+    FORMATS,
+    IMAGE_SUFFIXES,
     decode_grey,
     decode_image,
     decode_mask,
@@ -18,6 +20,7 @@ from pfit_ray.data.images import (
     encode_grey,
     encode_label,
     image_size,
+    missing_reader,
 )
 from pfit_ray.errors import RowError
 
@@ -62,7 +65,15 @@ def test_rgb_is_kept(file_format: str) -> None:
     assert image.tolist() == [[list(RED), list(GREEN), list(BLUE)]]
 
 
-@pytest.mark.parametrize("file_format", ["JPEG", "WEBP"])
+LOSSY = [
+    "JPEG",
+    "WEBP",
+    pytest.param("AVIF", marks=pytest.mark.skipif("AVIF" not in FORMATS, reason="this Pillow has no AVIF")),
+    pytest.param("HEIF", marks=pytest.mark.skipif("HEIF" not in FORMATS, reason="pillow-heif is not installed")),
+]
+
+
+@pytest.mark.parametrize("file_format", LOSSY)
 def test_lossy_formats(file_format: str) -> None:
     data = encoded(Image.new("RGB", (16, 8), (200, 30, 60)), file_format, quality=95)
     image = decode_image(data, LIMIT)
@@ -379,3 +390,32 @@ def test_regions_come_back_as_they_were(top: int) -> None:
     assert found.dtype == (np.uint8 if top < 256 else np.uint16)
     np.testing.assert_array_equal(found, labels)
     np.testing.assert_array_equal(decode_grey(encode_grey(labels)), labels, strict=True)
+
+
+def test_a_jpeg_of_several_pictures_is_its_first() -> None:
+    first, second = Image.new("RGB", (16, 8), (200, 30, 60)), Image.new("RGB", (16, 8), "black")
+    data = encoded(first, "MPO", save_all=True, append_images=[second])
+    assert np.abs(decode_image(data, LIMIT).astype(int) - (200, 30, 60)).max() <= 4
+    assert image_size(data) == (8, 16)
+
+
+@pytest.mark.parametrize(
+    ("brand", "needed"), [(b"heic", "pillow-heif"), (b"mif1", "pillow-heif"), (b"avif", "a Pillow that has AVIF")]
+)
+def test_an_image_without_its_reader_says_what_to_install(
+    brand: bytes, needed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pfit_ray.data.images._OPTIONAL", {name: (False, needed) for name in ("AVIF", "HEIF")})
+    monkeypatch.setattr("pfit_ray.data.images.FORMATS", ("JPEG", "PNG"))
+    error = refused(decode_image, b"\0\0\0\x18ftyp" + brand + bytes(12), LIMIT)
+    assert error.reason == "unreadable"
+    assert needed in error.message
+    assert missing_reader("a.HEIC" if needed == "pillow-heif" else "a.avif") == needed
+    assert missing_reader("a.jpg") is None
+    assert missing_reader("a.txt") is None
+
+
+def test_suffixes_of_images() -> None:
+    assert {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".dib", ".tiff"} <= set(IMAGE_SUFFIXES)
+    assert (".avif" in IMAGE_SUFFIXES) == ("AVIF" in FORMATS)
+    assert (".heic" in IMAGE_SUFFIXES) == ("HEIF" in FORMATS)

@@ -60,7 +60,9 @@ def write_run(root: Path) -> ExportRun:
         if name == "turned":
             photo = photo.transpose(Image.Transpose.ROTATE_90)
             exif[ExifTags.Base.Orientation] = 6
-        if name != "gone":
+        if name == "c":  # as phones write it: a JPEG with a second picture behind the first
+            photo.save(root / (name + suffix), "MPO", save_all=True, append_images=[photo])
+        elif name != "gone":
             photo.save(root / (name + suffix), exif=exif)
         items.append(Item(name, str(root / (name + suffix)), (1,)))
     items += [Item("bad", str(root / "bad.jpg"), reason="no_label", message="?"), Item("late", "late.jpg", (1,))]

@@ -6,6 +6,7 @@ from collections.abc import Container, Iterator
 from fsspec.utils import glob_translate
 
 from pfit_ray import storage
+from pfit_ray.data.images import missing_reader
 from pfit_ray.data.sources.notes import Notes
 from pfit_ray.errors import UserError
 from pfit_ray.storage import Entry
@@ -61,7 +62,8 @@ def _found(
         if path.lower().endswith(suffixes):
             yield path, entry
         elif notes is not None and entry.url not in known:
-            notes.add(_left_out(path), path)
+            reader = missing_reader(path)
+            notes.add(_left_out(path), path, f"install {reader} to read them, or convert them" if reader else "")
 
 
 def _left_out(path: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from pfit_ray import storage
 from pfit_ray.config.data import DataConfig
+from pfit_ray.data.images import IMAGE_SUFFIXES
 from pfit_ray.data.sources.files import find_files, relative
 from pfit_ray.data.sources.item import Item, hashed_id, is_plain, printable
 from pfit_ray.data.sources.label_table import LabelTable
@@ -14,8 +15,6 @@ from pfit_ray.data.sources.notes import Notes
 from pfit_ray.data.sources.spill import TextMap
 from pfit_ray.errors import RowError, UserError
 from pfit_ray.storage import Entry
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
 def list_folder(data: DataConfig, notes: Notes) -> Iterator[Item]:
@@ -36,7 +35,9 @@ def list_folder(data: DataConfig, notes: Notes) -> Iterator[Item]:
     Raises:
         UserError: when a folder or the label table is missing or unusable.
     """
-    files = find_files(data.root or "", SUFFIXES, notes=notes, known=(data.labels and storage.absolute(data.labels),))
+    files = find_files(
+        data.root or "", IMAGE_SUFFIXES, notes=notes, known=(data.labels and storage.absolute(data.labels),)
+    )
     masks_root = storage.absolute(data.masks) if data.masks else None
     if masks_root and not storage.exists(masks_root):
         raise UserError(f"data.masks: there is no folder {masks_root}")

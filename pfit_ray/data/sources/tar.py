@@ -9,8 +9,8 @@ from functools import partial
 from typing import BinaryIO
 
 from pfit_ray.config.data import DataConfig
+from pfit_ray.data.images import IMAGE_SUFFIXES
 from pfit_ray.data.sources.files import find_files
-from pfit_ray.data.sources.folder import SUFFIXES
 from pfit_ray.data.sources.item import Item, hashed_id, is_plain, path_id, printable
 from pfit_ray.data.sources.label_table import LABEL_COLUMN, as_cell, cell_names
 from pfit_ray.data.sources.labels import label_keys
@@ -152,7 +152,7 @@ def _samples(file: BinaryIO) -> Iterator[_Sample]:
             if key != sample.key:
                 yield sample
                 sample = _Sample(key)
-            if f".{kind}" in SUFFIXES:
+            if f".{kind}" in IMAGE_SUFFIXES:
                 sample.image = sample.image or member
             elif kind == "cls":
                 sample.number = _content(file, member)

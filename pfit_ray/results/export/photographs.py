@@ -5,11 +5,12 @@ from typing import NamedTuple
 
 from PIL import ExifTags, Image
 
-from pfit_ray.data.images import FORMATS, decode_image
+from pfit_ray.data.images import FORMATS, SUFFIXES, decode_image
 from pfit_ray.errors import RowError
 
 _UPRIGHT = (None, 1)
-_SUFFIX = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp", "TIFF": ".tif"}
+_SUFFIX = {**{name: suffixes[0] for name, suffixes in SUFFIXES.items()}, "MPO": ".jpg"}
+"""A JPEG with several pictures opens as MPO, and is a JPEG for those who look at its first picture alone."""
 
 
 class Photograph(NamedTuple):

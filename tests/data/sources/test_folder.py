@@ -231,3 +231,16 @@ def test_real_photographs(voc_animals: Path) -> None:
     assert len(items) == 1200
     assert all(item.keys and item.mask_uri and item.reason is None for item in items)
     assert (items[1].image_id, items[1].keys) == ("2007_000392", (4, 5))
+
+
+def test_images_that_this_machine_cannot_read_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.JPG", "b.jfif", "c.JPE", "d.HEIC", "e.heic", "f.psd"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr("pfit_ray.data.images._OPTIONAL", {"HEIF": (False, "the package pillow-heif")})
+    monkeypatch.setattr("pfit_ray.data.sources.folder.IMAGE_SUFFIXES", (".jpg", ".jfif", ".jpe"))
+    notes = Notes()
+    data = DataConfig(source="folder", root=str(tmp_path), classes=("cat",))
+    assert [item.image_id for item in list_folder(data, notes)] == ["a", "b", "c"]
+    heic, psd = notes
+    assert (heic.what[-5:], heic.count, "pillow-heif" in heic.remedy) == (".heic", 2, True)
+    assert (psd.what[-4:], psd.count, psd.remedy) == (".psd", 1, "")
