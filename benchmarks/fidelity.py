@@ -34,19 +34,15 @@ from pfit_ray.data.images import decode_mask
 from pfit_ray.data.sources import Item, mask_lookup
 from pfit_ray.ops.cam.cam import resize_maps
 from pfit_ray.ops.scores.evaluation import confusion, threshold_sweep
-from pfit_ray.tasks.affinity_label import AffinityLabelStage
+from pfit_ray.tasks.affinity_label import AffinityLabelStage, CombineStage, HrCamStage
 from pfit_ray.tasks.cam import CamStage
-from pfit_ray.tasks.combine import CombineStage
 from pfit_ray.tasks.decode import DecodeStage
 from pfit_ray.tasks.edge import EdgeStage
-from pfit_ray.tasks.fit import FitStage
-from pfit_ray.tasks.hr_cam import HrCamStage
-from pfit_ray.tasks.perimeter import PerimeterStage
+from pfit_ray.tasks.fit import FitStage, PerimeterStage
 from pfit_ray.tasks.predict import PredictStage
 from pfit_ray.tasks.prediction import PredictionStage
-from pfit_ray.tasks.pseudo_label import PseudoLabelStage
+from pfit_ray.tasks.pseudo_label import PseudoLabelStage, WalkStage
 from pfit_ray.tasks.regions import RegionsStage
-from pfit_ray.tasks.walk import WalkStage
 
 THRESHOLDS = np.arange(0.05, 1.20, 0.01).round(2).tolist()
 """Background values of the sweeps; a combined CAM reaches up to 2."""

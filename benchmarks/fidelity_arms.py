@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from pfit_ray.config.stages import FitConfig
 from pfit_ray.constants import Row
 from pfit_ray.ops.cam.reference_fit import reference_fit_masks
-from pfit_ray.ops.regions.perimeter import perimeter_map
 from pfit_ray.ops.regions.reference_perimeter import canny_edges, jpeg_round_trip, region_picture
-from pfit_ray.tasks.device import by_image, normalised_batch, with_mirrors
+from pfit_ray.ops.regions.region_maps import perimeter_map
 from pfit_ray.tasks.edge import PUBLISHED_CANVAS, EdgeStage
+from pfit_ray.tasks.network_stage import by_image, normalised_batch, with_mirrors
 
 FIT_PARTS = frozenset({"jpeg", "canny", "unclipped", "border"})
 

@@ -23,7 +23,7 @@ from pfit_ray.constants import PUBLISHED_SOURCES, Row
 from pfit_ray.data.images import decode_image
 from pfit_ray.ops.cam.reference_fit import TOLERANCE, reference_fit_masks
 from pfit_ray.tasks.base import Stage
-from pfit_ray.tasks.perimeter import PerimeterStage
+from pfit_ray.tasks.fit import PerimeterStage
 from pfit_ray.tasks.regions import RegionsStage
 
 CAM_THRESHOLD = {"slic": 0.05, "quickshift": 0.0}

@@ -7,7 +7,7 @@ from comparison import HEIGHT, WIDTH, Comparison, peak_megabytes, photograph, ti
 from PIL import Image, ImageDraw
 
 from pfit_ray.ops.cam.perimeter_fit import connected_regions, fit_masks
-from pfit_ray.ops.regions.perimeter import perimeter_map
+from pfit_ray.ops.regions.region_maps import perimeter_map
 from pfit_ray.ops.superpixels.superpixels import quickshift_superpixels, slic_superpixels
 
 REGIONS = 18

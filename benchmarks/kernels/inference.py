@@ -26,9 +26,8 @@ from pfit_ray.nets.deeplab import DeepLabV3Plus
 from pfit_ray.ops.cam.cam import resize_image, scaled_size
 from pfit_ray.tasks.base import OUTPUT_STRIDE
 from pfit_ray.tasks.cam import CamStage
-from pfit_ray.tasks.device import with_mirrors
 from pfit_ray.tasks.edge import EdgeStage
-from pfit_ray.tasks.network_stage import NetworkStage
+from pfit_ray.tasks.network_stage import NetworkStage, with_mirrors
 from pfit_ray.tasks.predict import PredictStage
 
 BACKBONE = "efficientnet_lite0"

@@ -19,14 +19,13 @@ from pfit_ray.nets.weights import load_into, load_state, package_weights, timm_w
 from pfit_ray.nets.zero_shot import zero_shot_classifier as make_zero_shot
 from pfit_ray.ops.cam.cam import merge_hr_cam
 from pfit_ray.ops.cam.combine import combine_hr_cam
+from pfit_ray.ops.cam.label_maps import pseudo_label as label_map
 from pfit_ray.ops.cam.perimeter_fit import connected_regions
-from pfit_ray.ops.cam.pool_walk import pool_hr_walk
-from pfit_ray.ops.cam.pseudo_label import pseudo_label as label_map
+from pfit_ray.ops.cam.pool import pool_hr_walk
 from pfit_ray.ops.crf.crf import LabelCrf
 from pfit_ray.tasks.base import Stage
 from pfit_ray.tasks.cam import CamStage
-from pfit_ray.tasks.fit import FitStage
-from pfit_ray.tasks.perimeter import PerimeterStage
+from pfit_ray.tasks.fit import FitStage, PerimeterStage
 from pfit_ray.tasks.regions import RegionsStage
 
 

@@ -7,9 +7,8 @@ import typer
 
 from pfit_ray import __version__, storage
 from pfit_ray.cli.evaluate import evaluate, print_scores
-from pfit_ray.cli.export import export
+from pfit_ray.cli.export import export, serve
 from pfit_ray.cli.outcome import describe_outcome
-from pfit_ray.cli.serve import serve
 from pfit_ray.cli.shared import AddressOption, RunArgument, VerboseOption, err, out
 from pfit_ray.config import RunConfig, load_config
 from pfit_ray.errors import UserError

@@ -10,7 +10,7 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskErr
 from pfit_ray.cluster.prometheus import count_stages
 from pfit_ray.cluster.resources import node_id
 from pfit_ray.config import RunConfig
-from pfit_ray.config.faults import FaultsConfig
+from pfit_ray.config.resources import FaultsConfig
 from pfit_ray.constants import Row
 from pfit_ray.errors import RunFailedError, UserError, last_line
 from pfit_ray.rundir.directory import RunDirectory

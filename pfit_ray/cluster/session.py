@@ -12,9 +12,8 @@ import ray.data
 
 from pfit_ray import storage
 from pfit_ray.cluster.resources import Cluster, current_cluster
-from pfit_ray.config.credentials import OPTIONS_VARIABLE, Handover, storage_variables
 from pfit_ray.config.resources import ResourcesConfig
-from pfit_ray.config.storage import StorageConfig
+from pfit_ray.config.storage import OPTIONS_VARIABLE, Handover, StorageConfig, storage_variables
 from pfit_ray.errors import UserError
 
 LOCAL_OBJECT_STORE_MB = 1024

@@ -7,10 +7,8 @@ from typing import Any, Literal
 from pydantic import model_validator
 
 from pfit_ray.config.base import Section, option
-from pfit_ray.config.credentials import carries_credentials
 from pfit_ray.config.data import DataConfig, ImagesConfig, PredictedLabelsConfig
-from pfit_ray.config.faults import FaultsConfig
-from pfit_ray.config.resources import ResourcesConfig
+from pfit_ray.config.resources import FaultsConfig, ResourcesConfig
 from pfit_ray.config.stages import (
     AffinityLabelConfig,
     CamConfig,
@@ -25,7 +23,7 @@ from pfit_ray.config.stages import (
     StoredAs,
     WalkConfig,
 )
-from pfit_ray.config.storage import StorageConfig
+from pfit_ray.config.storage import StorageConfig, carries_credentials
 from pfit_ray.config.training import AffinityNetConfig, ClassifierConfig, DeepLabConfig
 from pfit_ray.constants import PUBLISHED_SOURCES, CrfEngine
 

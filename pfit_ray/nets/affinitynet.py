@@ -7,13 +7,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pfit_ray.nets.backbones import (
+    ParameterGroup,
     create_backbone,
+    parameter_groups,
     pyramid,
     pyramid_channels,
     pyramid_strides,
     resolve_backbone,
 )
-from pfit_ray.nets.groups import ParameterGroup, parameter_groups
 
 STRIDE = 4
 HEAD_CHANNELS = 32

@@ -5,10 +5,11 @@ timm takes seconds to import, and drivers import this module but build no networ
 
 import copy
 import difflib
-from typing import Any, cast
+from typing import Any, Literal, TypedDict, cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 ALIASES = {
     "resnest50": "resnest50d",
@@ -150,3 +151,43 @@ def freeze_outside_pyramid(backbone: nn.Module) -> None:
     names = {name for name, _ in used.named_parameters()}
     for name, parameter in backbone.named_parameters():
         parameter.requires_grad_(name in names)
+
+
+def hold_statistics(network: nn.Module) -> None:
+    """Let every batch normalisation use its stored mean and variance and never update them.
+
+    Weights and biases stay trainable. `train()` undoes this, so a network with fixed statistics calls it from
+    its own `train()`.
+    """
+    for module in network.modules():
+        if isinstance(module, _BatchNorm):
+            module.eval()
+
+
+Role = Literal["backbone_weight", "backbone_bias", "new_weight", "new_bias"]
+ROLES: tuple[Role, ...] = ("backbone_weight", "backbone_bias", "new_weight", "new_bias")
+
+
+class ParameterGroup(TypedDict):
+    """Trainable parameters with one role."""
+
+    params: list[nn.Parameter]
+    role: Role
+
+
+def parameter_groups(network: nn.Module) -> list[ParameterGroup]:
+    """Trainable parameters by role, in the order of `ROLES`; a role without parameters is left out.
+
+    Pretrained layers live under `network.backbone`, all others are new. Scales of normalisations count as
+    weights. The published recipe (Jo & Yu, ICIP 2021) multiplies the learning rate by 1, 2, 10 and 20 and
+    decays the weights only.
+    """
+    params: dict[Role, list[nn.Parameter]] = {role: [] for role in ROLES}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            bias = name.endswith("bias")
+            if name.startswith("backbone."):
+                params["backbone_bias" if bias else "backbone_weight"].append(parameter)
+            else:
+                params["new_bias" if bias else "new_weight"].append(parameter)
+    return [{"params": members, "role": role} for role, members in params.items() if members]

@@ -5,9 +5,15 @@ from typing import Self, cast
 import torch
 from torch import Tensor, nn
 
-from pfit_ray.nets.backbones import create_backbone, feature_channels, forward_features, resolve_backbone
-from pfit_ray.nets.fixed_bn import hold_statistics
-from pfit_ray.nets.groups import ParameterGroup, parameter_groups
+from pfit_ray.nets.backbones import (
+    ParameterGroup,
+    create_backbone,
+    feature_channels,
+    forward_features,
+    hold_statistics,
+    parameter_groups,
+    resolve_backbone,
+)
 
 
 class CamClassifier(nn.Module):

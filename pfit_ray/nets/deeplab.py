@@ -7,14 +7,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pfit_ray.nets.backbones import (
+    ParameterGroup,
     create_backbone,
     freeze_outside_pyramid,
+    hold_statistics,
+    parameter_groups,
     pyramid,
     pyramid_channels,
     resolve_backbone,
 )
-from pfit_ray.nets.fixed_bn import hold_statistics
-from pfit_ray.nets.groups import ParameterGroup, parameter_groups
 
 DILATIONS = (6, 12, 18)
 CHANNELS = 256

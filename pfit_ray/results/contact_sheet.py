@@ -15,9 +15,9 @@ from pfit_ray.data.images import decode_grey, decode_image, decode_mask
 from pfit_ray.data.label_shards import read_member
 from pfit_ray.data.sources import mask_lookup
 from pfit_ray.errors import RowError, UserError
-from pfit_ray.ops.regions.perimeter import perimeter_map
 from pfit_ray.ops.regions.reference_perimeter import canny_edges, jpeg_round_trip
 from pfit_ray.ops.regions.reference_perimeter import region_picture as published_picture
+from pfit_ray.ops.regions.region_maps import perimeter_map
 from pfit_ray.results.drawing import Tile, compose_sheet, heat_overlay, label_overlay, mask_overlay, region_picture
 from pfit_ray.rundir.directory import IMAGE_SET, RunDirectory
 from pfit_ray.rundir.manifest import fetch_image, iterate_shards

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from pfit_ray.constants import BACKGROUND, IGNORE, voc_palette
-from pfit_ray.ops.regions.perimeter import perimeter_map
+from pfit_ray.ops.regions.region_maps import perimeter_map
 
 TILE = 300
 """Longest side of a tile's picture, in pixels."""

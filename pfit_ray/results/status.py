@@ -9,9 +9,15 @@ from typing import Any
 from pfit_ray import storage
 from pfit_ray.config import PASSES
 from pfit_ray.rundir.directory import IMAGE_SET, NETWORKS, PROGRESS_FILE, Network, RunDirectory
-from pfit_ray.rundir.pace import describe_duration, describe_left, describe_rate, recent_rate
+from pfit_ray.rundir.pace import (
+    describe_duration,
+    describe_left,
+    describe_rate,
+    describe_records,
+    read_metrics,
+    recent_rate,
+)
 from pfit_ray.tasks.base import Timings, add_timings
-from pfit_ray.train.records import describe_records, read_metrics
 
 SILENT_SECONDS = 120.0
 """A run that works says something every half minute; after this long it has been killed, or lost its storage."""

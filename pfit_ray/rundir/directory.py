@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pfit_ray import storage
 from pfit_ray.config import RunConfig, load_config
-from pfit_ray.config.credentials import OPTIONS_VARIABLE
+from pfit_ray.config.storage import OPTIONS_VARIABLE
 from pfit_ray.errors import UserError
 from pfit_ray.storage.threads import prefetch
 

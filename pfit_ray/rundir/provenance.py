@@ -5,7 +5,7 @@ from typing import Any
 
 from pfit_ray import storage
 from pfit_ray.config import RunConfig
-from pfit_ray.config.crf import LabelCrfConfig, SoftmaxCrfConfig
+from pfit_ray.config.stages import LabelCrfConfig, SoftmaxCrfConfig
 from pfit_ray.rundir.directory import NETWORKS, Network, RunDirectory
 from pfit_ray.rundir.review import used_marks_url
 

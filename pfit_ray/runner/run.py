@@ -21,6 +21,7 @@ from pfit_ray.rundir.directory import IMAGE_SET, PROGRESS_FILE, Network, RunDire
 from pfit_ray.rundir.environment import check_packages, describe_environment
 from pfit_ray.rundir.finished import Ledger
 from pfit_ray.rundir.manifest import write_manifest
+from pfit_ray.rundir.pace import describe_records, read_metrics
 from pfit_ray.rundir.provenance import record_missing_weights, record_weights
 from pfit_ray.runner import fingerprint, scoring_step
 from pfit_ray.runner.progress import Progress, State
@@ -28,7 +29,6 @@ from pfit_ray.runner.steps import Planner, Step, networks_of
 from pfit_ray.storage.signals import Interrupts, interrupts
 from pfit_ray.tasks.passes import plan_pass
 from pfit_ray.train.provide import check_networks, check_reviews, check_training_resources, provide_network
-from pfit_ray.train.records import describe_records, read_metrics
 
 
 @dataclass

@@ -10,8 +10,7 @@ from urllib.parse import urlsplit
 import fsspec.core
 from pydantic import ValidationError
 
-from pfit_ray.config.credentials import OPTIONS_VARIABLE, carries_credentials, redacted
-from pfit_ray.config.storage import StorageConfig
+from pfit_ray.config.storage import OPTIONS_VARIABLE, StorageConfig, carries_credentials, redacted
 from pfit_ray.errors import UserError
 from pfit_ray.storage.retry import is_passing, is_passing_answer, parsed_answer, settle, wait_before
 

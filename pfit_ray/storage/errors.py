@@ -4,7 +4,7 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pfit_ray.config.credentials import redacted
+from pfit_ray.config.storage import redacted
 from pfit_ray.errors import RowError, UserError
 from pfit_ray.storage.drivers import options
 from pfit_ray.storage.retry import http_answer, is_passing, timed_out

@@ -4,11 +4,10 @@ import copy
 from collections.abc import Sequence
 
 from pfit_ray.constants import OK, Row
-from pfit_ray.tasks.base import Stage, StorageWatch, Timings, add_timings, run_stages
+from pfit_ray.tasks.base import Stage, StorageWatch, Timings, add_timings, run_stages, watchdog
 from pfit_ray.tasks.fetch import FetchOperator, timed_fetch
 from pfit_ray.tasks.operators import TRANSIENT, limit_threads
 from pfit_ray.tasks.packing import pack_rows
-from pfit_ray.tasks.watchdog import watchdog
 
 
 class RowWorker:

@@ -1,10 +1,12 @@
 """What a stage is, and how a chain of stages runs over rows without letting one bad row stop the others."""
 
+import faulthandler
 import logging
 import time
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,7 +14,28 @@ import numpy as np
 from pfit_ray import storage
 from pfit_ray.constants import FAILED, OK, Row
 from pfit_ray.errors import RowError
-from pfit_ray.tasks.watchdog import watchdog
+
+STDERR = 2
+
+
+@contextmanager
+def watchdog(seconds: float | None) -> Iterator[None]:
+    """End this process when the block takes longer; its threads' tracebacks go to stderr first.
+
+    The clock is faulthandler's own thread, which needs no GIL. Blocks do not nest: there is one clock.
+
+    Args:
+        seconds: how long the block may take; None watches nothing.
+    """
+    if seconds is None:
+        yield
+        return
+    faulthandler.dump_traceback_later(seconds, exit=True, file=STDERR)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
 
 logger = logging.getLogger(__name__)
 

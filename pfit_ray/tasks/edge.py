@@ -12,9 +12,16 @@ from pfit_ray.nets.backbones import normalisation
 from pfit_ray.ops.affinity.walk import merge_edge_logits
 from pfit_ray.ops.cam.cam import resize_image, resize_maps, scaled_size
 from pfit_ray.tasks.base import OUTPUT_STRIDE, require_finite
-from pfit_ray.tasks.device import Precision, autocast, by_image, normalised_batch, pick_device, with_mirrors
-from pfit_ray.tasks.network_stage import NetworkStage
-from pfit_ray.tasks.networks import load_network
+from pfit_ray.tasks.network_stage import (
+    NetworkStage,
+    Precision,
+    autocast,
+    by_image,
+    load_network,
+    normalised_batch,
+    pick_device,
+    with_mirrors,
+)
 
 PUBLISHED_CANVAS = 512
 

@@ -1,4 +1,4 @@
-"""Stage: PerimeterFit masks."""
+"""Stages: the borders of the regions, and the PerimeterFit masks."""
 
 from collections.abc import Sequence
 
@@ -6,12 +6,57 @@ import numpy as np
 
 from pfit_ray.config.sources import RegionSourceConfig
 from pfit_ray.config.stages import FitConfig, RegionsConfig
-from pfit_ray.constants import Row
-from pfit_ray.ops.cam.perimeter_fit import fit_masks
+from pfit_ray.constants import PUBLISHED_SOURCES, Row
+from pfit_ray.ops.cam.perimeter_fit import connected_regions, fit_masks
+from pfit_ray.ops.cam.pool import Components
 from pfit_ray.ops.cam.reference_fit import reference_fit_masks
+from pfit_ray.ops.regions.reference_perimeter import canny_perimeter, jpeg_round_trip, region_picture
+from pfit_ray.ops.regions.region_maps import perimeter_map
 from pfit_ray.ops.scores.seed_scores import mask_agreement
 from pfit_ray.tasks.base import Stage
-from pfit_ray.tasks.components import components_of
+
+
+class PerimeterStage(Stage):
+    """Adds `perimeter_NAME` of each region source.
+
+    They are bool (H, W); with `reference` they are the published grey maps (uint8 (H, W)) after their JPEG
+    round trip, and the region pictures `picture_NAME` (uint8 RGB (H, W, 3)) that they were found in come along.
+
+    Args:
+        config: the numbers of the published way.
+        reference: the published way.
+        sources: names of the region sources.
+    """
+
+    name = "perimeter"
+
+    def __init__(self, config: FitConfig, reference: bool, sources: Sequence[str] = PUBLISHED_SOURCES) -> None:
+        self.sources = tuple(sources)
+        self.config = config
+        self.reference = reference
+
+    def process(self, row: Row) -> None:
+        """Find the borders in one image's region maps."""
+        numbers = self.config.published
+        for source in self.sources:
+            labels = row[f"regions_{source}"]
+            if self.reference:
+                picture = jpeg_round_trip(region_picture(labels, seed=numbers.colour_seed))
+                row[f"picture_{source}"] = picture[:, :, ::-1]
+                row[f"perimeter_{source}"] = canny_perimeter(
+                    picture, low=numbers.canny_low, high=numbers.canny_high, blur=numbers.blur
+                )
+            else:
+                row[f"perimeter_{source}"] = perimeter_map(labels)
+
+
+def components_of(row: Row, source: str) -> Components:
+    """The connected regions of one region source, int32 (H, W), and their count; the row keeps them."""
+    column = f"components_{source}"
+    if column not in row:
+        row[column] = connected_regions(row[f"regions_{source}"])
+    found: Components = row[column]
+    return found
 
 
 class FitStage(Stage):

@@ -6,25 +6,20 @@ from dataclasses import dataclass
 from pfit_ray.config import Pass, RunConfig
 from pfit_ray.data.cam_sources import make_cam_source
 from pfit_ray.rundir.directory import IMAGE_SET, RunDirectory
-from pfit_ray.tasks.affinity_label import AffinityLabelStage
+from pfit_ray.tasks.affinity_label import AffinityLabelStage, CombineStage, HrCamStage
 from pfit_ray.tasks.base import Stage
 from pfit_ray.tasks.cam import CamStage
 from pfit_ray.tasks.cam_source import CamSourceStage
-from pfit_ray.tasks.combine import CombineStage
 from pfit_ray.tasks.decode import DecodeStage
 from pfit_ray.tasks.edge import EdgeStage
 from pfit_ray.tasks.encode import EncodeStage
 from pfit_ray.tasks.fetch import FetchOperator, FinishedRows, SeedMaps, Upstream
-from pfit_ray.tasks.fit import FitStage
-from pfit_ray.tasks.hr_cam import HrCamStage
+from pfit_ray.tasks.fit import FitStage, PerimeterStage
 from pfit_ray.tasks.operators import FinishOperator, StageOperator
-from pfit_ray.tasks.perimeter import PerimeterStage
-from pfit_ray.tasks.pool_walk import PoolWalkStage
 from pfit_ray.tasks.predict import PredictStage
 from pfit_ray.tasks.prediction import PredictionStage
-from pfit_ray.tasks.pseudo_label import PseudoLabelStage
+from pfit_ray.tasks.pseudo_label import PoolWalkStage, PseudoLabelStage, WalkStage
 from pfit_ray.tasks.regions import RegionsStage
-from pfit_ray.tasks.walk import WalkStage
 from pfit_ray.tasks.write import ShardWriter
 
 

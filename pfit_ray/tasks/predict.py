@@ -9,14 +9,20 @@ from pfit_ray.config.stages import PredictConfig
 from pfit_ray.constants import Row
 from pfit_ray.nets.backbones import normalisation
 from pfit_ray.ops.cam.cam import resize_image, scaled_size
-from pfit_ray.ops.cam.logits import merge_logits
 from pfit_ray.ops.crf.crf import UNARY_FLOOR
-from pfit_ray.ops.regions.segmentation import drop_rare_labels
+from pfit_ray.ops.regions.segmentation import drop_rare_labels, merge_logits
 from pfit_ray.tasks.base import OUTPUT_STRIDE, require_finite
-from pfit_ray.tasks.device import Precision, autocast, by_image, normalised_batch, pick_device, with_mirrors
 from pfit_ray.tasks.encode import compressed_array
-from pfit_ray.tasks.network_stage import NetworkStage
-from pfit_ray.tasks.networks import load_network
+from pfit_ray.tasks.network_stage import (
+    NetworkStage,
+    Precision,
+    autocast,
+    by_image,
+    load_network,
+    normalised_batch,
+    pick_device,
+    with_mirrors,
+)
 
 
 class PredictStage(NetworkStage[np.ndarray]):

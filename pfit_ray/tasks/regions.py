@@ -7,8 +7,8 @@ from pfit_ray.config.stages import RegionsConfig
 from pfit_ray.constants import PUBLISHED_SOURCES, Row
 from pfit_ray.data.region_sources import make_region_source
 from pfit_ray.errors import RowError
+from pfit_ray.ops.regions.region_maps import number_regions
 from pfit_ray.ops.regions.uss_fused import first_weights, segment_unsupervised_fused
-from pfit_ray.ops.superpixels.numbering import number_regions
 from pfit_ray.tasks.base import Stage
 
 

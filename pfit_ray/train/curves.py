@@ -8,8 +8,8 @@ from pathlib import Path
 from torch.utils.tensorboard import SummaryWriter
 
 from pfit_ray import storage
+from pfit_ray.rundir.pace import METRICS_FILE, read_metrics
 from pfit_ray.train.loop import Record
-from pfit_ray.train.records import METRICS_FILE, read_metrics
 
 _NO_CURVE = {"epoch", "step", "max_step", "images", "seconds", "skipped"}
 _PUBLISH_SECONDS = 20.0

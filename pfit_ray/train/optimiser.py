@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from pfit_ray.config.training import TrainingConfig
-from pfit_ray.nets.groups import ParameterGroup
+from pfit_ray.nets.backbones import ParameterGroup
 
 
 def make_optimiser(groups: Sequence[ParameterGroup], training: TrainingConfig) -> torch.optim.SGD:

@@ -19,12 +19,12 @@ from pfit_ray.errors import UserError
 from pfit_ray.nets.backbones import normalisation
 from pfit_ray.nets.weights import save_network
 from pfit_ray.rundir.directory import Network
+from pfit_ray.rundir.pace import read_metrics
 from pfit_ray.train.curves import Curves
 from pfit_ray.train.examples import Examples, read_examples
 from pfit_ray.train.loop import Record, StopTrainingError, Trainer, Workers
 from pfit_ray.train.networks import build_objective, load_first_weights
 from pfit_ray.train.objective import Objective
-from pfit_ray.train.records import read_metrics
 
 STATE_FILE = "state.pt"
 WORKERS_FILE = "workers.json"

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from pfit_ray.config import crf, stages
+from pfit_ray.config import stages
 
 
 def test_published_numbers_are_the_defaults() -> None:
@@ -65,8 +65,8 @@ def test_every_mode_has_thresholds_of_its_own(mode: stages.CombineMode) -> None:
         (stages.UssConfig, {"momentum": 1.0}),
         (stages.PublishedFitConfig, {"blur": 33}),
         (stages.FitConfig, {"slic_cam_threshold": 1.0}),
-        (crf.LabelCrfConfig, {"gt_prob": 1.0}),
-        (crf.LabelCrfConfig, {"gaussian_sxy": 0.0}),
+        (stages.LabelCrfConfig, {"gt_prob": 1.0}),
+        (stages.LabelCrfConfig, {"gaussian_sxy": 0.0}),
         (stages.WalkConfig, {"beta": 0.0}),
         (stages.WalkConfig, {"exp_times": 13}),
         (stages.WalkConfig, {"radius": 1}),

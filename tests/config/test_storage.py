@@ -1,8 +1,13 @@
+import os
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from pfit_ray.config import storage
 from pfit_ray.config.load import validate
+from pfit_ray.config.storage import Handover, carries_credentials, redacted, storage_variables
 from pfit_ray.errors import UserError
 from pfit_ray.runner.fingerprint import STEP_FIELDS
 
@@ -47,3 +52,94 @@ def test_mistakes(given: dict[str, Any], words: str) -> None:
 
 def test_no_step_depends_on_how_storage_is_reached() -> None:
     assert not [name for names in STEP_FIELDS.values() for name in names if name.startswith("storage")]
+
+
+@pytest.mark.parametrize(
+    ("url", "clean"),
+    [
+        ("s3://key:secret@bucket/x", "s3://***@bucket/x"),
+        ("simplecache::https://me:word@host/x", "simplecache::https://***@host/x"),
+        ("https://host/x.jpg?X-Amz-Signature=abc&part=1", "https://host/x.jpg?X-Amz-Signature=***&part=1"),
+        ("https://host/x?a=1&sig=abc%3D", "https://host/x?a=1&sig=***"),
+        ("https://host/x?X-Amz-Security-Token=abc", "https://host/x?X-Amz-Security-Token=***"),
+        ("https://host/x?AWSAccessKeyId=abc", "https://host/x?AWSAccessKeyId=***"),
+    ],
+)
+def test_secrets_of_urls(url: str, clean: str) -> None:
+    assert carries_credentials(url)
+    assert redacted(url) == clean
+    assert not carries_credentials(clean.replace("***@", ""))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3://bucket/a:b@c.jpg",
+        "abfs://container@account.dfs.core.windows.net/x",
+        "sftp://me@host/x",
+        "s3://bucket/photo?key=3.jpg",
+        "photos/me:word@home?token=1",
+    ],
+)
+def test_urls_without_secrets(url: str) -> None:
+    assert not carries_credentials(url)
+
+
+def test_values_of_secret_variables_are_cut_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "open/sesame")
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", "AccountKey=abc")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", "/var/token")
+    text = "signed with open/sesame and AccountKey=abc from /var/token"
+    assert redacted(text) == "signed with *** and *** from /var/token"
+
+
+def test_what_is_handed_over() -> None:
+    environment = {
+        "AWS_ACCESS_KEY_ID": "1",
+        "AZURE_CLIENT_ID": "2",
+        "GOOGLE_CLOUD_PROJECT": "3",
+        "STORAGE_EMULATOR_HOST": "4",
+        "PFIT_RAY_STORAGE": "{}",
+        "HOME": "5",
+        "MY_AWS_KEY": "6",
+    }
+    assert set(storage_variables(environment)) == set(environment) - {"HOME", "MY_AWS_KEY"}
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """An empty environment of a node."""
+    mine: dict[str, str] = {}
+    monkeypatch.setattr(storage, "os", SimpleNamespace(environ=mine, path=os.path))
+    return mine
+
+
+KEYS = {"AWS_ACCESS_KEY_ID": "driver", "AWS_SECRET_ACCESS_KEY": "driver", "AWS_REGION": "driver"}
+
+
+def test_a_bare_node_takes_all(environment: dict[str, str]) -> None:
+    Handover({**KEYS, "AZURE_CLIENT_ID": "driver"})()
+    assert environment == {**KEYS, "AZURE_CLIENT_ID": "driver"}
+
+
+def test_a_node_with_an_identity_keeps_it_whole(environment: dict[str, str]) -> None:
+    environment.update({"AWS_PROFILE": "node", "AWS_REGION": "node", "PFIT_RAY_STORAGE": "node"})
+    Handover({**KEYS, "AZURE_CLIENT_ID": "driver", "AWS_CA_BUNDLE": "driver", "PFIT_RAY_STORAGE": "driver"})()
+    assert environment == {
+        "AWS_PROFILE": "node",
+        "AWS_REGION": "node",
+        "AZURE_CLIENT_ID": "driver",
+        "AWS_CA_BUNDLE": "driver",
+        "PFIT_RAY_STORAGE": "driver",
+    }
+
+
+def test_files_that_the_node_lacks_are_not_named(environment: dict[str, str], tmp_path: Path) -> None:
+    there = tmp_path / "token"
+    there.touch()
+    Handover({"AWS_WEB_IDENTITY_TOKEN_FILE": str(there), "GOOGLE_APPLICATION_CREDENTIALS": "/nowhere.json"})()
+    assert environment == {"AWS_WEB_IDENTITY_TOKEN_FILE": str(there)}
+
+
+def test_no_value_in_repr() -> None:
+    assert repr(Handover(KEYS)) == "Handover(AWS_ACCESS_KEY_ID, AWS_REGION, AWS_SECRET_ACCESS_KEY)"

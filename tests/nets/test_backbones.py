@@ -11,7 +11,9 @@ from pfit_ray.nets.backbones import (
     feature_channels,
     forward_features,
     freeze_outside_pyramid,
+    hold_statistics,
     normalisation,
+    parameter_groups,
     pyramid,
     pyramid_channels,
     pyramid_strides,
@@ -150,3 +152,53 @@ def test_freeze_outside_pyramid(name):
     read = {key for key, parameter in backbone.named_parameters() if parameter.grad is not None}
     assert trainable == read
     assert ("conv_head.weight" in dict(backbone.named_parameters())) == (name == "efficientnet_lite0")
+
+
+def test_stored_statistics_normalise_and_stay():
+    network = nn.Sequential(nn.BatchNorm2d(1), nn.Dropout(0.0))
+    network[0].running_mean.fill_(2.0)
+    network[0].running_var.fill_(4.0)
+    network.train()
+    hold_statistics(network)
+    x = torch.tensor([[[[2.0, 6.0]]]])
+    y = network(x)
+    torch.testing.assert_close(y, torch.tensor([[[[0.0, 2.0]]]]), atol=1e-4, rtol=0)
+    assert network[0].running_mean.item() == 2.0
+    assert network[0].num_batches_tracked.item() == 0
+    assert network[1].training
+
+
+def test_weight_and_bias_get_gradients():
+    network = nn.BatchNorm2d(1).train()
+    hold_statistics(network)
+    network(torch.tensor([[[[1.0, 3.0]]]])).sum().backward()
+    torch.testing.assert_close(network.weight.grad, torch.tensor([4.0]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(network.bias.grad, torch.tensor([2.0]))
+
+
+class Network(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Conv2d(3, 4, 1, bias=False), nn.BatchNorm2d(4))
+        self.head = nn.Conv2d(4, 2, 1)
+
+
+def names(network):
+    own = {id(parameter): name for name, parameter in network.named_parameters()}
+    return {group["role"]: [own[id(p)] for p in group["params"]] for group in parameter_groups(network)}
+
+
+def test_four_roles():
+    assert names(Network()) == {
+        "backbone_weight": ["backbone.0.weight", "backbone.1.weight"],
+        "backbone_bias": ["backbone.1.bias"],
+        "new_weight": ["head.weight"],
+        "new_bias": ["head.bias"],
+    }
+
+
+def test_frozen_parameters_and_empty_roles_are_left_out():
+    network = Network()
+    network.backbone.requires_grad_(False)
+    network.head.bias.requires_grad_(False)
+    assert names(network) == {"new_weight": ["head.weight"]}

@@ -15,7 +15,7 @@ from pfit_ray.errors import UserError
 from pfit_ray.nets.classifier import CamClassifier
 from pfit_ray.nets.import_checkpoint import Imported, import_checkpoint
 from pfit_ray.nets.weights import load_state, save_network
-from pfit_ray.tasks.networks import load_network
+from pfit_ray.tasks.network_stage import load_network
 
 
 def write(path: Path, network: str, n_classes: int = 20) -> dict[str, torch.Tensor]:

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from pfit_ray.config.training import TrainingConfig
-from pfit_ray.nets.groups import parameter_groups
+from pfit_ray.nets.backbones import parameter_groups
 from pfit_ray.train.optimiser import make_optimiser, poly_factor, set_learning_rate
 
 

@@ -20,7 +20,7 @@ from pfit_ray.nets.zero_shot import ZeroShotClassifier
 from pfit_ray.rundir.directory import RunDirectory
 from pfit_ray.rundir.manifest import write_manifest
 from pfit_ray.rundir.review import MarkTable
-from pfit_ray.tasks.networks import load_network
+from pfit_ray.tasks.network_stage import load_network
 from pfit_ray.train.provide import check_networks, check_reviews, check_training_resources, provide_network
 
 LITE = {"name": "efficientnet_lite0", "weights": "package"}

@@ -18,7 +18,7 @@ from pfit_ray.data.images import decode_grey, decode_image, decode_mask, image_s
 from pfit_ray.data.label_shards import read_member
 from pfit_ray.data.sources import mask_lookup
 from pfit_ray.errors import RowError
-from pfit_ray.ops.regions.perimeter import perimeter_map
+from pfit_ray.ops.regions.region_maps import perimeter_map
 from pfit_ray.results.contact_sheet import perimeters
 from pfit_ray.results.drawing import heat_picture, label_picture, region_picture
 from pfit_ray.results.explorer.index import OK, Index

@@ -3,7 +3,7 @@
 import json
 
 from pfit_ray.constants import BACKGROUND, IGNORE
-from pfit_ray.ops.regions.outlines import Outline, outlines
+from pfit_ray.ops.regions.region_maps import Outline, outlines
 from pfit_ray.results.export.items import LabelledImage
 from pfit_ray.results.export.writer import FormatWriter, Target
 

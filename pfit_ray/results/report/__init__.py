@@ -14,8 +14,8 @@ from pfit_ray.results.report.gather import PassTold, gather_pass
 from pfit_ray.results.report.scores import confusions, score_charts
 from pfit_ray.results.report.sheets import CLASS_SHARE, PER_PASS, draw_sheets
 from pfit_ray.rundir.directory import IMAGE_SET, LABEL_COLUMN, NETWORKS, RunDirectory
+from pfit_ray.rundir.pace import read_metrics
 from pfit_ray.rundir.provenance import describe, describe_versions
-from pfit_ray.train.records import read_metrics
 
 MAX_IMAGES = 200
 _POINTS = 200

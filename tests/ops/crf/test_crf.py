@@ -1,3 +1,4 @@
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from pfit_ray.constants import CrfEngine
 from pfit_ray.ops.crf.crf import (
     DenseCrf,
     LabelCrf,
+    PydensecrfField,
     SoftmaxCrf,
     label_crf,
     label_unary,
@@ -165,3 +167,19 @@ def test_probabilities_as_published(file: Path, engine: CrfEngine) -> None:
     q = softmax_crf(unit["image"], unit["probs_in"], SoftmaxCrf(iterations=iterations, engine=engine))
     np.testing.assert_allclose(q, unit["Q"], rtol=0, atol=TOLERANCE[engine])
     assert (q.argmax(axis=0) == unit["argmax"]).mean() >= SAME_LABELS[engine]
+
+
+IMAGE = np.full((4, 5, 3), 9, np.uint8)
+
+
+def test_probabilities_of_every_pixel() -> None:
+    unary = np.random.default_rng(0).random((3, 4, 5), dtype=np.float32)
+    q = PydensecrfField(IMAGE, 3, (3.0, 3.0), (50.0, 5.0, 10.0)).infer(unary, 2)
+    assert (q.dtype, q.shape) == (np.float32, (3, 4, 5))
+    np.testing.assert_allclose(q.sum(axis=0), 1, atol=1e-6)
+
+
+def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", None)
+    with pytest.raises(ImportError, match=r"pfit-ray\[pydensecrf\]"):
+        PydensecrfField(IMAGE, 3, (3.0, 3.0), (50.0, 5.0, 10.0))

@@ -3,8 +3,7 @@ import pytest
 import torch
 from oracles.segmentation import slow_merge
 
-from pfit_ray.ops.cam.logits import merge_logits
-from pfit_ray.ops.regions.segmentation import drop_rare_labels, enlarged_argmax
+from pfit_ray.ops.regions.segmentation import drop_rare_labels, enlarged_argmax, merge_logits
 
 
 def test_logits_are_summed_not_averaged() -> None:
