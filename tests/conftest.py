@@ -12,11 +12,15 @@ import pytest
 import ray
 from hypothesis import settings
 from PIL import Image
+from support.comparisons import refusing_nan
 from support.golden import ROOT
 from support.places import SHARED
 from support.small_runs import QUICKSTART, SMALL, Finished, command, write_label_table, write_photographs
 
 from pfit_ray.cluster.session import IDLE_WORKER_MS
+
+np.testing.assert_allclose = refusing_nan(np.testing.assert_allclose)
+np.testing.assert_array_equal = refusing_nan(np.testing.assert_array_equal)
 
 settings.register_profile("untimed", deadline=None)  # the first example may compile, on a busy machine
 settings.load_profile("untimed")

@@ -1,11 +1,12 @@
 import json
 import re
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from oracles.published_keys import published_keys, random_state
-from oracles.published_networks import published_network
+from oracles.published_networks import SplitAttention, published_network
 from support.golden import array, assert_close_to_maximum, cases, checkpoint
 
 from pfit_ray.nets.backbones import create_backbone, pyramid
@@ -97,6 +98,22 @@ def test_backbones_that_are_not_in_golden(network, backbone):
     x = torch.randn(1, 3, 65, 90, generator=torch.Generator().manual_seed(1))
     expected = published_network(network, backbone, published)(x)
     assert_close_to_maximum(our_network(network, backbone, published)(x).numpy(), expected.numpy())
+
+
+def test_the_oracle_of_split_attention_does_not_overflow():
+    block = SplitAttention(planes=4, dilation=1).eval()
+    torch.nn.init.zeros_(block.fc2.weight)
+    block.fc2.bias.data = torch.tensor([1000.0] * 4 + [0.0] * 4)
+    x = torch.randn(1, 4, 6, 6, generator=torch.Generator().manual_seed(0))
+    first = F.relu(block.bn0(block.conv(x))).chunk(2, dim=1)[0]
+    torch.testing.assert_close(block(x), first)
+
+
+@pytest.mark.parametrize("compare", [np.testing.assert_allclose, np.testing.assert_array_equal, assert_close_to_maximum])
+def test_comparisons_refuse_nan_on_both_sides(compare):
+    compare(np.ones(2), np.ones(2))
+    with pytest.raises(AssertionError):
+        compare(np.array([1, np.nan]), np.array([1, np.nan]))
 
 
 @pytest.fixture(scope="module")

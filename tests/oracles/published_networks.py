@@ -44,9 +44,9 @@ class SplitAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         one, two = F.relu(self.bn0(self.conv(x))).chunk(2, dim=1)
         pooled = (one + two).mean(dim=(2, 3), keepdim=True)
-        first, second = self.fc2(F.relu(self.bn1(self.fc1(pooled)))).chunk(2, dim=1)
-        weight = first.exp() / (first.exp() + second.exp())
-        return weight * one + (1 - weight) * two
+        logits = torch.stack(self.fc2(F.relu(self.bn1(self.fc1(pooled)))).chunk(2, dim=1))
+        first, second = logits.softmax(dim=0)  # which subtracts the maximum: exp() alone overflows
+        return first * one + second * two
 
 
 class SplitBottleneck(nn.Module):
