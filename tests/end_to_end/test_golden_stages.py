@@ -1,6 +1,6 @@
 """The published programs' results through the stages of the three passes, as the VOC recipe wires them.
 
-pytest tests/test_golden_stages.py -m "" -s     also prints how far `lossless` is from `reference`
+pytest tests/end_to_end/test_golden_stages.py -m "" -s     also prints how far `lossless` is from `reference`
 """
 
 from collections.abc import Callable

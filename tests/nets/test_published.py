@@ -109,7 +109,9 @@ def test_the_oracle_of_split_attention_does_not_overflow():
     torch.testing.assert_close(block(x), first)
 
 
-@pytest.mark.parametrize("compare", [np.testing.assert_allclose, np.testing.assert_array_equal, assert_close_to_maximum])
+@pytest.mark.parametrize(
+    "compare", [np.testing.assert_allclose, np.testing.assert_array_equal, assert_close_to_maximum]
+)
 def test_comparisons_refuse_nan_on_both_sides(compare):
     compare(np.ones(2), np.ones(2))
     with pytest.raises(AssertionError):
