@@ -8,7 +8,7 @@ import numpy as np
 
 
 def refusing_nan(compare: Callable[..., None]) -> Callable[..., None]:
-    """One of numpy's comparisons, to which NaN is equal to NaN: a network and its oracle that both break would agree."""
+    """One of numpy's comparisons, to which NaN equals NaN: a network and its oracle, both broken, would agree."""
 
     @wraps(compare)
     def refusing(actual: Any, desired: Any, *args: Any, **options: Any) -> None:
