@@ -1,7 +1,7 @@
 """Peak memory of the workers of each pass on one photograph, in fresh processes, against the estimate for Ray.
 
     python benchmarks/memory.py [--size 500x375 1024x768 4000x3000] [--classes 2] [--backbone efficientnet_lite0]
-        [--set section.field=value ...]
+        [--operators fused] [--set section.field=value ...]
 
 The photograph is scikit-image's coffee, enlarged and with noise; networks have random weights, because memory does not
 depend on them. Counted is what belongs to the process alone: the largest resident set without mapped files, which the
@@ -47,6 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", nargs="+", default=["500x375", "1024x768", "4000x3000"], help="WIDTHxHEIGHT")
     parser.add_argument("--passes", nargs="+", default=PASSES, choices=PASSES)
+    parser.add_argument("--operators", nargs="+", default=OPERATORS, choices=OPERATORS)
     parser.add_argument("--classes", type=int, default=2, help="classes on the photograph")
     parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--set", nargs="*", default=[], metavar="section.field=value", help="config fields")
@@ -54,7 +55,7 @@ def main() -> None:
     for size in arguments.size:
         width, height = map(int, size.split("x"))
         for name in arguments.passes:
-            for operator in OPERATORS:
+            for operator in arguments.operators:
                 given = (name, operator, width, height, arguments.classes, arguments.backbone, arguments.set)
                 with get_context("spawn").Pool(1) as pool:
                     peaks, estimate = pool.apply(measure, given)

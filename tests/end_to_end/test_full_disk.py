@@ -9,7 +9,7 @@ import pytest
 from conftest import SmallRun
 from support.small_runs import label_files, table
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(1800)]
 
 BLOCK = 4096
 

@@ -1,8 +1,10 @@
-"""Runs that are killed or interrupted in the middle end like an undisturbed one when they are started again."""
+"""A run that is terminated, interrupted and killed, each in another step, ends like an undisturbed one."""
 
 import json
 import os
 import signal
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,26 +12,41 @@ from conftest import SmallRun
 from support.processes import driver, wait_for
 from support.small_runs import assert_same_results
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+KEPT = "Finished shards and epochs are kept: the same command goes on from there."
+
+ENDS: dict[str, tuple[str, Callable[[subprocess.Popen], None], int, str]] = {
+    "as a scheduler ends it, after the first shard of pass 1": (
+        "seeds/done/*.json",
+        subprocess.Popen.terminate,
+        143,
+        f"Terminated. {KEPT}",
+    ),
+    "as a terminal interrupts it, after the first epoch of a training": (
+        "train/affinitynet/checkpoints/*/state.pt",
+        lambda process: os.killpg(process.pid, signal.SIGINT),
+        130,
+        f"Interrupted. {KEPT}",
+    ),
+    "killed, after the first shard of pass 3": ("predict/done/*.json", subprocess.Popen.kill, -signal.SIGKILL, ""),
+}
 
 
-def test_killed_and_run_again(small_run: SmallRun, tmp_path: Path) -> None:
+def test_ended_again_and_again(small_run: SmallRun, tmp_path: Path) -> None:
     run = tmp_path / "run"
     words = [*small_run.words, f"output={run}", "resources.train.checkpoint_seconds=0"]
-
-    def exists(pattern: str) -> bool:
-        return any(run.glob(pattern))
-
-    killed_when = {
-        "the first shard of pass 1": "seeds/done/*.json",
-        "the first shard of pass 3": "predict/done/*.json",
-    }
-    for number, (moment, pattern) in enumerate(killed_when.items()):
+    for number, (moment, (pattern, end, code, said)) in enumerate(ENDS.items()):
         log = tmp_path / f"{number}.log"
-        assert not exists(pattern), moment
+        assert not any(run.glob(pattern)), moment
         with driver(words, log) as process:
-            assert wait_for(lambda: exists(pattern) or process.poll() is not None, 300), moment  # noqa: B023
+            assert wait_for(lambda: any(run.glob(pattern)) or process.poll() is not None, 300), moment  # noqa: B023
             assert process.poll() is None, log.read_text()
+            end(process)
+            assert process.wait(60) == code, log.read_text()
+        lines = log.read_text().splitlines()
+        assert not said or said in lines
+        assert "Traceback" not in log.read_text()
     assert not (run / "evaluation.json").exists()
     log = tmp_path / "last.log"
     with driver(words, log) as process:
@@ -45,25 +62,3 @@ def test_killed_and_run_again(small_run: SmallRun, tmp_path: Path) -> None:
     for sheet in (small_run.folder / "sheets").iterdir():
         assert (run / "sheets" / sheet.name).read_bytes() == sheet.read_bytes()
     assert not list(run.rglob(".*.pfit-part"))
-
-
-@pytest.mark.parametrize(
-    ("pattern", "sent", "code", "word"),
-    [
-        ("train/affinitynet/checkpoints/*/state.pt", "SIGINT", 130, "Interrupted"),
-        ("seeds/done/*.json", "SIGTERM", 143, "Terminated"),
-    ],
-)
-def test_interrupted(small_run: SmallRun, tmp_path: Path, pattern: str, sent: str, code: int, word: str) -> None:
-    run, log = tmp_path / "run", tmp_path / "log"
-    words = [*small_run.words, f"output={run}", "resources.train.checkpoint_seconds=0", "passes=[seeds, labels]"]
-    with driver(words, log) as process:
-        assert wait_for(lambda: any(run.glob(pattern)) or process.poll() is not None, 300)
-        if sent == "SIGINT":
-            os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-        else:
-            process.terminate()  # as a scheduler does
-        assert process.wait(60) == code, log.read_text()
-    lines = log.read_text().splitlines()
-    assert f"{word}. Finished shards and epochs are kept: the same command goes on from there." in lines
-    assert "Traceback" not in log.read_text()

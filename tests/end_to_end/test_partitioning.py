@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from support.small_runs import QUICKSTART, SMALL, command, label_files, table
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(1800)]
 
 COUNT = 36
 CLASSES = {"chelsea.png": "cat", "coffee.png": "cup"}

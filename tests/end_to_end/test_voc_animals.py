@@ -15,7 +15,7 @@ GROUPS = {"fails": 6, "pooling harms": 3, "pooling helps": 3}
 """Contact sheets."""
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(1800)
 def test_from_seeds_to_the_final_network(voc_animals: Path, animal_weights: Path, tmp_path: Path) -> None:
     script = REPOSITORY / "benchmarks" / "voc_animals.py"

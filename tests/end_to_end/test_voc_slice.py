@@ -1,4 +1,4 @@
-"""The published recipe on a slice of real photographs of PASCAL VOC: small networks, small crops, one epoch."""
+"""The published recipe on a slice of real photographs of PASCAL VOC: small networks, a classifier of one epoch."""
 
 import json
 from pathlib import Path
@@ -6,11 +6,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 from support.places import REPOSITORY
 from support.small_runs import command, label_files, label_map, table
 
+from pfit_ray import storage
 from pfit_ray.data.sources.voc_xml import object_names
+from pfit_ray.nets.affinitynet import AffinityNet
+from pfit_ray.nets.deeplab import DeepLabV3Plus
+from pfit_ray.nets.weights import save_network
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -21,9 +26,22 @@ NETWORKS = ("classifier", "affinitynet", "deeplab")
 
 @pytest.fixture(scope="module")
 def voc_slice(voc_animals: Path, local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four images of train, from the training of a CAM classifier to scores on two images of val."""
+    """Four images of train, from the training of a CAM classifier to scores on two images of val.
+
+    The other two networks are random ones: their trainings are those of the small run.
+    """
     folder = tmp_path_factory.mktemp("voc") / "run"
     recipe = ("epochs=1", "batch_size=2", "crop=96", "min_side=96", "max_side=160")
+    torch.manual_seed(0)
+    random = {
+        "affinitynet": AffinityNet("efficientnet_lite0"),
+        "deeplab": DeepLabV3Plus("efficientnet_lite0", 1 + len(ANIMALS), group_norm=True),
+    }
+    given = []
+    for name, network in random.items():
+        path = folder.parent / f"{name}.safetensors"
+        storage.write_bytes(str(path), save_network(network, {}))
+        given += [f"{name}.source=weights", f"{name}.weights={path}"]
     said = command(
         "run",
         VOC2012,
@@ -37,7 +55,8 @@ def voc_slice(voc_animals: Path, local_ray: None, tmp_path_factory: pytest.TempP
         "cam.scales=[0.5, 1]",
         "predict.scales=[0.5, 1]",
         *(f"{network}.backbone={{name: efficientnet_lite0, weights: package}}" for network in NETWORKS),
-        *(f"{network}.train.{setting}" for network in NETWORKS for setting in recipe),
+        *(f"classifier.train.{setting}" for setting in recipe),
+        *given,
     )
     assert said.code == 0, said
     return folder

@@ -18,7 +18,7 @@ from pfit_ray import storage
 from pfit_ray.config.storage import StorageConfig
 from pfit_ray.storage import drivers
 
-pytestmark = [pytest.mark.multinode, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(900)]
 
 BLOCK = re.compile(r"^<!-- (static[\w ]*) -->\n```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
 DASHBOARD = 8265

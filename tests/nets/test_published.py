@@ -22,11 +22,20 @@ from pfit_ray.nets.rebuild import rebuild_network
 from pfit_ray.nets.weights import load_into
 
 NETWORKS = list(PUBLISHED_CLASSES)
-DEEP = ("resnet152", "resnest200", "resnest269")
+
+
+def _marks(network, backbone):
+    """The deep ones take long; the heads are those of the shallow ones."""
+    if backbone not in ("resnet152", "resnest200", "resnest269"):
+        return []
+    return [pytest.mark.slow if network == "classifier" else pytest.mark.nightly]
+
+
 NOT_IN_GOLDEN = [
-    pytest.param(name, marks=[pytest.mark.slow] if name in DEEP else [])
-    for name in PUBLISHED_BACKBONES
-    if name not in ("resnet50", "resnest101")
+    pytest.param(network, backbone, marks=_marks(network, backbone))
+    for backbone in PUBLISHED_BACKBONES
+    if backbone not in ("resnet50", "resnest101")
+    for network in NETWORKS
 ]
 
 
@@ -90,8 +99,7 @@ def test_golden_deeplab(file):
         assert_close_to_maximum(network(image())[:, :, ::2, ::2].numpy(), array(file)["logits"])
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("backbone", NOT_IN_GOLDEN)
+@pytest.mark.parametrize(("network", "backbone"), NOT_IN_GOLDEN)
 @torch.no_grad()
 def test_backbones_that_are_not_in_golden(network, backbone):
     published = random_state(published_keys(network, backbone))

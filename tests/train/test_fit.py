@@ -74,19 +74,11 @@ def test_divergence_is_told_at_once(make_config, corpus, tmp_path, local_ray) ->
 
 
 @pytest.mark.slow
-def test_checkpoints_through_an_fsspec_driver(make_config, corpus, tmp_path, local_ray, monkeypatch) -> None:
-    monkeypatch.setattr(fit.storage, "is_local", lambda url: False)
-    metrics = train("affinitynet", make_config(), corpus, tmp_path)
-    assert train("affinitynet", make_config(), corpus, tmp_path) == metrics
-    assert len(list((tmp_path / "affinitynet" / "checkpoints").glob("checkpoint_2*"))) == 2
-
-
-@pytest.mark.slow
 def test_workers_agree_on_a_mistake(make_config, corpus, tmp_path, local_ray) -> None:
     config = make_config(workers=2)
     backbone = config.deeplab.backbone.model_copy(update={"weights": str(tmp_path / "none.safetensors")})
     section = config.deeplab.model_copy(update={"backbone": backbone})
-    with pytest.raises(UserError, match=r"config: deeplab.backbone.weights: there is no file"):
+    with pytest.raises(UserError, match=r"deeplab\.backbone\.weights"):
         train("deeplab", config.model_copy(update={"deeplab": section}), corpus, tmp_path)
 
 
@@ -98,12 +90,13 @@ def test_images_that_nobody_can_read(make_config, corpus, tmp_path, local_ray) -
     nowhere = pa.array(["/nowhere.tar"] * len(table))
     table = table.set_column(table.column_names.index("label_url"), "label_url", nowhere)
     pq.write_table(table, damaged / "examples.parquet")
-    with pytest.raises(UserError, match=r"training of deeplab failed: .*5 images one after another cannot be used"):
+    with pytest.raises(UserError, match="5 images one after another"):
         train("deeplab", make_config(), damaged, tmp_path)
 
 
 @pytest.mark.slow
-def test_killed_worker_is_replaced_and_nothing_changes(make_config, corpus, tmp_path, local_ray) -> None:
+def test_killed_worker_is_replaced_and_nothing_changes(make_config, corpus, tmp_path, local_ray, monkeypatch) -> None:
+    """Its checkpoints go through an fsspec driver, those of the undisturbed training do not."""
     config = make_config(epochs=20, batch_size=1)
     undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
     train("affinitynet", config, corpus, undisturbed)
@@ -118,11 +111,14 @@ def test_killed_worker_is_replaced_and_nothing_changes(make_config, corpus, tmp_
         os.kill(killed[0], signal.SIGKILL)
 
     killer = threading.Thread(target=kill_after_some_epochs, daemon=True)
+    monkeypatch.setattr(fit.storage, "is_local", lambda url: False)
     killer.start()
     metrics = train("affinitynet", config, corpus, disturbed)
     assert killed
     assert len(list((disturbed / "affinitynet" / "tensorboard").iterdir())) == 2
     assert (metrics["epochs"], metrics["steps"]) == (20, 100)
+    for folder in (undisturbed, disturbed):
+        assert len(list((folder / "affinitynet" / "checkpoints").glob("checkpoint_2*"))) == 2
     one, other = (weights(folder / "affinitynet.safetensors") for folder in (undisturbed, disturbed))
     assert all(torch.equal(one[name], other[name]) for name in one | other)
     losses = [[r["loss"] for r in read_metrics(str(f / "affinitynet"))] for f in (undisturbed, disturbed)]

@@ -52,7 +52,7 @@ def test_as_published(file):
     np.testing.assert_array_equal(superpixels(bgr), load(file)["superpixels"])
 
 
-@pytest.mark.parametrize("number", [pytest.param(n, marks=[pytest.mark.slow] if n else []) for n in range(20)])
+@pytest.mark.parametrize("number", [pytest.param(n, marks=[pytest.mark.nightly] if n else []) for n in range(20)])
 def test_labels_of_scikit_image_on_photographs(voc_animals: Path, number: int) -> None:
     paths = sorted((voc_animals / "JPEGImages").glob("*.jpg"))
     with Image.open(random.Random(0).sample(paths, 20)[number]) as opened:
