@@ -1,4 +1,4 @@
-"""What each difference between `fidelity: reference` and `lossless` does to the scores: docs/fidelity.md.
+"""What each difference between `fidelity: reference` and `lossless` does to the scores: docs/research/fidelity.md.
 
     python benchmarks/fidelity.py --root VOC2012 --classifier classifier.safetensors \
       [--affinitynet affinitynet.safetensors] [--deeplab deeplab.safetensors] [--images 60] [--cache FOLDER]

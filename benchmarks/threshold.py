@@ -1,4 +1,4 @@
-"""What the threshold that CAMs suggest by themselves costs, against the best one by ground truth: docs/evaluate.md.
+"""What the threshold that CAMs suggest costs against the best one by ground truth: docs/research/results.md.
 
     python benchmarks/threshold.py --root VOC2012 --classifier classifier.safetensors [--backbone efficientnet_lite0] \
       [--split val] [--skip 48] [--images 36]

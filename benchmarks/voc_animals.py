@@ -1,4 +1,4 @@
-"""How good seeds, labels and the final network become with each way to combine CAM and regions: docs/results.md.
+"""How good seeds, labels and the final network become by combination of CAM and regions: docs/research/results.md.
 
     python benchmarks/voc_animals.py --root VOC2012 --classifier animals.safetensors [another seed's ...] \
       --cache FOLDER [--split val] [--images 60] [--seeds 1] [--arms none,fit,pool] [--walk none,pool] \

@@ -1,4 +1,4 @@
-"""Tables of the VOC-animals experiment, as they stand in docs/results.md."""
+"""Tables of the VOC-animals experiment, as they stand in docs/research/results.md."""
 
 from collections.abc import Sequence
 

@@ -20,20 +20,21 @@ myst_heading_anchors = 4  # the anchors that code hosts make, too
 
 NAVIGATION = {
     "Start": ["tutorial", "bucket", "voc2012", "faq"],
-    "Use": ["report", "explorer", "evaluate", "export", "python", "failures"],
+    "Use": ["progress", "report", "explorer", "evaluate", "export", "python", "failures"],
+    "Method": ["method", "fidelity", "research/results", "research/fidelity"],
     "Scale": ["cluster", "storage", "reliability", "memory", "scaling"],
-    "Method": ["fidelity", "results"],
     "Reference": ["configuration", "formats", "architecture", "extend"],
 }
-"""The pages of the side bar; those that are not named here come last."""
+"""The pages of the side bar; pages that are not named here come last."""
 
 
 def add_navigation(app: Any, page: str, source: list[str]) -> None:
-    """Put the side bar's pages below index.md, which stays plain Markdown for those who read it elsewhere."""
+    """Add the side bar's pages to index.md, which stays plain Markdown for those who read it elsewhere."""
     if page == "index":
         named = {"index", *chain.from_iterable(NAVIGATION.values())}
-        others = sorted({path.stem for path in Path(app.srcdir).glob("*.md")} - named)
-        for caption, pages in {**NAVIGATION, "More": others}.items():
+        docs = Path(app.srcdir)
+        others = sorted({path.relative_to(docs).with_suffix("").as_posix() for path in docs.rglob("*.md")} - named)
+        for caption, pages in {**NAVIGATION, **({"More": others} if others else {})}.items():
             source[0] += "\n".join(["", "```{toctree}", ":hidden:", f":caption: {caption}", *pages, "```", ""])
 
 

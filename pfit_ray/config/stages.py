@@ -196,7 +196,7 @@ AFFINITY_THRESHOLDS: dict[CombineMode, tuple[float, float]] = {
 """Thresholds of sure foreground and sure background by `combine.mode`.
 
 fit: as published by PerimeterFit; none: as PuzzleCAM publishes them for the CAM; pool and pool_fit: those that make
-their labels as sure, before the CRF, as the published ones are (docs/results.md).
+their labels as sure, before the CRF, as the published ones are (docs/research/results.md).
 """
 
 

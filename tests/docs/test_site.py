@@ -29,7 +29,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_page_is_there_and_loads_nothing_from_the_network(site: Path) -> None:
     for path in DOCS:
-        assert (site / f"{path.stem}.html").is_file()
+        assert (site / path.relative_to(REPOSITORY / "docs").with_suffix(".html")).is_file()
     read = [path for path in site.rglob("*") if path.suffix in (".html", ".css")]
     assert {path.name for path in read if LOADED.search(path.read_text(encoding="utf-8"))} == set()
 
@@ -50,7 +50,7 @@ def test_pages_and_search_in_a_browser_without_network(site: Path, chromium: Any
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("request", lambda request: said.append(request.url) if request.url.startswith("http") else None)
     for path in DOCS:
-        page.goto((site / f"{path.stem}.html").as_uri())
+        page.goto((site / path.relative_to(REPOSITORY / "docs").with_suffix(".html")).as_uri())
         inner = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
         assert inner[0] <= inner[1], path.stem
         assert page.evaluate("[...document.images].filter(one => !one.naturalWidth).length") == 0

@@ -1,4 +1,4 @@
-"""The experiment of docs/results.md on few photographs, from seeds to the final network."""
+"""The experiment of docs/research/results.md on few photographs, from seeds to the final network."""
 
 import re
 import subprocess

@@ -21,7 +21,7 @@ def pool_hr_cam(hr_cam: NDArray[np.floating], sources: Sequence[Components], rou
     Pixels of one region stand or fall together, so that borders of the seed lie where those of the regions lie. The
     mean of a class over the image stays as it is. A further round takes the pooled CAM for the CAM: activation moves on
     from region to region, as far as those of different sources overlap, and so reaches the rest of an object of which
-    the CAM knows a part. Many rounds level the image. Not published; docs/results.md tells what it is worth.
+    the CAM knows a part. Many rounds level the image. Not published; docs/research/results.md tells what it is worth.
 
     Args:
         hr_cam: float (K, H, W), not negative.
@@ -85,7 +85,7 @@ def pool_hr_walk(hr_walk: NDArray[np.floating], sources: Sequence[Components]) -
 
     The walk leaks over weak edges of AffinityNet, and its grid is four pixels wide: regions, which know neither, pull
     the map back to the borders in the photograph. The map itself stays in the mean, so that a region that spans an
-    object and its background does not settle both. Not published; docs/results.md tells what it is worth.
+    object and its background does not settle both. Not published; docs/research/results.md tells what it is worth.
 
     Args:
         hr_walk: float (K, H, W), not negative.
