@@ -44,7 +44,7 @@ def superpixel_features(
     for weight, one in zip(weights, (lab.transpose(2, 0, 1), *levels), strict=True):
         if weight:
             cells = np.ascontiguousarray(one.reshape(len(one), -1).T, dtype=np.float32)
-            means = _means(cells, *one.shape[1:], *superpixels.shape, order, starts)
+            means = _means(cells, one.shape[1:], superpixels.shape, order, starts)
             middle = cells.mean(axis=0, dtype=np.float64)
             spread = np.sqrt(np.square(cells - middle).sum(axis=1).mean())
             found.append(weight * (means - middle) / (spread + _SMALLEST))
@@ -62,16 +62,15 @@ def pixels_by_superpixel(superpixels: NDArray[np.integer], count: int) -> tuple[
 
 def _means(
     cells: NDArray[np.float32],
-    map_height: int,
-    map_width: int,
-    height: int,
-    width: int,
+    grid: tuple[int, ...],
+    size: tuple[int, ...],
     order: NDArray[np.int64],
     starts: NDArray[np.int64],
 ) -> NDArray[np.float64]:
-    """Means (n, C) over superpixels of a map (h * w, C) that is bilinearly resized to (H, W)."""
-    rows, columns = _taps(map_height, height), _taps(map_width, width)
-    return _weighted_means(cells, map_width, width, *rows, *columns, order, starts)
+    """Means (n, C) over superpixels of a map (h * w, C) of a grid (h, w) that is bilinearly resized to (H, W)."""
+    rows, columns = (_taps(there, pixels) for there, pixels in zip(grid, size, strict=True))
+    means: NDArray[np.float64] = _weighted_means(cells, grid[1], size[1], *rows, *columns, order, starts)
+    return means
 
 
 def _taps(cells: int, pixels: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
