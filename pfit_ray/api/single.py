@@ -13,6 +13,7 @@ from pfit_ray.config.stages import CamConfig, FitConfig, RegionsConfig
 from pfit_ray.constants import OK, Row
 from pfit_ray.errors import UserError
 from pfit_ray.nets.classifier import CamClassifier
+from pfit_ray.nets.imagenet import zero_shot_sets
 from pfit_ray.nets.published import convert_published, identify_backbone, is_published
 from pfit_ray.nets.rebuild import rebuild_network
 from pfit_ray.nets.weights import load_into, load_state, package_weights, timm_weights
@@ -92,21 +93,23 @@ def load_classifier(url: str, backbone: str | None = None) -> CamClassifier:
 
 
 def zero_shot_classifier(
-    index_sets: Sequence[Sequence[int]], backbone: str = "efficientnet_lite0", weights: str = "package"
+    index_sets: Sequence[str | Sequence[int | str]], backbone: str = "efficientnet_lite0", weights: str = "package"
 ) -> CamClassifier:
     """A CAM classifier without training, of the rows of an ImageNet classifier.
 
     Args:
-        index_sets: for each class, its ImageNet indices (0..999).
+        index_sets: for each class, a word, or ImageNet numbers (0..999), names or WordNet ids; see `find_classes`.
         backbone: a timm model.
         weights: `package`: EfficientNet-Lite0 of the extra `quickstart`; `imagenet`: timm downloads them.
 
     Raises:
-        UserError: when the weights cannot be had or an index is none.
+        UserError: when the weights cannot be had or a word means no ImageNet class.
     """
+    words = {str(number): (one,) if isinstance(one, str) else one for number, one in enumerate(index_sets, start=1)}
     try:
+        sets = zero_shot_sets(list(words), words)
         source = package_weights(backbone) if weights == "package" else timm_weights(backbone)
-        return make_zero_shot(backbone, source, list(index_sets)).eval()
+        return make_zero_shot(backbone, source, sets).eval()
     except ValueError as error:
         raise UserError(f"zero_shot_classifier: {error}") from error
 

@@ -6,6 +6,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from pfit_ray import __version__, storage
+from pfit_ray.cli.classes import classes
 from pfit_ray.cli.evaluate import evaluate, print_scores
 from pfit_ray.cli.export import export, serve
 from pfit_ray.cli.outcome import describe_outcome
@@ -113,6 +114,7 @@ def status(run: RunArgument) -> None:
         out.print(line, soft_wrap=True)
 
 
+app.command()(classes)
 app.command()(evaluate)
 app.command()(export)
 app.command()(serve)

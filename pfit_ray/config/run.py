@@ -100,15 +100,12 @@ class RunConfig(Section):
                     f"predicted_labels.class_thresholds names class {name!r}, which data.classes does not list"
                 )
         self._check_seeds()
-        sets = self.classifier.zero_shot
-        if self.classifier.source == "zero_shot" and sets is not None:
-            names = self.data.class_list.names
-            for name in sets:
-                if name not in names:
+        if self.classifier.source == "zero_shot":
+            for name, entries in (self.classifier.zero_shot or {}).items():
+                if name not in self.data.class_list.names:
                     raise ValueError(f"classifier.zero_shot names class {name!r}, which data.classes does not list")
-            for name in names:
-                if not sets.get(name):
-                    raise ValueError(f"classifier.zero_shot gives no ImageNet index for class {name!r}")
+                if not entries:
+                    raise ValueError(f"classifier.zero_shot gives no ImageNet class for class {name!r}")
         return self
 
     def _check_seeds(self) -> None:

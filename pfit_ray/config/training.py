@@ -1,8 +1,8 @@
 """Config of the three networks and their trainings."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from pfit_ray.config.base import Section, option
 
@@ -95,22 +95,28 @@ class ClassifierConfig(Section):
         "URL of a trained classifier, for source weights: a .safetensors file of this package or a .pth checkpoint "
         "of the published programs.",
     )
-    zero_shot: dict[str, tuple[int, ...]] | None = option(
+    zero_shot: dict[str, tuple[int | str, ...]] | None = option(
         None,
-        "ImageNet class indices (0..999) of each class, for source zero_shot; the head comes with the weights: "
-        "package, or else timm's.",
+        "For source zero_shot, the ImageNet classes of each class: names (tabby), numbers (0..999), WordNet ids "
+        "(n02123045), or words for groups of them (dog, bird, car); `pfit-ray classes WORD` lists them. A class whose "
+        "own name is such a word needs no entry. The head comes with the weights: package, or else timm's.",
     )
     fixed_bn: bool = option(False, "Keep BatchNorm's stored statistics while training.")
     backbone: BackboneConfig = option(BackboneConfig(), "The backbone.")
     puzzle: PuzzleConfig = option(PuzzleConfig(), "The Puzzle loss.")
     train: TrainingConfig = option(TrainingConfig(epochs=15, batch_size=32), "The training.")
 
+    @field_validator("zero_shot", mode="before")
+    @classmethod
+    def _one_word_alone(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        return {name: (entry,) if isinstance(entry, str | int) else entry for name, entry in given.items()}
+
     @model_validator(mode="after")
     def _check(self) -> "ClassifierConfig":
         if self.source == "weights" and self.weights is None:
             raise ValueError("source 'weights' needs classifier.weights, the URL of a .safetensors or .pth file")
-        if self.source == "zero_shot" and not self.zero_shot:
-            raise ValueError("source 'zero_shot' needs classifier.zero_shot, ImageNet indices for each class")
         if self.train.min_score is not None or self.train.drop_worst:
             raise ValueError("train.min_score and train.drop_worst go by scores that no image has before pass 1")
         if self.puzzle.enabled and self.train.crop % 32:

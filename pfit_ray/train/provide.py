@@ -8,6 +8,7 @@ from pfit_ray.cluster.resources import Cluster
 from pfit_ray.config import RunConfig
 from pfit_ray.errors import UserError
 from pfit_ray.nets.given_network import given_network
+from pfit_ray.nets.imagenet import zero_shot_sets
 from pfit_ray.nets.weights import package_weights, save_network, timm_weights
 from pfit_ray.nets.zero_shot import ZeroShotClassifier, zero_shot_classifier
 from pfit_ray.rundir.directory import Network, RunDirectory
@@ -18,16 +19,18 @@ from pfit_ray.train.tables import write_examples
 
 
 def check_networks(config: RunConfig, networks: list[Network]) -> None:
-    """Make sure before any work that the weight files fit and that batches can be divided among workers.
+    """Make sure before any work that weight files fit, batches can be divided, and words mean ImageNet classes.
 
     Raises:
-        UserError: names the field and the file or number.
+        UserError: names the field and the file, number or word.
     """
     for name in networks:
         section = getattr(config, name)
         backbone = section.backbone.weights
         if section.source == "train":
             check_batch(name, section.train, config.resources.train)
+        if section.source == "zero_shot":
+            _zero_shot_sets(config)
         if section.source == "weights":
             given_network(config, name)
         elif backbone not in SPECIAL_WEIGHTS:
@@ -88,11 +91,17 @@ def provide_network(config: RunConfig, run: RunDirectory, name: Network) -> dict
     return {"source": section.source}
 
 
+def _zero_shot_sets(config: RunConfig) -> list[tuple[int, ...]]:
+    try:
+        return zero_shot_sets(config.data.class_list.names, config.classifier.zero_shot or {})
+    except ValueError as error:
+        raise UserError(f"config: classifier.zero_shot: {error}") from error
+
+
 def _zero_shot(config: RunConfig) -> ZeroShotClassifier:
     section = config.classifier
     source = package_weights if section.backbone.weights == "package" else timm_weights
-    sets = section.zero_shot or {}
-    index_sets = [sets[name] for name in config.data.class_list.names]
+    index_sets = _zero_shot_sets(config)
     try:
         return zero_shot_classifier(section.backbone.name, source(section.backbone.name), index_sets)
     except ValueError as error:

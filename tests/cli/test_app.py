@@ -18,7 +18,7 @@ from pfit_ray.config import load_config
 from pfit_ray.config.load import resolved_yaml
 from pfit_ray.runner.run import Runner
 
-COMMANDS = ("run", "plan", "status", "evaluate", "export", "serve", "show", "import-checkpoint")
+COMMANDS = ("run", "plan", "status", "evaluate", "export", "serve", "show", "import-checkpoint", "classes")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

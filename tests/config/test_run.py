@@ -89,8 +89,7 @@ def test_output_lies_outside_of_the_images(output: str) -> None:
 @pytest.mark.parametrize(
     ("sets", "message"),
     [
-        ({"cat": [281], "cup": [504], "motorbike": [665]}, "gives no ImageNet index for class 'rocket'"),
-        ({"cat": [281], "cup": [504], "motorbike": [665], "rocket": []}, "gives no ImageNet index for class 'rocket'"),
+        ({"cat": [281], "cup": [504], "motorbike": [665], "rocket": []}, "gives no ImageNet class for class 'rocket'"),
         ({"cat": [281], "dog": [151]}, "names class 'dog', which data.classes does not list"),
     ],
 )

@@ -22,11 +22,13 @@ def test_source_weights_needs_a_file(section: type) -> None:
     assert section.model_validate({"source": "weights", "weights": "a.safetensors"}).weights == "a.safetensors"
 
 
-def test_source_zero_shot_needs_indices() -> None:
-    with pytest.raises(ValidationError, match=r"needs classifier.zero_shot"):
-        ClassifierConfig(source="zero_shot")
-    given = ClassifierConfig.model_validate({"source": "zero_shot", "zero_shot": {"cat": [281, 282]}})
-    assert given.zero_shot == {"cat": (281, 282)}
+def test_source_zero_shot_takes_numbers_and_names_alone_or_several() -> None:
+    assert ClassifierConfig(source="zero_shot").zero_shot is None
+    sets = {"cat": [281, "Persian cat"], "cup": "coffee mug", "rocket": 657}
+    given = ClassifierConfig.model_validate({"source": "zero_shot", "zero_shot": sets})
+    assert given.zero_shot == {"cat": (281, "Persian cat"), "cup": ("coffee mug",), "rocket": (657,)}
+    with pytest.raises(ValidationError, match="zero_shot"):
+        ClassifierConfig.model_validate({"zero_shot": ["cat"]})
 
 
 def test_sides() -> None:
