@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from oracles import ward as oracle
 
+from pfit_ray.ops.regions.region_maps import number_regions
 from pfit_ray.ops.regions.superpixel_features import superpixel_features
-from pfit_ray.ops.superpixels.numbering import number_regions
 
 
 @pytest.mark.parametrize("size", [(37, 50), (8, 8), (1, 1), (5, 3), (64, 4)])

@@ -7,8 +7,8 @@ from scipy.sparse import coo_matrix
 from skimage.data import chelsea
 from sklearn.cluster import ward_tree
 
+from pfit_ray.ops.regions.region_maps import number_regions
 from pfit_ray.ops.regions.ward import cut_tree, hierarchy, merge_superpixels
-from pfit_ray.ops.superpixels.numbering import number_regions
 from pfit_ray.ops.superpixels.superpixels import slic_superpixels
 
 
