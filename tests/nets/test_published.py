@@ -22,21 +22,8 @@ from pfit_ray.nets.rebuild import rebuild_network
 from pfit_ray.nets.weights import load_into
 
 NETWORKS = list(PUBLISHED_CLASSES)
-
-
-def _marks(network, backbone):
-    """The deep ones take long; the heads are those of the shallow ones."""
-    if backbone not in ("resnet152", "resnest200", "resnest269"):
-        return []
-    return [pytest.mark.slow if network == "classifier" else pytest.mark.nightly]
-
-
-NOT_IN_GOLDEN = [
-    pytest.param(network, backbone, marks=_marks(network, backbone))
-    for backbone in PUBLISHED_BACKBONES
-    if backbone not in ("resnet50", "resnest101")
-    for network in NETWORKS
-]
+DEEP = ["resnet152", "resnest200", "resnest269"]
+SHALLOW = [name for name in PUBLISHED_BACKBONES if name not in ("resnet50", "resnest101", *DEEP)]
 
 
 def our_network(network, backbone, published):
@@ -99,13 +86,31 @@ def test_golden_deeplab(file):
         assert_close_to_maximum(network(image())[:, :, ::2, ::2].numpy(), array(file)["logits"])
 
 
-@pytest.mark.parametrize(("network", "backbone"), NOT_IN_GOLDEN)
 @torch.no_grad()
-def test_backbones_that_are_not_in_golden(network, backbone):
+def assert_as_the_oracle(network, backbone):
     published = random_state(published_keys(network, backbone))
     x = torch.randn(1, 3, 65, 90, generator=torch.Generator().manual_seed(1))
     expected = published_network(network, backbone, published)(x)
     assert_close_to_maximum(our_network(network, backbone, published)(x).numpy(), expected.numpy())
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("backbone", SHALLOW)
+def test_backbones_that_are_not_in_golden(network, backbone):
+    assert_as_the_oracle(network, backbone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", DEEP)
+def test_deep_classifiers(backbone):
+    assert_as_the_oracle("classifier", backbone)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("network", [name for name in NETWORKS if name != "classifier"])
+@pytest.mark.parametrize("backbone", DEEP)
+def test_deep_backbones(network, backbone):
+    assert_as_the_oracle(network, backbone)
 
 
 def test_the_oracle_of_split_attention_does_not_overflow():

@@ -52,13 +52,22 @@ def test_as_published(file):
     np.testing.assert_array_equal(superpixels(bgr), load(file)["superpixels"])
 
 
-@pytest.mark.parametrize("number", [pytest.param(n, marks=[pytest.mark.nightly] if n else []) for n in range(20)])
-def test_labels_of_scikit_image_on_photographs(voc_animals: Path, number: int) -> None:
+def assert_labels_of_scikit_image(voc_animals: Path, number: int, largest: int) -> None:
     paths = sorted((voc_animals / "JPEGImages").glob("*.jpg"))
     with Image.open(random.Random(0).sample(paths, 20)[number]) as opened:
-        rgb = np.asarray(opened.convert("RGB"))
+        rgb = np.asarray(opened.convert("RGB"))[:largest, :largest]
     for image in (rgb, rgb[..., ::-1]):
         expected = slic(image, n_segments=1000, compactness=15, sigma=1, start_label=1)
         np.testing.assert_array_equal(slic_superpixels(image), expected)
         expected = quickshift(image, kernel_size=3, max_dist=6, ratio=0.29)
         np.testing.assert_array_equal(quickshift_superpixels(image), expected)
+
+
+def test_labels_of_scikit_image_on_a_part_of_a_photograph(voc_animals: Path) -> None:
+    assert_labels_of_scikit_image(voc_animals, 0, largest=150)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("number", range(20))
+def test_labels_of_scikit_image_on_photographs(voc_animals: Path, number: int) -> None:
+    assert_labels_of_scikit_image(voc_animals, number, largest=1000)
