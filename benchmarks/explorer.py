@@ -22,7 +22,7 @@ from skimage import data
 from starlette.testclient import TestClient
 
 from pfit_ray.config.load import validate
-from pfit_ray.data.sources import Item
+from pfit_ray.data.sources.item import Item
 from pfit_ray.results.explorer.app import make_app
 from pfit_ray.results.explorer.state import Explorer
 from pfit_ray.rundir.directory import RunDirectory

@@ -31,7 +31,8 @@ from pfit_ray.config.data import PredictedLabelsConfig
 from pfit_ray.config.stages import CamConfig
 from pfit_ray.constants import PUBLISHED_SOURCES, VOC_CLASSES, Row
 from pfit_ray.data.images import decode_mask
-from pfit_ray.data.sources import Item, mask_lookup
+from pfit_ray.data.sources.item import Item
+from pfit_ray.data.sources.mask_ids import mask_lookup
 from pfit_ray.ops.cam.cam import resize_maps
 from pfit_ray.ops.scores.evaluation import confusion, threshold_sweep
 from pfit_ray.tasks.affinity_label import AffinityLabelStage, CombineStage, HrCamStage

@@ -13,7 +13,8 @@ import torch
 from pfit_ray.config import RunConfig
 from pfit_ray.config.data import ImageSetConfig
 from pfit_ray.constants import Row
-from pfit_ray.data.sources import Item, list_images
+from pfit_ray.data.sources.item import Item
+from pfit_ray.data.sources.listing import list_images
 from pfit_ray.tasks.base import Stage
 
 

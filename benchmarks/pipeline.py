@@ -42,7 +42,7 @@ from pfit_ray.cluster.placement import Placement, place
 from pfit_ray.cluster.session import ray_session
 from pfit_ray.config import PASSES, Pass, RunConfig
 from pfit_ray.config.load import load_config
-from pfit_ray.data.sources import Item
+from pfit_ray.data.sources.item import Item
 from pfit_ray.nets.affinitynet import AffinityNet
 from pfit_ray.nets.deeplab import DeepLabV3Plus
 from pfit_ray.nets.weights import save_network

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from scale_run import measure_runs
 
 from pfit_ray.config.data import DataConfig, ImageSetConfig
-from pfit_ray.data.sources import list_images
+from pfit_ray.data.sources.listing import list_images
 from pfit_ray.rundir.directory import RunDirectory
 from pfit_ray.rundir.manifest import write_manifest
 

@@ -17,7 +17,8 @@ import pfit_ray as pf
 from pfit_ray import storage
 from pfit_ray.config.data import DataConfig, ImageSetConfig
 from pfit_ray.data.images import decode_image
-from pfit_ray.data.sources import list_images, mask_lookup
+from pfit_ray.data.sources.listing import list_images
+from pfit_ray.data.sources.mask_ids import mask_lookup
 from pfit_ray.ops.scores.bootstrap import mean_iou, pixel_counts
 from pfit_ray.ops.scores.evaluation import threshold_sweep
 from pfit_ray.ops.scores.suggest_threshold import ValueHistogram

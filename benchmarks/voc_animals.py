@@ -31,9 +31,9 @@ from voc_animals_tables import print_finals, print_labels, print_seeds, print_wa
 from voc_animals_training import CONFIG
 
 from pfit_ray.config import RunConfig, load_config
-from pfit_ray.data.sources import Item
-from pfit_ray.nets.given_network import given_network
+from pfit_ray.data.sources.item import Item
 from pfit_ray.nets.weights import save_network
+from pfit_ray.train.provide import given_network
 
 RECIPE = (
     "classifier.backbone.name=efficientnet_lite0",

@@ -15,7 +15,8 @@ from pfit_ray.config import RunConfig
 from pfit_ray.config.data import PredictedLabelsConfig
 from pfit_ray.constants import Row
 from pfit_ray.data.images import decode_mask
-from pfit_ray.data.sources import Item, mask_lookup
+from pfit_ray.data.sources.item import Item
+from pfit_ray.data.sources.mask_ids import mask_lookup
 from pfit_ray.ops.cam.perimeter_fit import connected_regions
 from pfit_ray.ops.cam.pool import pool_hr_walk
 from pfit_ray.ops.scores.evaluation import confusion, threshold_sweep

@@ -16,7 +16,7 @@ from voc_animals_tables import Chosen
 from voc_animals_training import train
 
 from pfit_ray.config.stages import AFFINITY_THRESHOLDS
-from pfit_ray.data.sources import Item
+from pfit_ray.data.sources.item import Item
 from pfit_ray.rundir.directory import Network
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from voc_animals_bench import Bench
 
 from pfit_ray.constants import Row, voc_palette
-from pfit_ray.data.sources import Item
+from pfit_ray.data.sources.item import Item
 from pfit_ray.results.drawing import Tile, compose_sheet, heat_overlay, label_overlay, region_picture
 
 BESIDE = 3

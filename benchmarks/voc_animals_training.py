@@ -18,7 +18,7 @@ from measuring import photographs
 from pfit_ray.config import RunConfig, load_config
 from pfit_ray.data.images import encode_label
 from pfit_ray.data.label_shards import pack_shard
-from pfit_ray.data.sources import Item
+from pfit_ray.data.sources.item import Item
 from pfit_ray.nets.backbones import normalisation
 from pfit_ray.nets.weights import save_network
 from pfit_ray.rundir.directory import Network

@@ -10,11 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pfit_ray.config import RunConfig
+from pfit_ray.data.image_bytes import PLACE_FIELDS, fetch_image
 from pfit_ray.data.images import decode_image, decode_mask
 from pfit_ray.data.label_shards import read_member
 from pfit_ray.errors import UserError
 from pfit_ray.rundir.directory import IMAGE_SET, RunDirectory
-from pfit_ray.rundir.manifest import PLACE_FIELDS, fetch_image, iterate_shards
+from pfit_ray.rundir.manifest import iterate_shards
 from pfit_ray.storage.ranges import open_seekable
 
 if TYPE_CHECKING:

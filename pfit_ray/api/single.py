@@ -14,9 +14,10 @@ from pfit_ray.constants import OK, Row
 from pfit_ray.errors import UserError
 from pfit_ray.nets.classifier import CamClassifier
 from pfit_ray.nets.imagenet import zero_shot_sets
+from pfit_ray.nets.networks import rebuild_network
+from pfit_ray.nets.pretrained import package_weights, timm_weights
 from pfit_ray.nets.published import convert_published, identify_backbone, is_published
-from pfit_ray.nets.rebuild import rebuild_network
-from pfit_ray.nets.weights import load_into, load_state, package_weights, timm_weights
+from pfit_ray.nets.weights import load_into, load_state
 from pfit_ray.nets.zero_shot import zero_shot_classifier as make_zero_shot
 from pfit_ray.ops.cam.cam import merge_hr_cam
 from pfit_ray.ops.cam.combine import combine_hr_cam

@@ -172,7 +172,7 @@ def import_published(
     ] = None,
 ) -> None:
     """Turn a checkpoint of the published PuzzleCAM or PerimeterFit programs into a weight file of pfit-ray."""
-    from pfit_ray.nets.import_checkpoint import import_checkpoint
+    from pfit_ray.nets.published import import_checkpoint
 
     names = None if classes is None else [name.strip() for name in classes.split(",")]
     out.print(import_checkpoint(file, network, backbone, output, names).describe(), soft_wrap=True)

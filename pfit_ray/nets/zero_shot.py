@@ -7,7 +7,8 @@ from torch import Tensor
 
 from pfit_ray.nets.backbones import forward_features, training_side
 from pfit_ray.nets.classifier import CamClassifier
-from pfit_ray.nets.weights import ImageNetWeights, load_into
+from pfit_ray.nets.pretrained import ImageNetWeights
+from pfit_ray.nets.weights import load_into
 
 
 class ZeroShotClassifier(CamClassifier):

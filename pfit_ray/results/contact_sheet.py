@@ -11,16 +11,17 @@ import pyarrow.parquet as pq
 from pfit_ray import storage
 from pfit_ray.config import RunConfig
 from pfit_ray.constants import OK, Row, voc_palette
+from pfit_ray.data.image_bytes import fetch_image
 from pfit_ray.data.images import decode_grey, decode_image, decode_mask
 from pfit_ray.data.label_shards import read_member
-from pfit_ray.data.sources import mask_lookup
+from pfit_ray.data.sources.mask_ids import mask_lookup
 from pfit_ray.errors import RowError, UserError
 from pfit_ray.ops.regions.reference_perimeter import canny_edges, jpeg_round_trip
 from pfit_ray.ops.regions.reference_perimeter import region_picture as published_picture
 from pfit_ray.ops.regions.region_maps import perimeter_map
 from pfit_ray.results.drawing import Tile, compose_sheet, heat_overlay, label_overlay, mask_overlay, region_picture
 from pfit_ray.rundir.directory import IMAGE_SET, RunDirectory
-from pfit_ray.rundir.manifest import fetch_image, iterate_shards
+from pfit_ray.rundir.manifest import iterate_shards
 from pfit_ray.tasks.encode import array_from_bytes
 
 

@@ -12,7 +12,7 @@ from pfit_ray.constants import VOC_CLASSES, ClassList
 from pfit_ray.data.class_maps import read_npz
 from pfit_ray.data.images import decode_mask
 from pfit_ray.data.label_shards import iterate_shard
-from pfit_ray.data.sources import mask_lookup
+from pfit_ray.data.sources.mask_ids import mask_lookup
 from pfit_ray.errors import RowError, UserError
 from pfit_ray.results.totals import Totals, summaries
 from pfit_ray.storage.threads import prefetch

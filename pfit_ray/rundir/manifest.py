@@ -2,10 +2,10 @@
 
 import hashlib
 import io
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import groupby, islice
 from typing import Any
 
@@ -14,29 +14,17 @@ import pyarrow.parquet as pq
 
 from pfit_ray import storage
 from pfit_ray.constants import FAILED, LABEL_REASONS, OK, Row
-from pfit_ray.data import label_shards
-from pfit_ray.data.image_rows import read_image_rows
-from pfit_ray.data.sources import Item, Notes
+from pfit_ray.data.image_bytes import PLACE_FIELDS
+from pfit_ray.data.sources.item import Item
+from pfit_ray.data.sources.notes import Notes
 from pfit_ray.data.sources.spill import SeenTexts
-from pfit_ray.errors import RowError
 from pfit_ray.rundir.directory import RunDirectory
-from pfit_ray.storage.ranges import open_for_rows, open_seekable
-from pfit_ray.storage.threads import prefetch
+from pfit_ray.storage.ranges import open_seekable
 
 SHARDS_PER_PART = 256
 UNLABELLED_SET = "predict"
 """The set of images whose labels nobody reads."""
 _BLOCK = 1 << 16
-
-PLACE_FIELDS = [
-    ("uri", pa.string()),
-    ("offset", pa.int64()),
-    ("length", pa.int64()),
-    ("row", pa.int64()),
-    ("column", pa.string()),
-]
-"""Where the bytes of an image are: the file at `uri`; of a tar file the bytes [offset, offset + length); of a Parquet
-file the cell of row `row`, from 0, in column `column`."""
 
 MANIFEST_SCHEMA = pa.schema(
     [
@@ -122,73 +110,6 @@ def read_manifest_columns(run: RunDirectory, name: str, columns: list[str]) -> p
     return pa.concat_tables(tables) if tables else MANIFEST_SCHEMA.empty_table().select(columns)
 
 
-def fetch_images(rows: Sequence[Row], threads: int = 1) -> None:
-    """Read the encoded bytes of each good row's image into its column `encoded`, or fail the row.
-
-    A Parquet file is opened once for all its rows, and each of its row groups read once. An image that has
-    changed since it was listed is read as it is now.
-
-    Args:
-        rows: rows of a manifest.
-        threads: files that are read at the same time.
-    """
-    single: list[Row] = []
-    in_tables: dict[tuple[str, str], dict[int, Row]] = {}
-    for row in rows:
-        if row["status"] != OK:
-            continue
-        if row.get("row") is None:
-            single.append(row)
-        else:
-            in_tables.setdefault((row["uri"], row["column"]), {})[row["row"]] = row
-    jobs: list[Callable[[], None]] = [partial(_fetch_one, row) for row in single]
-    jobs += [partial(_fetch_table, *place, by_number) for place, by_number in in_tables.items()]
-    for _ in prefetch(lambda job: job(), jobs, threads if threads > 1 and len(jobs) > 1 else 0, ahead=len(jobs)):
-        pass
-
-
-def _fetch_one(row: Row) -> None:
-    try:
-        row["encoded"] = fetch_image(row)
-    except RowError as error:
-        _fail(row, error)
-
-
-def _fetch_table(uri: str, column: str, by_number: dict[int, Row]) -> None:
-    try:
-        for number, found in _parquet_images(uri, column, sorted(by_number)):
-            row = by_number.pop(number)
-            if isinstance(found, RowError):
-                _fail(row, found)
-            else:
-                row["encoded"] = found
-    except RowError as error:
-        for row in by_number.values():
-            _fail(row, error)
-
-
-def fetch_image(row: Mapping[str, Any]) -> bytes:
-    """The encoded bytes of one image.
-
-    Args:
-        row: has the columns `PLACE_FIELDS`; all but `uri` may be absent.
-
-    Raises:
-        RowError: as `storage.fetch` does; `bad_file` for a damaged Parquet file.
-    """
-    if row.get("row") is not None:
-        with closing(_parquet_images(row["uri"], row["column"], [row["row"]])) as images:
-            _, found = next(images)
-        if isinstance(found, RowError):
-            raise found
-        return found
-    if row.get("offset") is None:
-        return storage.fetch(row["uri"])
-    if not row["length"]:
-        raise RowError("empty_file", f"the image at byte {row['offset']} of {row['uri']} has no bytes")
-    return label_shards.read_member(row["uri"], row["offset"], row["length"])
-
-
 class _Listing:
     """Turns images into tables, and counts them.
 
@@ -266,21 +187,3 @@ def _as_rows(table: pa.Table) -> list[Row]:
         row["status"] = FAILED if row["reason"] else OK
         row["stage"] = "source" if row["reason"] else None
     return rows
-
-
-def _parquet_images(
-    uri: str, column: str, numbers: Sequence[int]
-) -> Generator[tuple[int, bytes | RowError], None, None]:
-    """Images of a Parquet file by row number, ascending, or what is wrong with one of them."""
-    with open_for_rows(uri) as file:
-        found = read_image_rows(file, column, numbers)
-        for number in numbers:
-            row, data = next(found, (None, None))
-            if row != number:
-                yield number, RowError("missing", f"{uri} has no row {number} any more")
-            else:
-                yield number, data or RowError("empty_file", f"row {number} of {uri} has no bytes")
-
-
-def _fail(row: Row, error: RowError) -> None:
-    row.update(status=FAILED, stage="fetch", reason=error.reason, message=error.message)

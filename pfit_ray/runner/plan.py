@@ -14,7 +14,7 @@ from pfit_ray.cluster.session import cluster_address, ray_session
 from pfit_ray.config import RunConfig
 from pfit_ray.config.data import ImageSetConfig
 from pfit_ray.constants import ClassList
-from pfit_ray.data.sources import Note, Notes
+from pfit_ray.data.sources.notes import Note, Notes
 from pfit_ray.rundir.directory import Network
 from pfit_ray.rundir.environment import check_packages
 from pfit_ray.rundir.manifest import iterate_manifest

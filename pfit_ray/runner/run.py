@@ -13,7 +13,9 @@ from pfit_ray.cluster.resources import Cluster
 from pfit_ray.cluster.session import cluster_address, ray_session
 from pfit_ray.config import PASSES, Pass, RunConfig, resolved_yaml
 from pfit_ray.config.data import ImageSetConfig
-from pfit_ray.data.sources import Item, Notes, list_images
+from pfit_ray.data.sources.item import Item
+from pfit_ray.data.sources.listing import list_images
+from pfit_ray.data.sources.notes import Notes
 from pfit_ray.errors import RunFailedError, UserError
 from pfit_ray.results.contact_sheet import write_sheets
 from pfit_ray.results.report import write_report

@@ -9,7 +9,7 @@ import numpy as np
 import ray
 
 from pfit_ray.config import PASSES, RunConfig
-from pfit_ray.data.sources import mask_lookup
+from pfit_ray.data.sources.mask_ids import mask_lookup
 from pfit_ray.errors import UserError
 from pfit_ray.results.totals import Totals, summaries
 from pfit_ray.rundir.directory import RunDirectory

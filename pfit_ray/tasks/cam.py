@@ -12,17 +12,10 @@ from pfit_ray.constants import SKIPPED, Row, strided_size
 from pfit_ray.errors import RowError
 from pfit_ray.nets.backbones import normalisation
 from pfit_ray.nets.classifier import CamClassifier
+from pfit_ray.nets.networks import load_network
 from pfit_ray.ops.cam.cam import flip_sum, merge_cam_scales, resize_image, scaled_size
 from pfit_ray.tasks.base import require_finite
-from pfit_ray.tasks.network_stage import (
-    NetworkStage,
-    autocast,
-    by_image,
-    load_network,
-    normalised_batch,
-    pick_device,
-    with_mirrors,
-)
+from pfit_ray.tasks.network_stage import NetworkStage, autocast, by_image, normalised_batch, pick_device, with_mirrors
 
 ScaledMaps = list[np.ndarray]
 """Per scale, class feature maps (1 or 2, C, h, w) of an image and, with flip, of its mirror image."""

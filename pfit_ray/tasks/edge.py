@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from pfit_ray.config.stages import WalkConfig
 from pfit_ray.constants import Row, strided_size
 from pfit_ray.nets.backbones import normalisation
+from pfit_ray.nets.networks import load_network
 from pfit_ray.ops.affinity.walk import merge_edge_logits
 from pfit_ray.ops.cam.cam import resize_image, resize_maps, scaled_size
 from pfit_ray.tasks.base import OUTPUT_STRIDE, require_finite
@@ -17,7 +18,6 @@ from pfit_ray.tasks.network_stage import (
     Precision,
     autocast,
     by_image,
-    load_network,
     normalised_batch,
     pick_device,
     with_mirrors,

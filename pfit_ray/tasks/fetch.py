@@ -13,9 +13,10 @@ from pyarrow import BufferReader
 
 from pfit_ray import storage
 from pfit_ray.constants import DONE, OK, SKIPPED, Row
+from pfit_ray.data.image_bytes import fetch_images
 from pfit_ray.data.label_shards import read_member
 from pfit_ray.rundir.directory import RunDirectory
-from pfit_ray.rundir.manifest import fetch_images, read_manifest_shard
+from pfit_ray.rundir.manifest import read_manifest_shard
 from pfit_ray.tasks.base import StorageWatch, fail
 from pfit_ray.tasks.encode import array_from_bytes
 from pfit_ray.tasks.packing import NODES, Packed, Where, carry_mistakes, pack_rows, visited

@@ -10,13 +10,10 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from pfit_ray.constants import Row
-from pfit_ray.errors import RowError, UserError
-from pfit_ray.nets.rebuild import rebuild_network
-from pfit_ray.nets.weights import load_into, load_state
-from pfit_ray.storage.cache import read_weights
+from pfit_ray.errors import RowError
 from pfit_ray.tasks.base import Outcome, Stage, attempted
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -75,30 +72,6 @@ def with_mirrors(batch: Tensor, flip: bool) -> Tensor:
 def by_image(results: Tensor, images: int) -> Tensor:
     """What the network says of a batch `with_mirrors`, (B, ...) or (2 B, ...), as (B, 1 or 2, ...)."""
     return results.unflatten(0, (-1, images)).transpose(0, 1)
-
-
-def load_network(url: str) -> nn.Module:
-    """A trained network for inference.
-
-    Args:
-        url: a .safetensors file as `save_network` makes it: its metadata names the network and the backbone,
-            numbers of classes follow from its tensors.
-
-    Returns:
-        The network on the CPU, in evaluation mode.
-
-    Raises:
-        UserError: in one sentence, when there is no such file or it does not hold such a network.
-    """
-    try:
-        state, metadata = load_state(read_weights(url))
-        network = rebuild_network(metadata.get("network", ""), metadata.get("backbone", ""), state)
-        load_into(network, state, "these weights")
-    except FileNotFoundError as error:
-        raise UserError(f"{url}: there are no weights; run the training or name a weight file") from error
-    except ValueError as error:
-        raise UserError(f"{url}: {error}") from error
-    return network.eval()
 
 
 Output = TypeVar("Output")

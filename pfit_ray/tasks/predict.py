@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from pfit_ray.config.stages import PredictConfig
 from pfit_ray.constants import Row
 from pfit_ray.nets.backbones import normalisation
+from pfit_ray.nets.networks import load_network
 from pfit_ray.ops.cam.cam import resize_image, scaled_size
 from pfit_ray.ops.crf.crf import UNARY_FLOOR
 from pfit_ray.ops.regions.segmentation import drop_rare_labels, merge_logits
@@ -18,7 +19,6 @@ from pfit_ray.tasks.network_stage import (
     Precision,
     autocast,
     by_image,
-    load_network,
     normalised_batch,
     pick_device,
     with_mirrors,

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from pfit_ray import storage
 from pfit_ray.config.training import TrainingConfig
 from pfit_ray.data import label_shards
+from pfit_ray.data.image_bytes import fetch_image
 from pfit_ray.data.images import decode_image, decode_mask
 from pfit_ray.errors import RowError, UserError
 from pfit_ray.ops.cam.augment import augment
-from pfit_ray.rundir.manifest import fetch_image
 
 COLUMNS = (
     *("image_id", "uri", "offset", "length", "row", "column", "keys"),

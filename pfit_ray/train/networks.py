@@ -12,8 +12,9 @@ from pfit_ray.config import RunConfig
 from pfit_ray.config.training import BackboneConfig
 from pfit_ray.errors import UserError
 from pfit_ray.nets.backbones import create_backbone
+from pfit_ray.nets.pretrained import package_weights, timm_weights
 from pfit_ray.nets.published import is_published, rename_published
-from pfit_ray.nets.weights import fit_state, load_into, load_state, package_weights, timm_weights
+from pfit_ray.nets.weights import fit_state, load_into, load_state
 from pfit_ray.rundir.directory import Network
 from pfit_ray.train.affinitynet import affinity_objective
 from pfit_ray.train.classifier import classifier_objective

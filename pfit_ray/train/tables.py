@@ -13,9 +13,10 @@ from pfit_ray import storage
 from pfit_ray.config import RunConfig
 from pfit_ray.config.training import TrainingConfig
 from pfit_ray.constants import OK, Row
+from pfit_ray.data.image_bytes import PLACE_FIELDS
 from pfit_ray.errors import UserError
 from pfit_ray.rundir.directory import IMAGE_SET, Network, RunDirectory
-from pfit_ray.rundir.manifest import PLACE_FIELDS, iterate_manifest, iterate_shards
+from pfit_ray.rundir.manifest import iterate_manifest, iterate_shards
 from pfit_ray.rundir.review import keeps, marks_for_training, used_marks_url, write_marks
 from pfit_ray.storage.ranges import read_columns
 from pfit_ray.storage.threads import prefetch

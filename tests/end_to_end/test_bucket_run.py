@@ -21,7 +21,7 @@ from support.small_runs import assert_same_results, downloaded
 
 from pfit_ray import storage
 from pfit_ray.config.storage import StorageConfig
-from pfit_ray.nets.weights import package_weights
+from pfit_ray.nets.pretrained import package_weights
 from pfit_ray.results.explorer.guard import csrf_token
 from pfit_ray.rundir.directory import open_run
 from pfit_ray.storage import drivers

@@ -31,8 +31,8 @@ from pfit_ray.config import load_config
 from pfit_ray.constants import voc_palette
 from pfit_ray.nets.affinitynet import AffinityNet
 from pfit_ray.nets.deeplab import DeepLabV3Plus
+from pfit_ray.nets.networks import load_network
 from pfit_ray.nets.zero_shot import ZeroShotClassifier
-from pfit_ray.tasks.network_stage import load_network
 
 pytestmark = pytest.mark.timeout(900)  # the first test waits for the whole run
 

@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from pfit_ray.nets.backbones import normalisation
-from pfit_ray.nets.weights import ImageNetWeights, load_into, load_state, package_weights, save_network
+from pfit_ray.nets.pretrained import ImageNetWeights, package_weights
+from pfit_ray.nets.weights import load_into, load_state, save_network
 from pfit_ray.nets.zero_shot import ZeroShotClassifier, zero_shot_classifier
 
 CAT, CUP, MOTORBIKE = (281, 282, 283, 284, 285), (504, 967, 968), (665, 670)

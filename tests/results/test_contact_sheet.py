@@ -9,7 +9,7 @@ from PIL import Image
 from pfit_ray import storage
 from pfit_ray.config import RunConfig
 from pfit_ray.config.load import validate
-from pfit_ray.data.sources import Item
+from pfit_ray.data.sources.item import Item
 from pfit_ray.errors import UserError
 from pfit_ray.results import contact_sheet as sheet_module
 from pfit_ray.results.contact_sheet import contact_sheet, sheet_url, write_sheets

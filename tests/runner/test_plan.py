@@ -8,7 +8,7 @@ from conftest import Corpus, SmallRun
 
 from pfit_ray.config import RunConfig, load_config
 from pfit_ray.config.load import validate
-from pfit_ray.data.sources import Notes
+from pfit_ray.data.sources.notes import Notes
 from pfit_ray.errors import UserError
 from pfit_ray.rundir.manifest import write_manifest
 from pfit_ray.runner import plan

@@ -13,7 +13,7 @@ from support.small_runs import mtimes
 from pfit_ray import storage
 from pfit_ray.config import load_config
 from pfit_ray.config.load import validate
-from pfit_ray.data.sources import Notes
+from pfit_ray.data.sources.notes import Notes
 from pfit_ray.errors import RunFailedError, UserError
 from pfit_ray.nets.classifier import CamClassifier
 from pfit_ray.nets.weights import save_network

@@ -19,7 +19,7 @@ from pfit_ray.config import RunConfig
 from pfit_ray.config.load import resolved_yaml, validate
 from pfit_ray.data.images import encode_label
 from pfit_ray.data.label_shards import pack_shard
-from pfit_ray.data.sources import Item
+from pfit_ray.data.sources.item import Item
 from pfit_ray.rundir.directory import IMAGE_SET, LABEL_COLUMN, RunDirectory
 from pfit_ray.rundir.manifest import write_manifest
 from pfit_ray.tasks.results import result_schema

@@ -19,7 +19,7 @@ from pfit_ray.cluster.placement import place
 from pfit_ray.cluster.resources import Cluster
 from pfit_ray.config.load import validate
 from pfit_ray.constants import Row
-from pfit_ray.data.sources import Item
+from pfit_ray.data.sources.item import Item
 from pfit_ray.rundir.directory import RunDirectory
 from pfit_ray.rundir.manifest import write_manifest
 from pfit_ray.tasks.base import Stage

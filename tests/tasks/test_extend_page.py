@@ -19,7 +19,7 @@ from support.places import REPOSITORY
 
 from pfit_ray.data.images import decode_grey
 from pfit_ray.data.region_sources import make_region_source
-from pfit_ray.data.sources import Item
+from pfit_ray.data.sources.item import Item
 from pfit_ray.errors import UserError
 from pfit_ray.nets.affinitynet import AffinityNet
 from pfit_ray.nets.backbones import normalisation

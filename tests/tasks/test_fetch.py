@@ -9,7 +9,7 @@ import pytest
 
 from pfit_ray import storage
 from pfit_ray.constants import FAILED, OK, Row
-from pfit_ray.data.sources import Item
+from pfit_ray.data.sources.item import Item
 from pfit_ray.rundir.directory import RunDirectory
 from pfit_ray.rundir.manifest import write_manifest
 from pfit_ray.tasks.base import fail

@@ -15,7 +15,7 @@ from PIL import Image
 from pfit_ray.config import Pass, RunConfig, resolved_yaml
 from pfit_ray.data import plugins
 from pfit_ray.data.images import decode_grey, encode_grey
-from pfit_ray.data.sources import Item
+from pfit_ray.data.sources.item import Item
 from pfit_ray.errors import UserError
 from pfit_ray.rundir.directory import RunDirectory
 from pfit_ray.rundir.environment import check_packages, describe_environment

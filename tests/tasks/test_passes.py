@@ -13,7 +13,7 @@ from PIL import Image
 from ray import cloudpickle
 
 from pfit_ray.config import Pass, RunConfig
-from pfit_ray.data.sources import Item
+from pfit_ray.data.sources.item import Item
 from pfit_ray.rundir.directory import LABEL_COLUMN, RunDirectory
 from pfit_ray.rundir.manifest import write_manifest
 from pfit_ray.tasks.fetch import SeedMaps

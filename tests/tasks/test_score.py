@@ -8,7 +8,7 @@ from PIL import Image
 from pfit_ray import storage
 from pfit_ray.data.images import encode_label
 from pfit_ray.data.label_shards import pack_shard
-from pfit_ray.data.sources import Item
+from pfit_ray.data.sources.item import Item
 from pfit_ray.rundir.directory import LABEL_COLUMN, RunDirectory
 from pfit_ray.rundir.manifest import write_manifest
 from pfit_ray.tasks.encode import array_bytes

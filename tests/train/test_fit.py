@@ -11,8 +11,8 @@ import torch
 from safetensors import safe_open
 
 from pfit_ray.errors import UserError
+from pfit_ray.nets.networks import load_network
 from pfit_ray.nets.weights import load_state
-from pfit_ray.tasks.network_stage import load_network
 from pfit_ray.train import fit
 from pfit_ray.train.curves import read_metrics
 from pfit_ray.train.fit import train_network

@@ -9,7 +9,8 @@ from pfit_ray.errors import UserError
 from pfit_ray.nets.affinitynet import AffinityNet
 from pfit_ray.nets.classifier import CamClassifier
 from pfit_ray.nets.deeplab import DeepLabV3Plus
-from pfit_ray.nets.weights import package_weights, save_network
+from pfit_ray.nets.pretrained import package_weights
+from pfit_ray.nets.weights import save_network
 from pfit_ray.train.networks import build_network, build_objective, check_first_weights, load_first_weights
 
 

@@ -10,18 +10,24 @@ from safetensors import safe_open
 from pfit_ray.cluster.resources import Cluster
 from pfit_ray.config import RunConfig
 from pfit_ray.config.load import validate
-from pfit_ray.data.sources import Item
+from pfit_ray.data.sources.item import Item
 from pfit_ray.errors import UserError
 from pfit_ray.nets.affinitynet import AffinityNet
 from pfit_ray.nets.classifier import CamClassifier
 from pfit_ray.nets.deeplab import DeepLabV3Plus
+from pfit_ray.nets.networks import load_network
 from pfit_ray.nets.weights import load_state, save_network
 from pfit_ray.nets.zero_shot import ZeroShotClassifier
-from pfit_ray.rundir.directory import RunDirectory
+from pfit_ray.rundir.directory import Network, RunDirectory
 from pfit_ray.rundir.manifest import write_manifest
 from pfit_ray.rundir.review import MarkTable
-from pfit_ray.tasks.network_stage import load_network
-from pfit_ray.train.provide import check_networks, check_reviews, check_training_resources, provide_network
+from pfit_ray.train.provide import (
+    check_networks,
+    check_reviews,
+    check_training_resources,
+    given_network,
+    provide_network,
+)
 
 LITE = {"name": "efficientnet_lite0", "weights": "package"}
 ZERO_SHOT = {"cat": [281, 282], "cup": [504], "motorbike": [665, 670], "rocket": [657]}
@@ -198,3 +204,141 @@ def test_a_training_by_marks_needs_them_before_any_work(run: RunDirectory, tmp_p
     check_reviews(config(deeplab=given), run, ["deeplab"])
     MarkTable(run).set("a", "accept")
     check_reviews(settings, run, ["deeplab"])
+
+
+LITE_GIVEN = "efficientnet_lite0"
+NAMES = ["cat", "cup", "motorbike", "rocket"]
+
+
+def given_config(name: Network, path: Path, backbone: str = LITE_GIVEN, **section: Any) -> RunConfig:
+    """A run with four classes that takes one network from a file."""
+    own = {"source": "weights", "weights": str(path), "backbone": {"name": backbone, "weights": "none"}, **section}
+    return validate({"output": "run", "data": {"source": "samples", "classes": NAMES}, name: own})
+
+
+def ours(path: Path, network: torch.nn.Module, names: Any = NAMES) -> Path:
+    path.write_bytes(save_network(network, {"classes": json.dumps(names)}))
+    return path
+
+
+def assert_equal(one: torch.nn.Module, other: torch.nn.Module) -> None:
+    assert type(one) is type(other)
+    state = other.state_dict()
+    assert list(one.state_dict()) == list(state)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in one.state_dict().items())
+
+
+def file_refusal(name: Network, path: Path, backbone: str = LITE_GIVEN) -> str:
+    with pytest.raises(UserError) as caught:
+        given_network(given_config(name, path, backbone), name)
+    beginning = f"config: {name}.weights {path}: "
+    assert str(caught.value).startswith(beginning)
+    assert "\n" not in str(caught.value)
+    return str(caught.value).removeprefix(beginning)
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("classifier", lambda: CamClassifier(LITE_GIVEN, 4)),
+        ("classifier", lambda: ZeroShotClassifier(LITE_GIVEN, 4, n_rows=9)),
+        ("affinitynet", lambda: AffinityNet(LITE_GIVEN)),
+        ("deeplab", lambda: DeepLabV3Plus(LITE_GIVEN, 5)),
+        ("deeplab", lambda: DeepLabV3Plus(LITE_GIVEN, 5, group_norm=False)),
+    ],
+)
+def test_our_own_files(name: Network, make: Any, tmp_path: Path) -> None:
+    network = make()
+    path = ours(tmp_path / "mine.safetensors", network)
+    assert_equal(given_network(given_config(name, path), name), network)
+
+
+def test_file_without_metadata(tmp_path: Path) -> None:
+    network = CamClassifier(LITE_GIVEN, 4)
+    torch.save(network.state_dict(), tmp_path / "mine.pth")
+    assert_equal(given_network(given_config("classifier", tmp_path / "mine.pth"), "classifier"), network)
+
+
+@pytest.mark.parametrize("name", ["classifier", "affinitynet", "deeplab"])
+def test_published_checkpoints(name: Network, tmp_path: Path) -> None:
+    path = tmp_path / "ResNet50@Puzzle@optimal.pth"
+    published = random_state(published_keys(name, "resnet50", n_classes=4))
+    torch.save(published, path)
+    state = given_network(given_config(name, path, "resnet50"), name).state_dict()
+    assert torch.equal(state["backbone.layer3.5.bn2.bias"], published["stage4.0.5.bn2.bias"])
+
+
+def test_published_checkpoints_that_do_not_fit(tmp_path: Path) -> None:
+    path = tmp_path / "ResNet50@Puzzle@optimal.pth"
+    torch.save(random_state(published_keys("classifier", "resnet50")), path)
+    assert (
+        file_refusal("classifier", path, "resnet50") == "the file is for 20 classes, but the run has 4 (data.classes)"
+    )
+    assert (
+        file_refusal("classifier", path, "resnet101") == "the checkpoint holds a network on resnet50, not on resnet101"
+    )
+    assert file_refusal("deeplab", path, "resnet50") == "the checkpoint holds the network classifier, not deeplab"
+
+
+def test_other_networks(tmp_path: Path) -> None:
+    path = ours(tmp_path / "w", CamClassifier(LITE_GIVEN, 4))
+    wrong = "the file holds a network CamClassifier, where DeepLabV3Plus is wanted"
+    assert file_refusal("deeplab", path) == wrong
+    assert file_refusal("classifier", ours(tmp_path / "w", AffinityNet(LITE_GIVEN))) == (
+        "the file holds a network AffinityNet, where CamClassifier or ZeroShotClassifier is wanted"
+    )
+    assert file_refusal("affinitynet", ours(tmp_path / "w", torch.nn.Linear(1, 1))).startswith(
+        "the file holds a network Linear, where AffinityNet is wanted"
+    )
+
+
+def test_other_backbones(tmp_path: Path) -> None:
+    path = ours(tmp_path / "w", AffinityNet("resnet18"))
+    assert file_refusal("affinitynet", path) == (
+        "the file holds a network on resnet18, but affinitynet.backbone.name is efficientnet_lite0; set it to "
+        "resnet18, or take another file"
+    )
+    tagged = given_config("affinitynet", path, "resnet18.tv_in1k")
+    assert isinstance(given_network(tagged, "affinitynet"), AffinityNet)
+    torch.save(AffinityNet("resnet18").state_dict(), tmp_path / "bare.pth")
+    assert file_refusal("affinitynet", tmp_path / "bare.pth").startswith(
+        "the file: the weights belong to another network than AffinityNet on tf_efficientnet_lite0: "
+    )
+
+
+def test_unknown_backbone(tmp_path: Path) -> None:
+    path = ours(tmp_path / "w", AffinityNet("resnet18"))
+    with pytest.raises(UserError, match=r"^config: affinitynet\.backbone\.name: unknown backbone 'resnet19'"):
+        given_network(given_config("affinitynet", path, "resnet19"), "affinitynet")
+
+
+def test_other_numbers_of_classes(tmp_path: Path) -> None:
+    path = ours(tmp_path / "w", CamClassifier(LITE_GIVEN, 3))
+    assert file_refusal("classifier", path) == "the file is for 3 classes, but the run has 4 (data.classes)"
+    path = ours(tmp_path / "w", DeepLabV3Plus(LITE_GIVEN, 4))
+    assert file_refusal("deeplab", path) == "the file is for 3 classes and background, but the run has 4 (data.classes)"
+
+
+def test_classes_in_another_order(tmp_path: Path) -> None:
+    path = ours(tmp_path / "w", CamClassifier(LITE_GIVEN, 4), ["cup", "cat", "motorbike", "rocket"])
+    assert file_refusal("classifier", path) == (
+        "class 'cup' has the id 1 in the file, but 2 in data.classes; give data.classes the order of the file"
+    )
+
+
+@pytest.mark.parametrize("names", [["kitten", "mug", "motorbike", "rocket"], [], "cat", {"cat": 1}, [1, 2, 3, 4]])
+def test_class_names_that_do_not_contradict(names: Any, tmp_path: Path) -> None:
+    path = ours(tmp_path / "w", CamClassifier(LITE_GIVEN, 4), names)
+    assert isinstance(given_network(given_config("classifier", path), "classifier"), CamClassifier)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "none.pth"
+    with pytest.raises(UserError) as caught:
+        given_network(given_config("deeplab", path), "deeplab")
+    assert str(caught.value) == f"config: deeplab.weights names '{path}', and there is no such file"
+    with pytest.raises(UserError) as caught:
+        given_network(given_config("deeplab", tmp_path), "deeplab")
+    assert str(caught.value) == f"config: deeplab.weights {tmp_path} cannot be read: Is a directory"
+    path.write_bytes(b"<!DOCTYPE html>")
+    assert file_refusal("deeplab", path) == "this is neither a safetensors file nor a PyTorch state dict"

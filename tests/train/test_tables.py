@@ -14,7 +14,7 @@ from pfit_ray.config import RunConfig
 from pfit_ray.config.load import validate
 from pfit_ray.data.images import decode_mask, encode_label
 from pfit_ray.data.label_shards import pack_shard, read_member
-from pfit_ray.data.sources import Item
+from pfit_ray.data.sources.item import Item
 from pfit_ray.errors import UserError
 from pfit_ray.rundir.directory import RunDirectory
 from pfit_ray.rundir.manifest import write_manifest

@@ -4,10 +4,7 @@ from pfit_ray.config.sources import RegionSourceConfig
 from pfit_ray.config.stages import RegionsConfig
 from pfit_ray.data.plugins import find_class
 from pfit_ray.data.region_sources.base import RegionSource
-from pfit_ray.data.region_sources.external import ExternalRegions
-from pfit_ray.data.region_sources.felzenszwalb import FelzenszwalbSource
-from pfit_ray.data.region_sources.quickshift import QuickshiftSource
-from pfit_ray.data.region_sources.slic import SlicSource
+from pfit_ray.data.region_sources.builtin import ExternalRegions, FelzenszwalbSource, QuickshiftSource, SlicSource
 from pfit_ray.errors import UserError
 
 __all__ = ["BUILTIN", "GROUP", "RegionSource", "make_region_source", "region_source_class"]

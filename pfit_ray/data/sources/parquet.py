@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from pfit_ray.config.data import DataConfig
-from pfit_ray.data.image_rows import IMAGE_COLUMNS, image_column
+from pfit_ray.data.image_bytes import IMAGE_COLUMNS, image_column
 from pfit_ray.data.sources.files import find_files
 from pfit_ray.data.sources.item import Item, hashed_id, is_plain, path_id, printable
 from pfit_ray.data.sources.label_table import LABEL_COLUMN, as_cell, cell_names

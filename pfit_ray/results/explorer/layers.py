@@ -14,16 +14,17 @@ from PIL import Image
 from pfit_ray import storage
 from pfit_ray.config import PASSES, RunConfig
 from pfit_ray.constants import BACKGROUND, Row
+from pfit_ray.data.image_bytes import fetch_image
 from pfit_ray.data.images import decode_grey, decode_image, decode_mask, image_size
 from pfit_ray.data.label_shards import read_member
-from pfit_ray.data.sources import mask_lookup
+from pfit_ray.data.sources.mask_ids import mask_lookup
 from pfit_ray.errors import RowError
 from pfit_ray.ops.regions.region_maps import perimeter_map
 from pfit_ray.results.contact_sheet import perimeters
 from pfit_ray.results.drawing import heat_picture, label_picture, region_picture
 from pfit_ray.results.explorer.index import OK, Index
 from pfit_ray.rundir.directory import IMAGE_SET, LABEL_COLUMN, RunDirectory
-from pfit_ray.rundir.manifest import fetch_image, read_manifest_shard
+from pfit_ray.rundir.manifest import read_manifest_shard
 from pfit_ray.storage.ranges import read_columns
 from pfit_ray.tasks.encode import array_from_bytes
 from pfit_ray.tasks.score import read_truth

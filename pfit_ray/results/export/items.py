@@ -11,12 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pfit_ray.constants import OK, Row
+from pfit_ray.data.image_bytes import fetch_images
 from pfit_ray.data.images import decode_mask
 from pfit_ray.data.label_shards import iterate_shard
 from pfit_ray.data.sources.item import is_plain
 from pfit_ray.errors import RowError
 from pfit_ray.rundir.directory import IMAGE_SET, RunDirectory
-from pfit_ray.rundir.manifest import fetch_images, iterate_shards
+from pfit_ray.rundir.manifest import iterate_shards
 from pfit_ray.storage.ranges import open_seekable
 from pfit_ray.tasks.results import RESULT_FIELDS
 

@@ -8,7 +8,7 @@ from markupsafe import Markup
 from pfit_ray import storage
 from pfit_ray.config import PASSES, RunConfig, resolved_yaml
 from pfit_ray.constants import BACKGROUND, IGNORE, REASONS
-from pfit_ray.data.sources import Note
+from pfit_ray.data.sources.notes import Note
 from pfit_ray.results.report.charts import bars, flow, histogram, lines
 from pfit_ray.results.report.gather import PassTold, gather_pass
 from pfit_ray.results.report.scores import confusions, score_charts

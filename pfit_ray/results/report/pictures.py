@@ -10,14 +10,15 @@ from PIL import Image
 
 from pfit_ray.config import RunConfig
 from pfit_ray.constants import Row
+from pfit_ray.data.image_bytes import fetch_image
 from pfit_ray.data.images import decode_image, decode_mask
 from pfit_ray.data.label_shards import read_member
-from pfit_ray.data.sources import mask_lookup
+from pfit_ray.data.sources.mask_ids import mask_lookup
 from pfit_ray.errors import RowError, UserError
 from pfit_ray.results.drawing import heat_overlay, label_overlay
 from pfit_ray.results.report.gather import Picked
 from pfit_ray.rundir.directory import IMAGE_SET, LABEL_COLUMN, RunDirectory
-from pfit_ray.rundir.manifest import fetch_image, read_manifest_shard
+from pfit_ray.rundir.manifest import read_manifest_shard
 from pfit_ray.storage.ranges import open_seekable
 from pfit_ray.tasks.encode import array_from_bytes
 from pfit_ray.tasks.score import read_truth

@@ -6,7 +6,8 @@ import pytest
 
 from pfit_ray import storage
 from pfit_ray.config.data import DataConfig, ImageSetConfig
-from pfit_ray.data.sources import Item, list_images
+from pfit_ray.data.sources.item import Item
+from pfit_ray.data.sources.listing import list_images
 from pfit_ray.errors import UserError
 
 ALL = ImageSetConfig()

@@ -2,7 +2,7 @@ import numpy as np
 
 from pfit_ray.config.data import DataConfig
 from pfit_ray.constants import VOC_CLASSES
-from pfit_ray.data.sources import mask_lookup
+from pfit_ray.data.sources.mask_ids import mask_lookup
 
 
 def test_voc_in_its_own_order_is_identity() -> None:

@@ -9,7 +9,8 @@ import pytest
 from pfit_ray import storage
 from pfit_ray.config.data import DataConfig
 from pfit_ray.data.images import decode_mask
-from pfit_ray.data.sources import Item, voc
+from pfit_ray.data.sources import voc
+from pfit_ray.data.sources.item import Item
 from pfit_ray.data.sources.notes import Notes
 from pfit_ray.data.sources.voc import list_voc, read_names
 from pfit_ray.errors import UserError

@@ -6,7 +6,7 @@ from PIL import Image
 from starlette.datastructures import Headers
 from support.explorer_run import HOST, SIZE, TOKEN, Visitor, config_of, failed, finish, ok, write_photo, write_run
 
-from pfit_ray.data.sources import Item
+from pfit_ray.data.sources.item import Item
 from pfit_ray.results.explorer.guard import csrf_token, is_loopback, own_origin, same
 from pfit_ray.rundir.directory import RunDirectory
 from pfit_ray.rundir.review import marks_url, read_marks

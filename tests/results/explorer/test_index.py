@@ -5,7 +5,7 @@ import pytest
 from support.explorer_run import failed, finish, ok, write_run
 
 from pfit_ray import storage
-from pfit_ray.data.sources import Item
+from pfit_ray.data.sources.item import Item
 from pfit_ray.errors import UserError
 from pfit_ray.results.explorer.index import OK, PENDING, Index
 from pfit_ray.results.explorer.query import Query, select

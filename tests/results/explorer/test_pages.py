@@ -17,7 +17,7 @@ from support.page_tags import Tags
 from support.small_runs import command, one_sentence
 
 from pfit_ray import storage
-from pfit_ray.data.sources import Item
+from pfit_ray.data.sources.item import Item
 from pfit_ray.results.explorer import app
 from pfit_ray.results.explorer.guard import csrf_token
 from pfit_ray.rundir.directory import RunDirectory, open_run

@@ -1,0 +1,186 @@
+"""The encoded bytes of images: in files, in tar files, in columns of Parquet files."""
+
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from functools import partial
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pfit_ray import storage
+from pfit_ray.constants import FAILED, OK, Row
+from pfit_ray.data.label_shards import read_member
+from pfit_ray.errors import RowError
+from pfit_ray.storage.ranges import open_for_rows
+from pfit_ray.storage.threads import prefetch
+
+IMAGE_COLUMNS = ("image", "bytes", "jpg")
+_BYTES_FIELD = "bytes"
+_BATCH_ROWS = 16
+
+
+PLACE_FIELDS = [
+    ("uri", pa.string()),
+    ("offset", pa.int64()),
+    ("length", pa.int64()),
+    ("row", pa.int64()),
+    ("column", pa.string()),
+]
+"""Where the bytes of an image are: the file at `uri`; of a tar file the bytes [offset, offset + length); of a Parquet
+file the cell of row `row`, from 0, in column `column`."""
+
+
+def fetch_images(rows: Sequence[Row], threads: int = 1) -> None:
+    """Read the encoded bytes of each good row's image into its column `encoded`, or fail the row.
+
+    A Parquet file is opened once for all its rows, and each of its row groups read once. An image that has
+    changed since it was listed is read as it is now.
+
+    Args:
+        rows: rows of a manifest.
+        threads: files that are read at the same time.
+    """
+    single: list[Row] = []
+    in_tables: dict[tuple[str, str], dict[int, Row]] = {}
+    for row in rows:
+        if row["status"] != OK:
+            continue
+        if row.get("row") is None:
+            single.append(row)
+        else:
+            in_tables.setdefault((row["uri"], row["column"]), {})[row["row"]] = row
+    jobs: list[Callable[[], None]] = [partial(_fetch_one, row) for row in single]
+    jobs += [partial(_fetch_table, *place, by_number) for place, by_number in in_tables.items()]
+    for _ in prefetch(lambda job: job(), jobs, threads if threads > 1 and len(jobs) > 1 else 0, ahead=len(jobs)):
+        pass
+
+
+def _fetch_one(row: Row) -> None:
+    try:
+        row["encoded"] = fetch_image(row)
+    except RowError as error:
+        _fail(row, error)
+
+
+def _fetch_table(uri: str, column: str, by_number: dict[int, Row]) -> None:
+    try:
+        for number, found in _parquet_images(uri, column, sorted(by_number)):
+            row = by_number.pop(number)
+            if isinstance(found, RowError):
+                _fail(row, found)
+            else:
+                row["encoded"] = found
+    except RowError as error:
+        for row in by_number.values():
+            _fail(row, error)
+
+
+def fetch_image(row: Mapping[str, Any]) -> bytes:
+    """The encoded bytes of one image.
+
+    Args:
+        row: has the columns `PLACE_FIELDS`; all but `uri` may be absent.
+
+    Raises:
+        RowError: as `storage.fetch` does; `bad_file` for a damaged Parquet file.
+    """
+    if row.get("row") is not None:
+        with closing(_parquet_images(row["uri"], row["column"], [row["row"]])) as images:
+            _, found = next(images)
+        if isinstance(found, RowError):
+            raise found
+        return found
+    if row.get("offset") is None:
+        return storage.fetch(row["uri"])
+    if not row["length"]:
+        raise RowError("empty_file", f"the image at byte {row['offset']} of {row['uri']} has no bytes")
+    return read_member(row["uri"], row["offset"], row["length"])
+
+
+def image_column(schema: pa.Schema, wanted: str | None) -> str | None:
+    """Path of the column that holds encoded images.
+
+    Args:
+        schema: of the Parquet file.
+        wanted: its name; None takes the first of `image`, `bytes` and `jpg`.
+
+    Returns:
+        The name of a binary column, `NAME.bytes` for a struct with such a field, as Hugging Face datasets writes
+        it, or None where there is no such column.
+    """
+    for name in IMAGE_COLUMNS if wanted is None else (wanted,):
+        if name not in schema.names:
+            continue
+        kind = schema.field(name).type
+        if _is_binary(kind):
+            return name
+        if pa.types.is_struct(kind) and any(
+            field.name == _BYTES_FIELD and _is_binary(field.type) for field in (kind[i] for i in range(len(kind)))
+        ):
+            return f"{name}.{_BYTES_FIELD}"
+    return None
+
+
+def read_image_rows(file: BinaryIO, column: str, rows: Sequence[int]) -> Iterator[tuple[int, bytes | None]]:
+    """Images of some rows of a Parquet file, each row group read once, its other columns not at all.
+
+    Args:
+        file: the Parquet file, seekable.
+        column: as `image_column` gives it.
+        rows: ascending row numbers from 0; those that the file does not have are left out.
+
+    Yields:
+        Row number and bytes; None where the cell is null.
+
+    Raises:
+        pyarrow.ArrowException: when the file is damaged or has no such column.
+    """
+    table = pq.ParquetFile(file, pre_buffer=False)
+    start = 0
+    for group in range(table.num_row_groups):
+        end = start + table.metadata.row_group(group).num_rows
+        wanted = [row for row in rows if start <= row < end]
+        if wanted:
+            yield from _read_group(table, group, column, start, wanted)
+        start = end
+
+
+def _read_group(
+    table: pq.ParquetFile, group: int, column: str, start: int, wanted: Sequence[int]
+) -> Iterator[tuple[int, bytes | None]]:
+    remaining = list(reversed(wanted))
+    for batch in table.iter_batches(_BATCH_ROWS, row_groups=[group], columns=[column]):
+        if not batch.num_columns:
+            raise pa.ArrowInvalid(f"there is no column {column}")
+        cells = batch.column(0)
+        if pa.types.is_struct(cells.type):
+            cells = cells.field(_BYTES_FIELD)
+        while remaining and remaining[-1] < start + len(cells):
+            row = remaining.pop()
+            yield row, cells[row - start].as_py()
+        start += len(cells)
+        if not remaining:
+            return
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
+def _parquet_images(
+    uri: str, column: str, numbers: Sequence[int]
+) -> Generator[tuple[int, bytes | RowError], None, None]:
+    """Images of a Parquet file by row number, ascending, or what is wrong with one of them."""
+    with open_for_rows(uri) as file:
+        found = read_image_rows(file, column, numbers)
+        for number in numbers:
+            row, data = next(found, (None, None))
+            if row != number:
+                yield number, RowError("missing", f"{uri} has no row {number} any more")
+            else:
+                yield number, data or RowError("empty_file", f"row {number} of {uri} has no bytes")
+
+
+def _fail(row: Row, error: RowError) -> None:
+    row.update(status=FAILED, stage="fetch", reason=error.reason, message=error.message)

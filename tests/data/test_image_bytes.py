@@ -1,0 +1,188 @@
+import io
+import threading
+from pathlib import Path
+from unittest import mock
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pfit_ray import storage
+from pfit_ray.constants import FAILED, OK, Row
+from pfit_ray.data import image_bytes
+from pfit_ray.data.image_bytes import fetch_image, fetch_images, image_column, read_image_rows
+from pfit_ray.data.sources.item import Item
+from pfit_ray.errors import RowError, UserError
+from pfit_ray.rundir.directory import RunDirectory
+from pfit_ray.rundir.manifest import read_manifest_shard, write_manifest
+
+STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+
+@pytest.mark.parametrize(
+    ("fields", "wanted", "column"),
+    [
+        ({"image": pa.binary()}, None, "image"),
+        ({"jpg": pa.binary(), "bytes": pa.large_binary()}, None, "bytes"),
+        ({"image": STRUCT}, None, "image.bytes"),
+        ({"image": pa.string(), "jpg": pa.binary()}, None, "jpg"),
+        ({"picture": pa.binary(), "image": pa.binary()}, "picture", "picture"),
+        ({"picture": pa.binary()}, None, None),
+        ({"image": pa.struct([("path", pa.string())])}, None, None),
+        ({"image": pa.binary()}, "picture", None),
+    ],
+)
+def test_image_column(fields: dict[str, pa.DataType], wanted: str | None, column: str | None) -> None:
+    assert image_column(pa.schema(list(fields.items())), wanted) == column
+
+
+def parquet(kind: pa.DataType, wrap: bool, rows: int = 100, group: int = 30) -> io.BytesIO:
+    """Row n holds the bytes "n", row 42 a null."""
+    values = [None if number == 42 else str(number).encode() for number in range(rows)]
+    cells = [{"bytes": value, "path": "x"} for value in values] if wrap else values
+    buffer = io.BytesIO()
+    table = pa.table({"image": pa.array(cells, kind), "other": [b"y" * 100] * rows})
+    pq.write_table(table, buffer, row_group_size=group)
+    return io.BytesIO(buffer.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrap"),
+    [(pa.binary(), False), (pa.large_binary(), False), (STRUCT, True)],
+    ids=["bytes", "large", "struct"],
+)
+@pytest.mark.parametrize("rows", [[0], [99], [29, 30, 31], [3, 41, 42, 43, 95], list(range(100))])
+def test_rows_by_number(kind: pa.DataType, wrap: bool, rows: list[int]) -> None:
+    found = list(read_image_rows(parquet(kind, wrap), "image.bytes" if wrap else "image", rows))
+    assert found == [(row, None if row == 42 else str(row).encode()) for row in rows]
+
+
+def test_rows_that_the_file_does_not_have_are_left_out() -> None:
+    assert list(read_image_rows(parquet(pa.binary(), False), "image", [98, 100, 1000])) == [(98, b"98")]
+
+
+def test_damaged_file_and_missing_column() -> None:
+    with pytest.raises(pa.ArrowInvalid):
+        list(read_image_rows(io.BytesIO(b"PAR1 nothing"), "image", [0]))
+    with pytest.raises(pa.ArrowInvalid, match="no column picture"):
+        list(read_image_rows(parquet(pa.binary(), False), "picture", [0]))
+
+
+def test_only_the_row_groups_of_the_rows_are_read() -> None:
+    class Counted(io.BytesIO):
+        count = 0
+
+        def read(self, size: int | None = -1, /) -> bytes:
+            data = super().read(size)
+            self.count += len(data)
+            return data
+
+    rows, size = 40, 100_000
+    buffer = io.BytesIO()
+    table = pa.table({"image": [bytes([row]) * size for row in range(rows)], "other": [b"o" * size] * rows})
+    pq.write_table(table, buffer, row_group_size=10, compression="none", use_dictionary=False)
+    file = Counted(buffer.getvalue())
+    assert [len(data or b"") for _, data in read_image_rows(file, "image", [12, 13])] == [size, size]
+    assert file.count < 1.5 * 10 * size
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    return RunDirectory(str(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("place", ["local", "memory"])
+def test_fetch_from_tar_files_and_parquet(tmp_path: Path, place: str) -> None:
+    root = str(tmp_path) if place == "local" else f"memory://{tmp_path.name}"
+    storage.write_bytes(f"{root}/x.tar", b"....jpeg....")
+    sink = pa.BufferOutputStream()
+    cells = [{"bytes": data, "path": None} for data in (b"r0", b"r1", None, b"r3", b"")]
+    pq.write_table(pa.table({"image": cells}), sink, row_group_size=2)
+    storage.write_bytes(f"{root}/x.parquet", sink.getvalue().to_pybytes())
+    storage.write_bytes(f"{root}/bad.parquet", b"PAR1 no PAR1")
+    tar = {"uri": f"{root}/x.tar", "row": None, "status": OK}
+    table = {"uri": f"{root}/x.parquet", "column": "image.bytes", "offset": None, "status": OK}
+    rows: list[Row] = [
+        {**table, "row": 3},
+        {**tar, "offset": 4, "length": 4},
+        {**table, "row": 0},
+        {**tar, "offset": 8, "length": 5},
+        {**tar, "offset": 8, "length": 0},
+        {**table, "row": 2},
+        {**table, "row": 4},
+        {**table, "row": 1},
+        {**table, "row": 5},
+        {**table, "row": 0, "uri": f"{root}/bad.parquet"},
+        {**table, "row": 0, "uri": f"{root}/gone.parquet"},
+        {**table, "row": 0, "uri": f"{root}/gone.parquet", "status": FAILED, "reason": "bad_id"},
+    ]
+    singly = [dict(row) for row in rows]
+    fetch_images(rows)
+    bad = ["io_error", "empty_file", "empty_file", "empty_file"]
+    reasons = [None, None, None, *bad, None, "missing", "bad_file", "missing", "bad_id"]
+    assert [row.get("encoded") for row in rows] == [b"r3", b"jpeg", b"r0", *[None] * 4, b"r1", *[None] * 4]
+    assert [row.get("reason") for row in rows] == reasons
+    assert [row.get("stage") for row in rows] == [reason and "fetch" for reason in reasons[:-1]] + [None]
+    for row, reason in zip(singly[:-1], reasons, strict=False):
+        if reason is None:
+            assert fetch_image(row) == rows[singly.index(row)]["encoded"]
+        else:
+            with pytest.raises(RowError) as caught:
+                fetch_image(row)
+            assert caught.value.reason == reason
+
+
+def test_an_image_that_has_changed_since_is_read_as_it_is(run: RunDirectory, tmp_path: Path) -> None:
+    uri = tmp_path / "a.jpg"
+    uri.write_bytes(b"new and longer")
+    write_manifest(run, "train", iter([Item("a", str(uri), size=3, version="old")]), shard_size=1)
+    rows = read_manifest_shard(run, "train", 0)
+    fetch_images(rows)
+    assert (rows[0]["status"], rows[0]["encoded"]) == (OK, b"new and longer")
+
+
+def test_a_parquet_file_is_opened_once_for_a_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"jpg": [b"%d" % number for number in range(50)]}), path, row_group_size=10)
+    opened = []
+    open_for_rows = image_bytes.open_for_rows
+    monkeypatch.setattr(image_bytes, "open_for_rows", lambda url: opened.append(url) or open_for_rows(url))
+    rows: list[Row] = [{"uri": str(path), "column": "jpg", "row": row, "status": OK} for row in (30, 2, 9, 41)]
+    fetch_images(rows)
+    assert [row["encoded"] for row in rows] == [b"30", b"2", b"9", b"41"]
+    assert opened == [str(path)]
+
+
+def test_images_are_read_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    all_there = threading.Barrier(4, timeout=20)
+
+    def fetch(url: str) -> bytes:
+        all_there.wait()
+        return url.encode()
+
+    monkeypatch.setattr(storage, "fetch", fetch)
+    rows: list[Row] = [{"uri": f"s3://bucket/{number}", "status": OK} for number in range(4)]
+    fetch_images(rows, threads=4)
+    assert [row["encoded"] for row in rows] == [b"s3://bucket/0", b"s3://bucket/1", b"s3://bucket/2", b"s3://bucket/3"]
+
+
+def test_a_mistake_that_no_row_is_to_blame_for_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "fetch", mock.Mock(side_effect=UserError("no credentials")))
+    with pytest.raises(UserError, match="no credentials"):
+        fetch_images([{"uri": "s3://bucket/a", "status": OK}, {"uri": "s3://bucket/b", "status": OK}], threads=2)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_fetch_images(tmp_path: Path, threads: int) -> None:
+    (tmp_path / "a").write_bytes(b"jpeg")
+    (tmp_path / "empty").write_bytes(b"")
+    (tmp_path / "folder").mkdir()
+    rows = [{"image_id": name, "uri": str(tmp_path / name), "status": OK} for name in ("a", "empty", "gone", "folder")]
+    rows.append({"image_id": "bad", "uri": str(tmp_path / "a"), "status": FAILED, "reason": "bad_id"})
+    fetch_images(rows, threads)
+    assert rows[0]["encoded"] == b"jpeg"
+    assert [row.get("stage") for row in rows] == [None, "fetch", "fetch", "fetch", None]
+    assert [row.get("reason") for row in rows] == [None, "empty_file", "missing", "missing", "bad_id"]
+    assert rows[2]["message"] == f"{tmp_path}/gone does not exist"
+    assert [row["status"] for row in rows] == [OK, FAILED, FAILED, FAILED, FAILED]
+    assert all("encoded" not in row for row in rows[1:])
