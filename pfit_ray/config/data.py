@@ -1,9 +1,10 @@
 """Config of the images, their labels and their classes."""
 
 import re
-from typing import Annotated, Literal
+import unicodedata
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pfit_ray.config.base import Section, option
 from pfit_ray.constants import MAX_CLASSES, VOC_CLASSES, ClassList
@@ -13,13 +14,15 @@ Split = str
 _SHARD = re.compile(r"([0-9]{1,9})/([0-9]{1,9})", re.ASCII)
 _WILDCARD = re.compile(r"[*?\[]")
 _ONLY_FOR = {
-    "table": "table",
-    "labels": "folder",
-    "masks": "folder",
-    "image_column": "parquet",
-    "id_column": "parquet",
+    "table": ("table",),
+    "labels": ("folder",),
+    "masks": ("folder", "class_folders"),
+    "image_column": ("parquet",),
+    "id_column": ("parquet",),
+    "annotations": ("coco",),
 }
-"""Fields that one source alone reads."""
+"""Fields that some sources alone read."""
+_BACKGROUND_NAMES = ("background", "__background__", "_background_")
 
 
 class ImageSetConfig(Section):
@@ -27,8 +30,8 @@ class ImageSetConfig(Section):
 
     split: Split | None = option(
         None,
-        "Source voc: a list by name (ImageSets/Segmentation/NAME.txt) or the URL of a list file; "
-        "null takes every image.",
+        "Source voc: a list by name (ImageSets/Segmentation/NAME.txt) or the URL of a list file; null takes every "
+        "image. Source coco: the NAME of annotations/instances_NAME.json, or the URL of such a file.",
     )
     limit: int | None = option(None, "Take only the first so many images, in the source's order.", unit="images", ge=1)
 
@@ -36,21 +39,24 @@ class ImageSetConfig(Section):
 class DataConfig(Section):
     """Where the images, the image-level labels and, if there are any, the ground truth masks lie."""
 
-    source: Literal["voc", "folder", "table", "tar", "parquet", "samples"] = option(
+    source: Literal["voc", "coco", "folder", "class_folders", "table", "tar", "parquet", "samples"] = option(
         "folder",
-        "voc: a VOC folder; folder: any folder or bucket prefix; table: a CSV, JSON lines or Parquet table that names "
-        "the images; tar: tar files in the WebDataset convention; parquet: Parquet files with a column of encoded "
-        "images; samples: photographs that scikit-image carries.",
+        "voc: a VOC folder; coco: a COCO folder or any instances JSON with its images; folder: any folder or bucket "
+        "prefix; class_folders: one in which each image lies in a folder named like its class; table: a CSV, JSON "
+        "lines or Parquet table that names the images; tar: tar files in the WebDataset convention; parquet: Parquet "
+        "files with a column of encoded images; samples: photographs that scikit-image carries.",
     )
     root: str | None = option(
         None,
-        "Folder, URL prefix or, except for voc, glob of the images or of the tar or Parquet files (voc: the folder "
-        "with JPEGImages; table: what relative paths start from, null takes the table's own folder).",
+        "Folder, URL prefix or, except for voc and coco, glob of the images or of the tar or Parquet files (voc: the "
+        "folder with JPEGImages; coco: the folder with annotations and the images; table: what relative paths start "
+        "from, null takes the table's own folder).",
     )
     table: str | None = option(
         None,
-        "Source table: a .csv, .jsonl or .parquet with the column image (or uri), a path or URL, and, where they are "
-        "known, image_id, classes, mask (a PNG) and size (bytes).",
+        "Source table: a .csv, .tsv, .jsonl or .parquet with the column image (or uri, file_name, path), a path or "
+        "URL, and, where they are known, image_id, classes (or a column of 0 and 1 for each), mask (a PNG) and size "
+        "(bytes).",
     )
     image_column: str | None = option(
         None, "Source parquet: the column of encoded images; null takes the first of image, bytes and jpg."
@@ -85,12 +91,21 @@ class DataConfig(Section):
     )
     labels: str | None = option(
         None,
-        "Table of image-level labels for source folder (.csv, .jsonl or .parquet; columns image_id or "
-        "image, and classes); null predicts the labels with the classifier.",
+        "Table of image-level labels for source folder (.csv, .tsv, .jsonl or .parquet; columns image_id or image, "
+        "and classes, or a column of 0 and 1 for each class); null predicts the labels with the classifier.",
     )
     masks: str | None = option(
         None,
-        "Folder or URL prefix of ground truth PNGs named like the images, for evaluation (source folder).",
+        "Folder or URL prefix of ground truth PNGs named like the images, for evaluation (sources folder and "
+        "class_folders).",
+    )
+    annotations: str | None = option(
+        None,
+        "Source coco: the instances JSON of all images; null finds it by the split, below data.root.",
+    )
+    draw_masks: bool = option(
+        False,
+        "Source coco: draw ground truth from the annotations' masks; 255 where classes overlap or crowds lie.",
     )
     unknown_classes: Literal["fail", "ignore"] = option(
         "fail",
@@ -113,6 +128,29 @@ class DataConfig(Section):
         "List of those images of data.train on which labels are scored; null scores all with ground truth.",
     )
 
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _check_names(cls, given: Any) -> Any:
+        """Names that YAML takes for something else, and the background, which is no class of a list."""
+        names = given if isinstance(given, list | tuple) else ()
+        for number, name in enumerate(names, start=1):
+            if not isinstance(name, str):
+                raise ValueError(
+                    f"class {number} is {name!r} of type {type(name).__name__}, which YAML makes of words such as yes, "
+                    "no, null and of numbers; put the name into quotes"
+                )
+            if name.strip().lower() in _BACKGROUND_NAMES:
+                raise ValueError(
+                    f"class {number} is {name!r}: class id 0 is the background by itself, and the list names the "
+                    "foreground classes; leave it out"
+                )
+            if not name.strip():
+                raise ValueError(f"class {number} has no name")
+        composed = [unicodedata.normalize("NFC", name) for name in names]
+        if doubled := [name for name in composed if composed.count(name) > 1]:
+            raise ValueError(f"class {doubled[0]!r} stands twice in the class list")
+        return given
+
     @model_validator(mode="after")
     def _check(self) -> "DataConfig":
         if self.source not in ("samples", "table") and self.root is None:
@@ -121,9 +159,12 @@ class DataConfig(Section):
             raise ValueError("source 'table' needs data.table, the table of the images")
         if self.source not in ("voc", "samples") and self.classes is None:
             raise ValueError(f"source {self.source!r} needs data.classes, the list of class names")
-        for name, source in _ONLY_FOR.items():
-            if getattr(self, name) is not None and self.source != source:
-                raise ValueError(f"data.{name} means nothing to source {self.source!r}, only to source {source!r}")
+        for name, sources in _ONLY_FOR.items():
+            if getattr(self, name) is not None and self.source not in sources:
+                only = " and ".join(map(repr, sources))
+                raise ValueError(f"data.{name} means nothing to source {self.source!r}, only to source {only}")
+        if self.draw_masks and self.source != "coco":
+            raise ValueError(f"data.draw_masks means nothing to source {self.source!r}, only to source 'coco'")
         if self.shard is not None:
             _shard_numbers(self.shard)
         if self.classes is not None:
@@ -133,7 +174,7 @@ class DataConfig(Section):
     @property
     def listed_place(self) -> str | None:
         """The folder or prefix all of which is searched for files, whatever lies below it."""
-        if self.root is None or self.source not in ("folder", "tar", "parquet"):
+        if self.root is None or self.source not in ("folder", "class_folders", "tar", "parquet"):
             return None
         head, wildcard, _ = self.root.partition("**")
         if not wildcard:

@@ -22,6 +22,8 @@ _SOURCE = (
     "data.classes",
     "data.labels",
     "data.masks",
+    "data.annotations",
+    "data.draw_masks",
     "data.unknown_classes",
     "data.sbd_lists",
     "shard_size",
@@ -151,6 +153,8 @@ def _fields(config: RunConfig, step: str) -> dict[str, Any]:
         for part in name.split("."):
             value = value[part]
         _flatten(name, value, result)
+    if not config.data.draw_masks:  # runs that older versions have begun know nothing of it
+        result.pop("data.draw_masks", None)
     if step in NETWORKS and getattr(config, step).source != "train":
         unused = (f"{step}.train.", f"{step}.puzzle.")
         result = {name: value for name, value in result.items() if not name.startswith(unused)}

@@ -10,7 +10,7 @@ from pfit_ray.data.images import IMAGE_SUFFIXES
 from pfit_ray.data.sources.files import find_files, relative
 from pfit_ray.data.sources.item import Item, hashed_id, is_plain, printable
 from pfit_ray.data.sources.label_table import LabelTable
-from pfit_ray.data.sources.labels import label_keys
+from pfit_ray.data.sources.labels import find_class, folded, label_keys
 from pfit_ray.data.sources.notes import Notes
 from pfit_ray.data.sources.spill import TextMap
 from pfit_ray.errors import RowError, UserError
@@ -24,9 +24,10 @@ def list_folder(data: DataConfig, notes: Notes) -> Iterator[Item]:
     image's id, and that of images at the top that share a stem, is the path without suffix, with other
     characters replaced by `_`, and 16 hex digits of the path's SHA-1: the same whatever else is in the folder.
 
-    Labels come from the table `data.labels`, if given, else they are unknown. Ground truth is the PNG below
-    `data.masks` with the image's relative path (or its id) and the suffix .png; PNGs below `data.masks` are
-    never taken as images. Neither the table nor the masks' names are held in memory.
+    Labels come from the table `data.labels`, if given, else they are unknown; with source class_folders the one folder
+    of the path that has a class's name is the label, on whatever level, and `background` means no class. Ground
+    truth is the PNG below `data.masks` with the image's relative path (or its id) and the suffix .png; PNGs below
+    `data.masks` are never taken as images. Neither the table nor the masks' names are held in memory.
 
     Args:
         data: the source; `data.root` may be a pattern with `*`, `**`, `?` or `[...]`.
@@ -41,7 +42,7 @@ def list_folder(data: DataConfig, notes: Notes) -> Iterator[Item]:
     masks_root = storage.absolute(data.masks) if data.masks else None
     if masks_root and not storage.exists(masks_root):
         raise UserError(f"data.masks: there is no folder {masks_root}")
-    table = LabelTable(data.labels) if data.labels else None
+    table = LabelTable(data.labels, data.class_list, notes) if data.labels else None
     masks = TextMap(_masks(masks_root)) if masks_root else None
     return _items(data, _images(files, masks_root), table, masks, notes)
 
@@ -54,18 +55,24 @@ def _items(
     notes: Notes,
 ) -> Iterator[Item]:
     for image_id, path, entry in _identified(images):
-        mask_uri = _mask_of(masks, image_id, path)
+        mask_uri = _mask_of(masks, image_id, path, notes)
         item = Item(image_id, printable(entry.url), mask_uri=mask_uri, size=entry.size, version=entry.version)
         try:
             _check_text(path)
             if table is not None:
-                names = table.names(image_id, path, entry.url, data.class_list.names)
-                item = replace(item, keys=label_keys(names, data.class_list, data.unknown_classes == "ignore"))
+                names = table.names(image_id, path, entry.url)
+            elif data.source == "class_folders":
+                names = _class_folder(path, data)
+            else:
+                names = None
+            if names is not None:
+                keys = label_keys(names, data.class_list, data.unknown_classes == "ignore", notes)
+                item = replace(item, keys=keys)
         except RowError as error:
             item = replace(item, reason=error.reason, message=error.message)
         yield item
     if table is not None:
-        table.note_unused(notes)
+        table.note_unused()
 
 
 def _images(files: Iterator[tuple[str, Entry]], masks_root: str | None) -> Iterator[tuple[str, Entry]]:
@@ -106,13 +113,36 @@ def _masks(masks_root: str) -> Iterator[tuple[str, str]]:
     for entry in storage.list_entries(masks_root):
         path = relative(entry.url, masks_root)
         if path.lower().endswith(".png"):
-            yield path.rpartition(".")[0], entry.url
+            yield folded(path.rpartition(".")[0]), entry.url
 
 
-def _mask_of(masks: TextMap | None, image_id: str, path: str) -> str | None:
+def _mask_of(masks: TextMap | None, image_id: str, path: str, notes: Notes) -> str | None:
     if masks is None:
         return None
-    return next(iter(masks.get(path.rpartition(".")[0]) or masks.get(image_id)), None)
+    found = masks.get(folded(path.rpartition(".")[0])) or masks.get(image_id)
+    if len(found) > 1:
+        notes.add("images with more than one ground truth of their name, the first of which is taken", path)
+    return next(iter(found), None)
+
+
+def _class_folder(path: str, data: DataConfig) -> list[str]:
+    """The class that a folder of an image's path names, on whatever level.
+
+    Raises:
+        RowError: `no_label` or `unknown_class`, where there is no such folder, or several that contradict each other.
+    """
+    folders = path.split("/")[:-1]
+    names = {key: folder for folder in folders if (key := find_class(folder, data.class_list))}
+    if len(names) > 1:
+        told = " and ".join(map(repr, names.values()))
+        raise RowError(
+            "no_label", f"the folders {told} of {path!r} name different classes; leave one class in each path"
+        )
+    if not folders:
+        raise RowError("no_label", f"{path!r} lies in no folder of a class; put it into one, or take source folder")
+    if not names and folders[-1].lower() == "background":
+        return []
+    return list(names.values()) or folders[-1:]
 
 
 def _check_text(path: str) -> None:

@@ -1,56 +1,151 @@
 """Image-level labels from a table: CSV, JSON lines or Parquet."""
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
+from pfit_ray import storage
+from pfit_ray.constants import ClassList
+from pfit_ray.data.sources.labels import LABEL_COLUMN, Cell, as_cell, cell_names, find_class, folded
 from pfit_ray.data.sources.notes import Notes
-from pfit_ray.data.sources.rows import read_rows
+from pfit_ray.data.sources.rows import Row, read_rows
 from pfit_ray.data.sources.spill import TextMap
 from pfit_ray.errors import RowError, UserError
 
-_SEPARATORS = re.compile(r"[;,|]")
-_NAME_COLUMNS = ("image", "image_id")
-LABEL_COLUMN = "classes"
+IMAGE_NAMES = ("file_name", "filename", "image_path", "filepath", "file_path", "image_name", "path", "file", "img")
+"""Other names of the column `image`."""
+LABEL_NAMES = ("labels", "label", "class", "class_name", "class_names", "category", "categories", "tags")
+"""Other names of the column `classes`."""
+_NAME_COLUMNS = ("image", "image_id", *IMAGE_NAMES)
+_ZERO_OR_ONE = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
+_MOST_COLUMNS = 300
 
-Cell = str | list[str] | None
-"""The classes of one row: a text, a list of names, or nothing known."""
+
+def find_column(columns: Iterable[str], names: Sequence[str]) -> str | None:
+    """The column that has the first of some names, but for case, blanks and hyphens where none has it as it stands."""
+    columns = list(columns)
+    alike = {"_".join(column.lower().replace("-", " ").split()): column for column in reversed(columns)}
+    return next((found for name in names if (found := name if name in columns else alike.get(name))), None)
+
+
+class LabelColumns:
+    """Where the rows of a table have their classes: in one column, or in a column of 0 and 1 for each class.
+
+    Args:
+        columns: the table's columns.
+        taken: those that are used otherwise.
+        classes: the run's classes.
+        url: the table.
+    """
+
+    def __init__(self, columns: Sequence[str], taken: Iterable[str], classes: ClassList, url: str) -> None:
+        self.url = url
+        self.classes = classes
+        free = [column for column in columns if column not in set(taken)]
+        self.one = find_column(free, (LABEL_COLUMN,))
+        self.alike = [column for column in free if find_column((column,), LABEL_NAMES)]
+        self.by_class: dict[str, str] = {}
+        if self.one is None:
+            found = {column: find_class(column, classes) for column in free}
+            self.by_class = {column: classes.name(key) for column, key in found.items() if key is not None}
+        others = free[:_MOST_COLUMNS] if self.by_class else []
+        self._others = {column: 0 for column in others if column not in self.by_class}
+
+    def read(self, column: str) -> None:
+        """Take a column for that of the classes."""
+        self.one, self.by_class = column, {}
+
+    @property
+    def wanted(self) -> list[str]:
+        """The columns that are read."""
+        return [*self.by_class, *self._others] if self.one is None else [self.one]
+
+    def cell(self, row: Row) -> Cell:
+        """The classes of a row; None where they are unknown.
+
+        Raises:
+            RowError: `no_label`, where a column of a class holds something else than 0 or 1.
+        """
+        if not self.by_class:
+            return as_cell(row.get(self.one)) if self.one is not None else None
+        cells = {name: row.get(column) for column, name in self.by_class.items()}
+        if all(cell is None or cell == "" for cell in cells.values()):
+            return None
+        flags = {name: _flag(cell) for name, cell in cells.items()}
+        for name, flag in flags.items():
+            if flag is None:
+                raise RowError("no_label", f"{self.url}: column {name!r} holds {cells[name]!r}, which is not 0 or 1")
+        for column in list(self._others):
+            flag = _flag(row.get(column))
+            if flag is None:
+                del self._others[column]
+            else:
+                self._others[column] += flag
+        return [name for name, flag in flags.items() if flag]
+
+    def note(self, notes: Notes) -> None:
+        """Note the columns that may hold labels and were not read, and the classes that have none."""
+        if not self.by_class:
+            remedy = f"name the one with the classes {LABEL_COLUMN!r}"
+            for column in self.alike:
+                if column != self.one:
+                    notes.add(f"columns not read of {self.url} that look like labels", column, remedy)
+            return
+        for column, count in self._others.items():
+            if count:
+                notes.add(
+                    f"rows of {self.url} with 1 in the column {column!r}, which data.classes does not list and which "
+                    "was not read",
+                    count=count,
+                )
+        lacking = [name for name in self.classes.names if name not in set(self.by_class.values())]
+        if lacking:
+            notes.add(f"classes of data.classes without a column in {self.url}", lacking[0], count=len(lacking))
+
+
+def _flag(cell: object) -> bool | None:
+    return _ZERO_OR_ONE.get(str(cell).strip().lower())
 
 
 class LabelTable:
     """Rows of a label table by the name that they give their image.
 
-    Column `image` (or `image_id`, if there is no such column) holds an image id, a file name, a relative path
-    or a URI; column `classes` a list of names or a text of names. Several rows of one image are joined. An
-    empty text or list means no foreground class; a null means that the label is unknown.
+    Column `image` (or `image_id`, or another of its names, if there is no such column) holds an image id, a file
+    name, a relative path or a URI; column `classes` (or another of its names) a list of names or a text of names, or
+    there is a column of 0 and 1 for each class. Several rows of one image are joined. An empty text or list means no
+    foreground class; a null means that the label is unknown. Backslashes in paths count as slashes.
 
     The table is not held in memory but in a temporary file; see `pfit_ray.data.sources.spill`.
 
     Args:
-        url: the table, ending in .csv, .jsonl or .parquet.
+        url: the table, ending in .csv, .tsv, .jsonl or .parquet.
+        classes: the run's classes.
+        notes: is told of columns and rows that are not used.
 
     Raises:
         UserError: when it is missing, damaged, or lacks these columns.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, classes: ClassList, notes: Notes) -> None:
         self.url = url
-        self._cells = TextMap(_read_labels(url))
+        self.notes = notes
+        self._known = set(classes.names)
+        self._cells = TextMap(_read_labels(url, classes, notes))
 
-    def names(self, image_id: str, path: str, uri: str, classes: Iterable[str]) -> list[str]:
+    def names(self, image_id: str, path: str, uri: str) -> list[str]:
         """Class names of one image.
 
         Args:
             image_id: its id.
             path: its path relative to the source's root.
             uri: its absolute path or URL.
-            classes: the run's classes, by which texts are split.
 
         Raises:
             RowError: `no_label`, when no row, or only an ambiguous one, is about the image.
         """
-        stem, file = path.rpartition(".")[0], path.rpartition("/")[2]
-        exact, loose = (uri, path, image_id), (stem, file, stem.rpartition("/")[2])
+        name = folded(path)
+        stem, file = name.rpartition(".")[0], name.rpartition("/")[2]
+        exact, loose = (folded(uri), name, image_id), (stem, file, stem.rpartition("/")[2])
         key, cells = self._find(exact)
         if key:
             self._cells.claim(key)
@@ -64,71 +159,53 @@ class LabelTable:
                     "no_label",
                     f"row {key!r} of {self.url} fits {first!r} and {path!r}; name images by relative path",
                 )
-        known = set(classes)
         names: list[str] = []
         for cell in cells:
-            found = None if cell is None else cell_names(json.loads(cell), known)
+            told = None if cell is None else json.loads(cell)
+            if isinstance(told, dict):
+                raise RowError(told["reason"], told["message"])
+            found = cell_names(told, self._known)
             if found is None:
                 raise RowError("no_label", f"row {key!r} of {self.url} has no value in column 'classes'")
             names += found
         return names
 
-    def note_unused(self, notes: Notes) -> None:
+    def note_unused(self) -> None:
         """Note how many rows named no image that was asked for."""
         count, first = self._cells.unclaimed()
         if count:
-            notes.add(f"rows of {self.url} that name no image", first, count=count)
+            remedy = "name images by their path below data.root, or by their id"
+            self.notes.add(f"rows of {self.url} that name no image", first, remedy, count)
 
     def _find(self, keys: Iterable[str]) -> tuple[str, list[str | None]]:
         """The first of some keys that the table has, and its cells; an empty key where it has none."""
         return next(((key, cells) for key in keys if (cells := self._cells.get(key))), ("", []))
 
 
-def split_names(text: str, known: set[str]) -> list[str]:
-    """Class names in a text.
+def _read_labels(url: str, classes: ClassList, notes: Notes) -> Iterator[tuple[str, str | None]]:
+    """Name and cell, as JSON, of each row; an object is a reason why it has none."""
+    url = storage.absolute(url)
+    name_column, labels = "", LabelColumns((), (), classes, url)
 
-    The whole text, if it is a known class; else its parts between `;`, `,` or `|`; without these, its words,
-    where neighbouring words that make up a known class stay together.
-    """
-    text = text.strip()
-    if text in known:
-        return [text]
-    if _SEPARATORS.search(text):
-        return [part.strip() for part in _SEPARATORS.split(text) if part.strip()]
-    words, names = text.split(), []
-    while words:
-        length = next((n for n in range(len(words), 1, -1) if " ".join(words[:n]) in known), 1)
-        names.append(" ".join(words[:length]))
-        words = words[length:]
-    return names
+    def choose(columns: Sequence[str]) -> Sequence[str] | str:
+        nonlocal name_column, labels
+        name_column = find_column(columns, _NAME_COLUMNS) or ""
+        labels = LabelColumns(columns, [name_column], classes, url)
+        if labels.one is None and not labels.by_class and len(labels.alike) == 1:
+            labels.read(labels.alike[0])
+        if name_column and labels.wanted:
+            return [name_column, *labels.wanted]
+        return "'image' or 'image_id', and 'classes' or a column of 0 and 1 for each class"
 
-
-def cell_names(cell: Cell, known: set[str]) -> list[str] | None:
-    """Class names in a cell of column `classes`; None where the label is unknown."""
-    return split_names(cell, known) if isinstance(cell, str) else cell
-
-
-def as_cell(value: object) -> Cell:
-    """A value of column `classes`: a text, a list, or one name of another type, such as a number."""
-    if value is None or isinstance(value, str):
-        return value
-    return [str(name) for name in value] if isinstance(value, list) else [str(value)]
-
-
-def _needed(columns: Sequence[str]) -> str | None:
-    if LABEL_COLUMN in columns and any(name in columns for name in _NAME_COLUMNS):
-        return None
-    return "'image' or 'image_id', and 'classes'"
-
-
-def _read_labels(url: str) -> Iterator[tuple[str, str | None]]:
-    """Name and cell, as JSON, of each row."""
-    name_column = None
-    for place, row in read_rows(url, "data.labels", (*_NAME_COLUMNS, LABEL_COLUMN), _needed):
-        if name_column is None:
-            name_column = next(name for name in _NAME_COLUMNS if name in row)
-        name = row.get(name_column)
+    for place, row in read_rows(url, "data.labels", choose):
+        name: Any = row.get(name_column)
         if name is None or name == "":
             raise UserError(f"data.labels: {url}, {place} names no image")
-        cell = as_cell(row.get(LABEL_COLUMN))
-        yield str(name).removeprefix("./"), None if cell is None else json.dumps(cell)
+        if "\\" in str(name):
+            notes.add(f"Windows paths of {url}, read with / for \\", str(name))
+        try:
+            cell = labels.cell(row)
+            yield folded(str(name)), None if cell is None else json.dumps(cell)
+        except RowError as error:
+            yield folded(str(name)), json.dumps({"reason": error.reason, "message": error.message})
+    labels.note(notes)

@@ -17,6 +17,7 @@ from pfit_ray.errors import UserError
 
 _LISTS: dict[str, Callable[[DataConfig, Notes], Iterator[Item]]] = {
     "folder": list_folder,
+    "class_folders": list_folder,
     "table": list_table,
     "tar": list_tar,
     "parquet": list_parquet,

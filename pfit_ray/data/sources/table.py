@@ -1,28 +1,38 @@
 """Source: a table that names the images, CSV, JSON lines or Parquet."""
 
-from collections.abc import Iterator, Sequence
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain, groupby, islice
 
 from pfit_ray import storage
 from pfit_ray.config.data import DataConfig
 from pfit_ray.data.sources.item import Item, hashed_id, is_plain, path_id
-from pfit_ray.data.sources.label_table import LABEL_COLUMN, as_cell, cell_names
-from pfit_ray.data.sources.labels import label_keys
+from pfit_ray.data.sources.label_table import IMAGE_NAMES, LabelColumns, find_column
+from pfit_ray.data.sources.labels import as_cell, cell_names, label_keys
 from pfit_ray.data.sources.notes import Notes
 from pfit_ray.data.sources.rows import Row, read_rows
+from pfit_ray.data.sources.spill import SeenTexts
 from pfit_ray.errors import RowError, UserError
 
-IMAGE_COLUMNS = ("image", "uri")
-_COLUMNS = (*IMAGE_COLUMNS, "image_id", LABEL_COLUMN, "mask", "size")
+IMAGE_COLUMNS = ("image", "uri", *IMAGE_NAMES)
+_OTHERS = ("image_id", "mask", "size")
+_PEEKED = 100
+"""So many rows are looked at to tell whether a column holds classes."""
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 
 def list_table(data: DataConfig, notes: Notes) -> Iterator[Item]:
     """The images that `data.table` names, in its order; the table is read as a stream.
 
-    Column `image` (or `uri`) is an absolute path, a URL, or a path below `data.root`, or below the table's folder
-    where no root is given; `mask` likewise. The id is column `image_id`, made safe where it is unsafe as a file
-    name, else that of source folder for the same path: the stem, or where folders or other characters are in the
-    path, its characters and a hash. `classes` is a text or list of class names: where it is null or not there, the
-    label is unknown; where it is empty, no foreground class is present. `size` is the image's bytes.
+    Column `image` (or `uri`, or another of its names) is an absolute path, a URL, or a path below `data.root`, or
+    below the table's folder where no root is given; `mask` likewise. The id is column `image_id`, made safe where it
+    is unsafe as a file name, else that of source folder for the same path: the stem, or where folders or other
+    characters are in the path, its characters and a hash. `classes` is a text or list of class names, or there is a
+    column of 0 and 1 for each class: where it is null or not there, the label is unknown; where it is empty, no
+    foreground class is present. A column with another name is read where its first text names classes. `size` is the
+    image's bytes. Rows of one image that follow one another are joined.
 
     Args:
         data: the source.
@@ -33,44 +43,91 @@ def list_table(data: DataConfig, notes: Notes) -> Iterator[Item]:
     """
     url = storage.absolute(data.table or "")
     root = storage.absolute(data.root) if data.root else url.rpartition("/")[0] or "/"
-    known = set(data.class_list.names)
-    column = None
-    for place, row in read_rows(url, "data.table", _COLUMNS, _needed):
-        if column is None:
-            column = next(name for name in IMAGE_COLUMNS if name in row)
-        image = row.get(column)
+    column, labels = "", LabelColumns((), (), data.class_list, url)
+
+    def choose(columns: Sequence[str]) -> Sequence[str] | str:
+        nonlocal column, labels
+        column = find_column(columns, IMAGE_COLUMNS) or ""
+        labels = LabelColumns(columns, [column, *_OTHERS], data.class_list, url)
+        return [column, *_OTHERS, *labels.wanted, *labels.alike] if column else "'image' or 'uri'"
+
+    rows = read_rows(url, "data.table", choose)
+    head = list(islice(rows, _PEEKED))
+    _look_for_classes(labels, [row for _, row in head], data)
+    seen = SeenTexts()
+    for image, group in groupby(chain(head, rows), key=lambda placed: placed[1].get(column)):
+        together = list(group)
         if not isinstance(image, str) or not image:
-            raise UserError(f"data.table: {url}, {place} names no image in column {column!r}")
-        yield _item(data, root, known, image, row)
+            raise UserError(f"data.table: {url}, {together[0][0]} names no image in column {column!r}")
+        if len(together) > 1:
+            notes.add(f"images of {url} with several rows, which were joined", image)
+        if not seen.add(image):
+            remedy = "put the rows of an image together; the first ones count, the others fail as bad_id"
+            notes.add(f"images of {url} that have more rows further down", image, remedy)
+        yield _item(data, root, image, [row for _, row in together], labels, notes)
+    labels.note(notes)
 
 
-def _needed(columns: Sequence[str]) -> str | None:
-    return None if any(name in columns for name in IMAGE_COLUMNS) else "'image' or 'uri'"
+def _look_for_classes(labels: LabelColumns, head: list[Row], data: DataConfig) -> None:
+    """Read a column with another name than `classes` if it alone could be meant, and its first text names classes."""
+    if labels.one is not None or labels.by_class or len(labels.alike) != 1:
+        return
+    known = set(data.class_list.names)
+    for row in head:
+        try:
+            names = cell_names(as_cell(row.get(labels.alike[0])), known)
+            if names:
+                label_keys(names, data.class_list, ignore_unknown=False)
+                labels.read(labels.alike[0])
+                return
+        except RowError:
+            return
 
 
-def _item(data: DataConfig, root: str, known: set[str], image: str, row: Row) -> Item:
-    uri = _resolved(root, image)
+def _item(data: DataConfig, root: str, image: str, rows: Sequence[Row], labels: LabelColumns, notes: Notes) -> Item:
+    row = rows[0]
+    uri = _resolved(root, image, notes)
     given = row.get("image_id")
     if given is None or given == "":
         image_id = path_id(uri.removeprefix(root.rstrip("/") + "/"))
     else:
         image_id = str(given) if is_plain(str(given)) else hashed_id(str(given), str(given))
     mask = row.get("mask")
-    mask_uri = _resolved(root, mask) if isinstance(mask, str) and mask else None
-    size = _size(row.get("size"))
+    mask_uri = _resolved(root, mask, notes) if isinstance(mask, str) and mask else None
+    item = Item(image_id, uri, mask_uri=mask_uri, size=_size(row.get("size")))
+    if _DRIVE.match(image):
+        return replace(
+            item,
+            reason="missing",
+            message=f"{image!r} is a path of a Windows drive; name images by URL or by their path below data.root",
+        )
     try:
-        names = cell_names(as_cell(row.get(LABEL_COLUMN)), known)
-        keys = None if names is None else label_keys(names, data.class_list, data.unknown_classes == "ignore")
-        return Item(image_id, uri, keys, mask_uri, size=size)
+        names = _names((labels.cell(row) for row in rows), set(data.class_list.names))
+        ignore = data.unknown_classes == "ignore"
+        return replace(item, keys=None if names is None else label_keys(names, data.class_list, ignore, notes))
     except RowError as error:
-        return Item(image_id, uri, None, mask_uri, error.reason, error.message, size=size)
+        return replace(item, reason=error.reason, message=error.message)
 
 
-def _resolved(root: str, text: str) -> str:
+def _names(cells: Iterable, known: set[str]) -> list[str] | None:
+    """The classes of all rows of an image; None where none of them knows any."""
+    told = [names for cell in cells if (names := cell_names(cell, known)) is not None]
+    return [name for names in told for name in names] if told else None
+
+
+def _resolved(root: str, text: str, notes: Notes) -> str:
     storage.refuse_credentials(text)  # the manifest would keep them
+    if "\\" in text:
+        notes.add("Windows paths, read with / for \\", text)
+        text = text.replace("\\", "/")
     if storage.is_local(text) and not text.startswith(("/", "~", "file://", "local://")):
         text = storage.join(root, text)
-    return storage.absolute(text)
+    place = storage.absolute(text)
+    if not place.isascii() and not storage.exists(place):  # the same accents may be written in another form
+        for form in ("NFC", "NFD"):
+            if (other := unicodedata.normalize(form, place)) != place and storage.exists(other):
+                return other
+    return place
 
 
 def _size(cell: object) -> int | None:

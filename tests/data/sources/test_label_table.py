@@ -5,7 +5,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pfit_ray.data.sources.label_table import LabelTable, split_names
+from pfit_ray.constants import ClassList
+from pfit_ray.data.sources.label_table import LabelTable
+from pfit_ray.data.sources.labels import split_names
 from pfit_ray.data.sources.notes import Notes
 from pfit_ray.errors import RowError, UserError
 
@@ -15,11 +17,11 @@ CLASSES = ("cat", "dog", "red car", "bus, yellow")
 def table(tmp_path: Path, text: str | bytes, suffix: str = ".csv") -> LabelTable:
     path = tmp_path / f"labels{suffix}"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return LabelTable(str(path))
+    return LabelTable(str(path), ClassList(CLASSES), Notes())
 
 
 def names(labels: LabelTable, path: str, image_id: str | None = None, uri: str = "/root/x") -> list[str]:
-    return labels.names(image_id or path.rpartition(".")[0], path, uri, CLASSES)
+    return labels.names(image_id or path.rpartition(".")[0], path, uri)
 
 
 @pytest.mark.parametrize(
@@ -35,6 +37,17 @@ def names(labels: LabelTable, path: str, image_id: str | None = None, uri: str =
         ("red car cat", ["red car", "cat"]),
         ("cat red car dog", ["cat", "red car", "dog"]),
         ("bus, yellow", ["bus, yellow"]),
+        ("cat,Bus,  Yellow", ["cat", "Bus, Yellow"]),
+        ("bus, yellow; dog, cat", ["bus, yellow", "dog", "cat"]),
+        ("['cat', 'dog']", ["cat", "dog"]),
+        ("['cat' 'dog']", ["cat", "dog"]),
+        ('["red car", "bus, yellow"]', ["red car", "bus, yellow"]),
+        ("[]", []),
+        ("set()", []),
+        ("('cat',)", ["cat"]),
+        ("[cat, red car]", ["cat", "red car"]),
+        ("['it\\'s']", ["it's"]),
+        ('"cat";"dog"', ["cat", "dog"]),
         ("red wagon", ["red", "wagon"]),
         ("red wagon; cat", ["red wagon", "cat"]),
     ],
@@ -82,7 +95,7 @@ def test_jsonl(tmp_path: Path) -> None:
 )
 def test_parquet(tmp_path: Path, classes: pa.Array) -> None:
     pq.write_table(pa.table({"image_id": ["a", "b"], "classes": classes, "width": [1, 2]}), tmp_path / "x.parquet")
-    labels = LabelTable(str(tmp_path / "x.parquet"))
+    labels = LabelTable(str(tmp_path / "x.parquet"), ClassList(CLASSES), Notes())
     assert names(labels, "a.jpg") == ["cat"]
     assert names(labels, "b.jpg") == ["dog", "cat"]
 
@@ -119,15 +132,18 @@ def test_image_without_a_row(tmp_path: Path) -> None:
 def test_unused_rows_are_counted(tmp_path: Path) -> None:
     labels = table(tmp_path, "image,classes\na.jpg,cat\nb.jpg,cat\nc.jpg,cat\n")
     names(labels, "b.jpg")
-    notes = Notes()
-    labels.note_unused(notes)
-    assert [(note.count, note.example) for note in notes] == [(2, "a.jpg")]
+    labels.note_unused()
+    assert [(note.count, note.example) for note in labels.notes] == [(2, "a.jpg")]
 
 
 @pytest.mark.parametrize(
     ("text", "suffix", "words"),
     [
-        ("file,tags\na,cat\n", ".csv", r"has the columns 'file', 'tags'; needed are 'image' or 'image_id', and 'cl"),
+        (
+            "thing,other\na,cat\n",
+            ".csv",
+            r"has the columns 'thing', 'other'; needed are 'image' or 'image_id', and 'cl",
+        ),
         ("", ".csv", "has the columns none"),
         ("image,classes\na,cat,dog\n", ".csv", "line 2 has more cells than the header; separate classes by ';'"),
         ("image,classes\n,cat\n", ".csv", "line 2 names no image"),
@@ -138,7 +154,7 @@ def test_unused_rows_are_counted(tmp_path: Path) -> None:
         ('{"image": "a"}', ".jsonl", "has the columns 'image'; needed"),
         ('{"image": "a", "classes": []}\n{"classes": []}', ".jsonl", "line 2 names no image"),
         ("PAR1 no", ".parquet", "is not a valid .parquet file"),
-        ("", ".xlsx", "must end in .csv, .jsonl or .parquet"),
+        ("", ".xlsx", "must end in .csv, .tsv, .jsonl or .parquet"),
     ],
 )
 def test_unusable_tables(tmp_path: Path, text: str | bytes, suffix: str, words: str) -> None:
@@ -148,7 +164,7 @@ def test_unusable_tables(tmp_path: Path, text: str | bytes, suffix: str, words: 
 
 def test_missing_table(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"data.labels: there is no file .*gone.csv"):
-        LabelTable(str(tmp_path / "gone.csv"))
+        LabelTable(str(tmp_path / "gone.csv"), ClassList(CLASSES), Notes())
 
 
 def test_csv_row_that_is_too_short(tmp_path: Path) -> None:

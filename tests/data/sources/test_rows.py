@@ -13,8 +13,8 @@ from pfit_ray.data.sources.rows import read_rows
 from pfit_ray.errors import UserError
 
 
-def needs_a(columns: Sequence[str]) -> str | None:
-    return None if "a" in columns else "'a'"
+def needs_a(columns: Sequence[str]) -> Sequence[str] | str:
+    return ("a", "b", "nothing") if "a" in columns else "'a'"
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -33,7 +33,7 @@ def test_the_same_rows_of_every_kind_of_table(root: str, tmp_path: Path) -> None
         ("jsonl", ["line 1", "line 3"]),
         ("parquet", ["row 1", "row 2"]),
     ):
-        found = list(read_rows(f"{root}/t.{name}", "data.table", ("a", "b", "nothing"), needs_a))
+        found = list(read_rows(f"{root}/t.{name}", "data.table", needs_a))
         assert [place for place, _ in found] == places
         assert [row for _, row in found] == cells
 
@@ -41,8 +41,34 @@ def test_the_same_rows_of_every_kind_of_table(root: str, tmp_path: Path) -> None
 def test_a_missing_column_is_told_with_the_others(root: str) -> None:
     storage.write_bytes(f"{root}/t.csv", b"b,c\n1,2\n")
     with pytest.raises(UserError) as caught:
-        next(read_rows(f"{root}/t.csv", "data.table", ("a",), needs_a))
+        next(read_rows(f"{root}/t.csv", "data.table", needs_a))
     assert str(caught.value) == f"data.table: {root}/t.csv has the columns 'b', 'c'; needed are 'a'"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ",a,b\n0,1,x\n1,2,\n",
+        "a,b,\n1,x,\n2,\n",
+        "a;b\r\n1;x\r\n2;\r\n",
+        "\ufeffa\tb\n1\tx\n2\t\n",
+        '\n"a", "b"\n"1", "x"\n\n2, \n',
+    ],
+)
+def test_csv_as_tools_write_it(root: str, text: str) -> None:
+    storage.write_bytes(f"{root}/t.csv", text.encode())
+    found = [row for _, row in read_rows(f"{root}/t.csv", "data.table", needs_a)]
+    assert found == [{"a": "1", "b": "x"}, {"a": "2", "b": ""}]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("a,b\n1,x,y\n", "line 2 has more cells than the header"), ("a,a,b\n1,2,3\n", "has more than one column 'a'")],
+)
+def test_csv_that_cannot_be_understood(root: str, text: str, words: str) -> None:
+    storage.write_bytes(f"{root}/t.csv", text.encode())
+    with pytest.raises(UserError, match=words):
+        list(read_rows(f"{root}/t.csv", "data.table", needs_a))
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
@@ -65,7 +91,7 @@ def test_tables_are_streams(tmp_path: Path, kind: str, monkeypatch: pytest.Monke
     monkeypatch.setattr(
         rows, "open_seekable", lambda url, block: read(url, block=block, read=lambda url, start, end: data[start:end])
     )
-    stream = read_rows(f"memory://{path.name}", "data.table", ("a",), needs_a)
+    stream = read_rows(f"memory://{path.name}", "data.table", needs_a)
     next(stream)
     tracemalloc.start()
     assert sum(1 for _ in stream) == count - 1
