@@ -24,7 +24,7 @@ def test_classes_by_source() -> None:
         ({"root": "photos", "classes": ["cat"], "unknown_classes": "drop"}, "'fail' or 'ignore'"),
         (
             {"root": "p", "classes": [True, "cat"]},
-            "class 1 is True of type bool, which YAML makes of words such as yes",
+            "class 1 is True of type bool, which YAML makes of words",
         ),
         ({"root": "p", "classes": ["cat", 1]}, "class 2 is 1 of type int"),
         ({"root": "p", "classes": ["cat", None]}, "class 2 is None of type NoneType"),

@@ -5,7 +5,9 @@ gone with the process: some 50 bytes and the text per entry. A million entries t
 """
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from operator import itemgetter
 
 _CACHE_KB = 32_768
 
@@ -41,6 +43,15 @@ class TextMap:
         """The values of a key; none where there is no such key."""
         found = self._database.execute("SELECT value FROM pairs WHERE key = ? ORDER BY rowid", (_blob(key),))
         return [None if value is None else _text(value) for (value,) in found]
+
+    def groups(self) -> Iterator[tuple[str, list[str | None]]]:
+        """Keys and their values, in the order of the first of each."""
+        found = self._database.execute(
+            "SELECT key, value FROM pairs JOIN (SELECT key AS name, min(rowid) AS first FROM pairs GROUP BY key) "
+            "ON key = name ORDER BY first, pairs.rowid"
+        )
+        for key, group in groupby(found, key=itemgetter(0)):
+            yield _text(key), [None if value is None else _text(value) for _, value in group]
 
     def claim(self, key: str, claimant: str | None = None) -> str | None:
         """Note that a key is of use, and return the first claimant that was named for it."""

@@ -3,18 +3,19 @@
 import json
 import re
 import tarfile
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from pfit_ray.config.data import DataConfig
 from pfit_ray.data.images import IMAGE_SUFFIXES
 from pfit_ray.data.sources.files import find_files
 from pfit_ray.data.sources.item import Item, hashed_id, is_plain, path_id, printable
-from pfit_ray.data.sources.label_table import LABEL_COLUMN, as_cell, cell_names
-from pfit_ray.data.sources.labels import label_keys
+from pfit_ray.data.sources.label_table import LABEL_NAMES, find_column
+from pfit_ray.data.sources.labels import LABEL_COLUMN, as_cell, cell_names, find_class, label_keys
 from pfit_ray.data.sources.notes import Note, Notes
+from pfit_ray.data.sources.spill import TextMap
 from pfit_ray.errors import RowError, UserError
 from pfit_ray.storage import Entry
 from pfit_ray.storage.ranges import open_for_rows
@@ -24,35 +25,53 @@ COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.z
 _MAGIC = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18")
 _KEY = re.compile(r"((?:.*/)?[^/.]+)\.([^/]*)", re.DOTALL)
 _HERE = re.compile(r"(?:\./+)+")
+_LABELS = (".cls", ".json", ".txt")
 _LABEL_BYTES = 1 << 20
 """A label member is not read further."""
 _THREADS = 8
 _HEAD = 4096
+_CHUNK = 1 << 20
+
+
+@dataclass
+class _Member:
+    """A file of a tar that may belong to a sample."""
+
+    name: str
+    """Without `./` before it."""
+    stem: str
+    """The name up to its last dot."""
+    kind: str
+    """The suffix, in lower case, from its last dot on."""
+    offset: int
+    size: int
+    text: str | None = None
+    """What a label member holds; None: it is not UTF-8."""
 
 
 @dataclass
 class _Sample:
-    """The members of one key."""
+    """One image with its labels, by suffix; `key` tells it apart from others."""
 
     key: str
-    image: tarfile.TarInfo | None = None
-    number: bytes | None = None
-    """The .cls member."""
-    document: bytes | None = None
-    """The .json member."""
+    image: _Member
+    labels: dict[str, _Member] = field(default_factory=dict)
 
 
 def list_tar(data: DataConfig, notes: Notes) -> Iterator[Item]:
     """The images in the tar files of `data.root`, sorted by path, each file in its own order.
 
-    Members that follow one another and share a key, the path up to the first dot of the name, are one sample: its
-    first image, with the label in .cls (a class name, or a number counted from `data.tar_first_class`) or in the
-    entry "classes" of .json; without these the label is unknown. Of the files only headers and labels are used; the
-    images are read later, by byte range.
+    Members that share a key, the path up to the first dot of the name, are one sample, wherever they stand in the
+    file: its image, with the label in .cls (class names, or a number counted from `data.tar_first_class`) or in the
+    entry "classes" of .json; without these the label is unknown. Of several images of a key each is a sample of its
+    own, with the labels of its name up to the last dot; where the key itself has a label, the first image has it and
+    the others are left out. Of the files only headers and labels are used; the images are read later, by byte range.
 
     The image's id is its key, made safe where it is unsafe as a file name, or with `data.tar_ids` path the key and
     a hash of tar file and member. `./` before a name, as `tar c .` puts it, is no part of it. A damaged tar file is a
     failed row; what it holds before the damage is listed.
+
+    What a file holds is kept in a temporary table (`pfit_ray.data.sources.spill`) until its end is reached.
 
     Args:
         data: the source.
@@ -67,59 +86,169 @@ def list_tar(data: DataConfig, notes: Notes) -> Iterator[Item]:
 
 
 def _items(data: DataConfig, path: str, entry: Entry) -> Iterator[Item | Note]:
+    notes, damage = Notes(), list[Item]()
+    uri = printable(entry.url)
+
+    def damaged(reason: str, message: str) -> None:
+        damage.append(Item(path_id(path), uri, None, None, reason, message, version=entry.version))
+
+    def members() -> Iterator[tuple[str, str | None]]:
+        try:
+            with open_for_rows(entry.url, entry.size) as file:
+                if path.lower().endswith(COMPRESSED) or file.read(6).startswith(_MAGIC):
+                    raise UserError(
+                        f"data.root: {entry.url} is compressed, and images inside a compressed tar file cannot be "
+                        "read one by one; unpack it to a plain .tar"
+                    )
+                file.seek(0)
+                yield from _members(file, path, notes)
+        except tarfile.TarError as error:
+            damaged("bad_file", f"{uri} is damaged; images behind the damage are not listed: {error}")
+        except RowError as error:
+            damaged(error.reason, f"images in it are not listed: {error.message}")
+
+    for key, group in TextMap(members()).groups():
+        found = (_Member(*json.loads(member)) for member in group if member is not None)
+        for members_of_one in _without_repeats(found):
+            for sample in _samples(key, members_of_one, path, notes):
+                yield _item(data, path, entry, sample, notes)
+    yield from damage
+    yield from notes
+
+
+def _members(file: BinaryIO, path: str, notes: Notes) -> Iterator[tuple[str, str | None]]:
+    """Key and `_Member`, as JSON, of each member that may belong to a sample."""
+    for member in plain_members(file, partial(notes.add, "tar files appended to another one, read like it", path)):
+        name = member.name
+        if found := _HERE.match(name):
+            name = name[found.end() :]
+        if name.rpartition("/")[2].startswith("."):
+            continue
+        match = _KEY.fullmatch(name)
+        stem, _, suffix = name.rpartition(".")
+        kind = f".{suffix.lower()}" if match else ""
+        if match is None or kind not in IMAGE_SUFFIXES + _LABELS:
+            notes.add(f"members left out of tar files with the suffix {kind}" if kind else _NO_SUFFIX, f"{path}/{name}")
+            continue
+        text = _content(file, member) if kind in _LABELS else None
+        yield match[1], json.dumps([name, stem, kind, member.offset_data, member.size, text])
+
+
+_NO_SUFFIX = "members left out of tar files without a suffix"
+
+
+def _samples(key: str, members: list[_Member], path: str, notes: Notes) -> Iterator[_Sample]:
+    """The samples of one key, in the order of their images."""
+    images = [member for member in members if member.kind in IMAGE_SUFFIXES]
+    images.sort(key=lambda image: image.stem != key)
+    labels = [member for member in members if member.kind not in IMAGE_SUFFIXES]
+    if not images:
+        remedy = "images that could not be downloaded have none" if any(_status(member) for member in labels) else ""
+        notes.add("samples of tar files without an image, left out", f"{path}/{key}", remedy)
+        return
+    own = [[label for label in labels if label.stem == image.stem] for image in images]
+    if len(images) == 1:
+        yield _Sample(images[0].stem if own[0] or not labels else key, images[0], _by_kind(own[0] or labels))
+    elif all(own) or (images[0].stem != key and (any(own) or not labels)):
+        for image, its in zip(images, own, strict=True):
+            yield _Sample(image.stem, image, _by_kind(its))
+    else:
+        yield _Sample(key, images[0], _by_kind(labels))
+        what = "further images of a sample in tar files, left out"
+        notes.add(what, f"{path}/{images[1].name}", count=len(images) - 1)
+
+
+def _without_repeats(members: Iterable[_Member]) -> Iterator[list[_Member]]:
+    """The members of one key, cut where a name comes again: another sample begins there."""
+    one: dict[str, _Member] = {}
+    for member in members:
+        if member.name in one:
+            yield list(one.values())
+            one = {}
+        one[member.name] = member
+    yield list(one.values())
+
+
+def _by_kind(labels: list[_Member]) -> dict[str, _Member]:
+    return {label.kind: label for label in reversed(labels)}
+
+
+def _status(label: _Member) -> str:
+    """What img2dataset says of a sample that has no image."""
+    document = _document(label) if label.kind == ".json" else None
+    return str(document.get("status") or "") if isinstance(document, dict) else ""
+
+
+def _document(label: _Member) -> Any:
     try:
-        with open_for_rows(entry.url, entry.size) as file:
-            if path.lower().endswith(COMPRESSED) or file.read(6).startswith(_MAGIC):
-                raise UserError(
-                    f"data.root: {entry.url} is compressed, and images inside a compressed tar file cannot be read "
-                    "one by one; unpack it to a plain .tar"
-                )
-            file.seek(0)
-            for sample in _samples(file):
-                if sample.image is not None:
-                    yield _item(data, path, entry, sample, sample.image)
-    except tarfile.TarError as error:
-        message = f"{printable(entry.url)} is damaged; images behind the damage are not listed: {error}"
-        yield Item(path_id(path), printable(entry.url), None, None, "bad_file", message, version=entry.version)
-    except RowError as error:
-        message = f"images in it are not listed: {error.message}"
-        yield Item(path_id(path), printable(entry.url), None, None, error.reason, message, version=entry.version)
+        return json.loads(label.text or "")
+    except (ValueError, RecursionError):
+        return None
 
 
-def _item(data: DataConfig, path: str, entry: Entry, sample: _Sample, image: tarfile.TarInfo) -> Item:
+def _item(data: DataConfig, path: str, entry: Entry, sample: _Sample, notes: Notes) -> Item:
+    image = sample.image
     plain = data.tar_ids == "key" and is_plain(sample.key)
     item = Item(
         sample.key if plain else hashed_id(sample.key, f"{path}/{image.name}"),
         printable(entry.url),
-        offset=image.offset_data,
+        offset=image.offset,
         length=image.size,
         size=image.size,
         version=entry.version,
     )
     try:
-        return replace(item, keys=_keys(data, sample))
+        return replace(item, keys=_keys(data, sample, f"{path}/{image.name}", notes))
     except RowError as error:
         return replace(item, reason=error.reason, message=error.message)
 
 
-def _keys(data: DataConfig, sample: _Sample) -> tuple[int, ...] | None:
+def _keys(data: DataConfig, sample: _Sample, name: str, notes: Notes) -> tuple[int, ...] | None:
     """Class ids of a sample's label; None: unknown."""
+    known = set(data.class_list.names)
     names: list[str] | None = None
-    if sample.number is not None:
-        names = [_class_name(data, _decoded(sample.number, ".cls"))]
-    elif sample.document is not None:
+    if (label := sample.labels.get(".cls")) is not None:
+        names = [_class_name(data, one) for one in cell_names(_decoded(label), known) or ()]
+    elif (label := sample.labels.get(".json")) is not None:
         try:
-            document = json.loads(_decoded(sample.document, ".json"))
-        except ValueError as error:
+            document = json.loads(_decoded(label))
+        except (ValueError, RecursionError) as error:
             raise RowError("no_label", f"the .json member is not valid JSON: {error}") from error
-        cell = document.get(LABEL_COLUMN) if isinstance(document, dict) else None
-        names = cell_names(as_cell(cell), set(data.class_list.names))
-    return None if names is None else label_keys(names, data.class_list, data.unknown_classes == "ignore")
+        names = _named(document, data, name, notes) if isinstance(document, dict) else None
+    if (
+        names is None
+        and (label := sample.labels.get(".txt")) is not None
+        and find_class(label.text or "", data.class_list)
+    ):
+        remedy = "call the members .cls"
+        notes.add(
+            "labels predicted of images whose .txt in the tar file is a class, but is read as a caption", name, remedy
+        )
+    return None if names is None else label_keys(names, data.class_list, data.unknown_classes == "ignore", notes)
+
+
+def _named(document: dict[str, Any], data: DataConfig, name: str, notes: Notes) -> list[str] | None:
+    """The classes in a .json member: those of `classes`, else of an entry with another name if they are known."""
+    known = set(data.class_list.names)
+    if LABEL_COLUMN in document:
+        return cell_names(as_cell(document[LABEL_COLUMN]), known)
+    entry = find_column(document, LABEL_NAMES)
+    if entry is None or document[entry] is None:
+        return None
+    names = cell_names(as_cell(document[entry]), known)
+    if names and all(find_class(one, data.class_list) for one in names):
+        return names
+    notes.add(
+        f"entries {entry!r} of .json members that look like labels and were not read",
+        name,
+        f"call them {LABEL_COLUMN!r}",
+    )
+    return None
 
 
 def _class_name(data: DataConfig, text: str) -> str:
     names, first = data.class_list.names, data.tar_first_class
-    if not re.fullmatch(r"[0-9]+", text):
+    if not re.fullmatch(r"[0-9]+", text) or text in names:
         return text
     if not first <= int(text) < first + len(names):
         raise RowError(
@@ -130,57 +259,56 @@ def _class_name(data: DataConfig, text: str) -> str:
     return names[int(text) - first]
 
 
-def _decoded(content: bytes, member: str) -> str:
-    try:
-        return content.decode().strip()
-    except UnicodeDecodeError as error:
-        raise RowError("no_label", f"the {member} member is not UTF-8 text") from error
+def _decoded(label: _Member) -> str:
+    if label.text is None:
+        raise RowError("no_label", f"the {label.kind} member is not UTF-8 text")
+    return label.text.strip()
 
 
-def _samples(file: BinaryIO) -> Iterator[_Sample]:
-    """Members of the same key that follow one another; an error comes after the last of them."""
-    sample = _Sample("")
-    damage = None
-    try:
-        for member in plain_members(file):
-            if found := _HERE.match(member.name):
-                member.name = member.name[found.end() :]
-            match = _KEY.fullmatch(member.name)
-            if match is None:
-                continue
-            key, kind = match[1], match[2].lower()
-            if key != sample.key:
-                yield sample
-                sample = _Sample(key)
-            if f".{kind}" in IMAGE_SUFFIXES:
-                sample.image = sample.image or member
-            elif kind == "cls":
-                sample.number = _content(file, member)
-            elif kind == "json":
-                sample.document = _content(file, member)
-    except tarfile.TarError as error:
-        damage = error
-    yield sample
-    if damage is not None:
-        raise damage
+def plain_members(file: BinaryIO, appended: Callable[[], None] = lambda: None) -> Iterator[tarfile.TarInfo]:
+    """The plain files of a tar file, or of several ones appended to each other, in order.
 
-
-def plain_members(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
-    """The plain files of a tar file, in order.
+    Args:
+        file: seekable.
+        appended: is called where another tar file begins.
 
     Raises:
         tarfile.TarError: where the file is damaged.
     """
-    with tarfile.open(fileobj=file, mode="r:") as archive:
-        while (member := archive.next()) is not None:
-            archive.members = []  # type: ignore[attr-defined]  # it would keep them all
-            if member.isreg() and not member.issparse():
-                yield member
-        file.seek(archive.offset)
+    start = 0
+    while True:
+        file.seek(start)
+        with tarfile.open(fileobj=file, mode="r:") as archive:
+            while (member := archive.next()) is not None:
+                archive.members = []  # type: ignore[attr-defined]  # it would keep them all
+                if member.isreg() and not member.issparse():
+                    yield member
+            end = archive.offset
+        file.seek(end)
         if any(file.read(tarfile.BLOCKSIZE)):  # which tarfile takes for the end of the file
-            raise tarfile.ReadError(f"there is no valid header at byte {archive.offset}")
+            raise tarfile.ReadError(f"there is no valid header at byte {end}")
+        following = _next_block(file, end)
+        if following is None:
+            return
+        start = following
+        appended()
 
 
-def _content(file: BinaryIO, member: tarfile.TarInfo) -> bytes:
+def _next_block(file: BinaryIO, start: int) -> int | None:
+    """Where the first block begins that is not all zero; None where there is none."""
+    file.seek(start)
+    while chunk := file.read(_CHUNK):
+        rest = chunk.lstrip(b"\0")
+        if rest:
+            return start + (len(chunk) - len(rest)) // tarfile.BLOCKSIZE * tarfile.BLOCKSIZE
+        start += len(chunk)
+    return None
+
+
+def _content(file: BinaryIO, member: tarfile.TarInfo) -> str | None:
+    """The text of a label; None where it is not UTF-8."""
     file.seek(member.offset_data)
-    return file.read(min(member.size, _LABEL_BYTES))
+    try:
+        return file.read(min(member.size, _LABEL_BYTES)).decode()
+    except UnicodeDecodeError:
+        return None

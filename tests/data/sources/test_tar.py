@@ -189,3 +189,68 @@ def test_headers_alone_are_read_of_large_members(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("pfit_ray.storage.ranges.storage.fetch", noted)
     assert len(listed(root)) == 3
     assert sum(read) < 6 << 20
+
+
+def kept(root: str, **fields: Any) -> tuple[list[tuple[bytes, tuple[int, ...] | None]], dict[str, int]]:
+    """Content and keys of each image, and the counts of the notes by what they begin with."""
+    notes = Notes()
+    data = DataConfig(source="tar", root=root, classes=("cat", "dog"), **fields)
+    items = [(content(item), item.keys) for item in list_tar(data, notes)]
+    return items, {" ".join(note.what.split()[:3]): note.count for note in notes}
+
+
+@pytest.mark.parametrize(
+    ("members", "items", "told"),
+    [
+        (["a.v1.jpg", "a.v1.cls=1", "a.v2.jpg", "a.v2.cls=0"], [("a.v1.jpg", (2,)), ("a.v2.jpg", (1,))], {}),
+        (["x.input.jpg", "x.cls=dog", "y.input.jpg"], [("x.input.jpg", (2,)), ("y.input.jpg", None)], {}),
+        (["IMG.1.jpg", "IMG.2.jpg"], [("IMG.1.jpg", None), ("IMG.2.jpg", None)], {}),
+        (["a.jpg", "b.jpg", "b.cls=1", "a.cls=0"], [("a.jpg", (1,)), ("b.jpg", (2,))], {}),
+        (["b.cls=1", "a.cls=0", "a.jpg", "b.jpg"], [("b.jpg", (2,)), ("a.jpg", (1,))], {}),
+        (["./s/a.jpg", "./s/a.json={}"], [("./s/a.jpg", None)], {}),
+        (["a.jpg", "a.seg.png", "a.cls=1"], [("a.jpg", (2,))], {"further images of": 1}),
+        (["a.cls=1", "b.json={}", "c.jpg"], [("c.jpg", None)], {"samples of tar": 2}),
+        (["a.cls=cat;dog", "a.jpg", "b.cls=[0, 1]", "b.JPG"], [("a.jpg", (1, 2)), ("b.JPG", (1, 2))], {}),
+        (['a.json={"label": "dog"}', "a.jpg"], [("a.jpg", (2,))], {}),
+        (['a.json={"label": 1}', "a.jpg"], [("a.jpg", None)], {"entries 'label' of": 1}),
+        (["a.txt=Dog", "a.jpg"], [("a.jpg", None)], {"labels predicted of": 1}),
+        (["a.pyd", "a.jpg", "README"], [("a.jpg", None)], {"members left out": 1}),
+    ],
+)
+def test_samples_as_tools_write_them(
+    root: str, members: list[str], items: list[tuple[str, tuple[int, ...] | None]], told: dict[str, int]
+) -> None:
+    write(root, "x.tar", {name: (text or name).encode() for name, _, text in (m.partition("=") for m in members)})
+    found, notes = kept(root)
+    assert found == [(name.encode(), keys) for name, keys in items]
+    assert notes == told
+
+
+def test_a_shard_of_img2dataset(root: str) -> None:
+    members = {
+        "000000000.jpg": b"1",
+        "000000000.txt": b"a cat on a mat",
+        "000000000.json": b'{"key": "000000000", "status": "success", "caption": "a cat on a mat", "sha256": "0"}',
+        "000000001.txt": b"gone",
+        "000000001.json": b'{"key": "000000001", "status": "failed_to_download", "error_message": "404"}',
+    }
+    write(root, "00000.tar", members)
+    storage.write_bytes(f"{root}/00000.parquet", b"x")
+    notes = Notes()
+    (item,) = list_tar(DataConfig(source="tar", root=root, classes=("cat", "dog")), notes)
+    assert (item.image_id, item.keys) == ("000000000", None)
+    assert [(note.count, note.example, bool(note.remedy)) for note in notes] == [
+        (1, "00000.parquet", False),
+        (1, "00000.tar/000000001", True),
+    ]
+
+
+def test_tars_appended_to_each_other(root: str) -> None:
+    one, two = packed({"a.jpg": b"1", "a.cls": b"0"}), packed({"b.jpg": b"2", "b.cls": b"1"})
+    storage.write_bytes(f"{root}/x.tar", one + two + bytes(1 << 21) + two)
+    found, notes = kept(root)
+    assert found == [(b"1", (1,)), (b"2", (2,)), (b"2", (2,))]
+    assert notes == {"tar files appended": 2}
+    storage.write_bytes(f"{root}/x.tar", one + b"\1" * 4096)
+    good, bad = listed(root)
+    assert (good.image_id, bad.reason) == ("a", "bad_file")
