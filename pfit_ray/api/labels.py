@@ -7,16 +7,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pfit_ray.config import RunConfig
 from pfit_ray.data.image_bytes import PLACE_FIELDS, fetch_image
 from pfit_ray.data.images import decode_image, decode_mask
-from pfit_ray.data.label_shards import read_member
 from pfit_ray.errors import UserError
 from pfit_ray.rundir.directory import IMAGE_SET, RunDirectory
 from pfit_ray.rundir.manifest import iterate_shards
-from pfit_ray.storage.ranges import open_seekable
+from pfit_ray.rundir.published import read_label, read_rows
+from pfit_ray.tasks.results import result_schema
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,6 +24,11 @@ if TYPE_CHECKING:
     import torch.utils.data
 
 _PASS_OF = {"pseudo_label": "labels", "prediction": "predict", "affinity_label": "seeds"}
+_PLAIN = {
+    name: [field.name for field in result_schema(name, ()) if not pa.types.is_binary(field.type)]
+    for name in _PASS_OF.values()
+}
+"""Columns of each pass that hold no arrays."""
 
 
 class Labels:
@@ -91,18 +95,13 @@ class Labels:
     def _rows(self, shard: int) -> list[dict[str, Any]]:
         ((_, listed),) = iterate_shards(self.directory, IMAGE_SET[self.pass_name], [shard])
         places = {row["image_id"]: {name: row[name] for name, _ in PLACE_FIELDS} for row in listed if not row["reason"]}
-        with open_seekable(self.directory.rows(self.pass_name, shard)) as file:
-            table = pq.ParquetFile(file)
-            names = [field.name for field in table.schema_arrow if not pa.types.is_binary(field.type)]  # no arrays
-            rows: list[dict[str, Any]] = table.read(columns=names).to_pylist()
-        url = self.directory.labels(self.pass_name, shard)
-        return [{**row, **places[row["image_id"]], "label_url": url} for row in rows]
+        rows = read_rows(self.directory, self.pass_name, shard, _PLAIN[self.pass_name], small=True)
+        return [{**row, **places[row["image_id"]]} for row in rows]
 
 
 def decoded_label(row: dict[str, Any]) -> np.ndarray:
     """The label map of a row, uint8 (H, W)."""
-    data = read_member(row["label_url"], row["label_offset"], row["label_size"])
-    return decode_mask(data, (row["height"], row["width"]))
+    return decode_mask(read_label(row), (row["height"], row["width"]))
 
 
 def decoded_image(row: dict[str, Any], max_pixels: int) -> np.ndarray:

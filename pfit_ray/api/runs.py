@@ -70,12 +70,13 @@ class Run:
         """Images that a pass (`seeds`, `labels`, `predict`) could not finish: image_id, stage, reason, message, ..."""
         import pandas as pd
 
+        from pfit_ray.rundir.published import read_failures
         from pfit_ray.tasks.results import FAILURE_SCHEMA
 
-        folder = self.directory.url(pass_name, "failures")
-        files = [url for url, _ in storage.list_files(folder) if url.endswith(".parquet")]
-        tables = [pd.read_parquet(io.BytesIO(storage.read_bytes(url))) for url in files]
-        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=FAILURE_SCHEMA.names)
+        markers = self.directory.finished_shards(pass_name)
+        shards = [shard for shard, marker in markers.items() if marker["failed"]]
+        rows = [row for shard in shards for row in read_failures(self.directory, pass_name, shard)]
+        return pd.DataFrame(rows, columns=FAILURE_SCHEMA.names)
 
     def show(self, image_id: str) -> Image.Image:
         """One picture of everything that the run knows of an image; a notebook displays it.

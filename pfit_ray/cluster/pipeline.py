@@ -27,7 +27,6 @@ from pfit_ray.rundir.directory import RunDirectory
 from pfit_ray.tasks.operators import FusedOperator
 from pfit_ray.tasks.packing import MISTAKE
 from pfit_ray.tasks.passes import PassPlan
-from pfit_ray.tasks.write import read_summary
 
 
 def run_pass(
@@ -51,7 +50,7 @@ def run_pass(
         say: tells the user that shards are taken apart.
 
     Yields:
-        What `read_summary` gives of each shard, as soon as it is published.
+        What `summary` tells of each shard, as soon as it is published.
 
     Raises:
         UserError: a mistake that a worker has found, such as a damaged weight file.
@@ -135,7 +134,7 @@ def _stream(
         for row in dataset.iter_rows():
             if MISTAKE in row:
                 raise UserError(row[MISTAKE])
-            yield read_summary(row)
+            yield row
     except ExecutionTimeoutError as error:
         raise RunFailedError(
             f"pass {plan.name}: nothing has moved for {faults.silence_seconds:g} seconds (faults.silence_seconds); "

@@ -19,7 +19,7 @@ from pfit_ray.tasks.alone import RowWorker
 from pfit_ray.tasks.base import Timings, add_timings, fail
 from pfit_ray.tasks.packing import pack_rows, unpack_rows
 from pfit_ray.tasks.passes import PassPlan
-from pfit_ray.tasks.write import ShardWriter, read_summary, summary
+from pfit_ray.tasks.write import ShardWriter, summary
 
 _NODE_LOST = "node has died"
 
@@ -41,7 +41,7 @@ def run_alone(
         takes: what a worker takes, as `ray.remote` is told it.
 
     Yields:
-        What `read_summary` gives of each shard, once it is published.
+        What `summary` tells of each shard, once it is published.
 
     Raises:
         UserError: a mistake that a worker has found.
@@ -160,4 +160,4 @@ def _write(writer: ShardWriter, shard: int, packed: list[Any], nodes: dict[str, 
         rows += more
         timings = add_timings(timings, took)
     marker = writer.write(shard, rows, timings, nodes)
-    return read_summary(summary(marker))
+    return summary(marker)

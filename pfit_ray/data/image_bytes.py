@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 
 from pfit_ray import storage
 from pfit_ray.constants import FAILED, OK, Row
-from pfit_ray.data.label_shards import read_member
 from pfit_ray.errors import RowError
 from pfit_ray.storage.ranges import open_for_rows
 from pfit_ray.storage.threads import prefetch
@@ -95,7 +94,10 @@ def fetch_image(row: Mapping[str, Any]) -> bytes:
         return storage.fetch(row["uri"])
     if not row["length"]:
         raise RowError("empty_file", f"the image at byte {row['offset']} of {row['uri']} has no bytes")
-    return read_member(row["uri"], row["offset"], row["length"])
+    data = storage.fetch(row["uri"], row["offset"], row["offset"] + row["length"])
+    if len(data) != row["length"]:
+        raise RowError("io_error", f"{row['uri']} ends before byte {row['offset'] + row['length']}; it is damaged")
+    return data
 
 
 def image_column(schema: pa.Schema, wanted: str | None) -> str | None:

@@ -9,6 +9,8 @@ from pfit_ray.errors import RowError, UserError
 
 _SUFFIX = ".png"
 _MODE = 0o644
+_NAME_BYTES = 100
+"""A member's header begins with so many bytes for its name."""
 
 
 def pack_shard(items: Iterable[tuple[str, bytes]]) -> tuple[bytes, dict[str, tuple[int, int]]]:
@@ -37,21 +39,24 @@ def pack_shard(items: Iterable[tuple[str, bytes]]) -> tuple[bytes, dict[str, tup
     return buffer.getvalue(), places
 
 
-def read_member(url: str, offset: int, size: int) -> bytes:
+def read_member(url: str, image_id: str, offset: int, size: int) -> bytes:
     """Read one PNG of a shard with one ranged read.
 
     Args:
         url: the shard.
-        offset: where its PNG begins, in bytes, as `pack_shard` tells.
+        image_id: whose PNG is expected there.
+        offset: where it begins, in bytes, as `pack_shard` tells.
         size: its length in bytes.
 
     Raises:
-        RowError: like `storage.fetch`; `io_error` when the shard is shorter.
+        RowError: like `storage.fetch`; `io_error` when something else lies there.
     """
-    data = storage.fetch(url, offset, offset + size)
-    if len(data) != size:
-        raise RowError("io_error", f"{url} ends before byte {offset + size}; the shard is damaged")
-    return data
+    data = storage.fetch(url, max(0, offset - tarfile.BLOCKSIZE), offset + size)
+    header = data[: tarfile.BLOCKSIZE]
+    name = header[:_NAME_BYTES].rstrip(b"\0")
+    if len(data) != tarfile.BLOCKSIZE + size or name != (image_id + _SUFFIX).encode()[:_NAME_BYTES]:
+        raise RowError("io_error", f"{url} does not hold {image_id!r} at byte {offset}; the shard is damaged")
+    return data[tarfile.BLOCKSIZE :]
 
 
 def iterate_shard(url: str) -> Iterator[tuple[str, bytes]]:

@@ -1,27 +1,25 @@
 """Contact sheets: everything that a run knows of one image, on one picture."""
 
-import io
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from pfit_ray import storage
 from pfit_ray.config import RunConfig
 from pfit_ray.constants import OK, Row, voc_palette
 from pfit_ray.data.image_bytes import fetch_image
 from pfit_ray.data.images import decode_grey, decode_image, decode_mask
-from pfit_ray.data.label_shards import read_member
 from pfit_ray.data.sources.mask_ids import mask_lookup
-from pfit_ray.errors import RowError, UserError
+from pfit_ray.errors import RowError, UserError, last_line
 from pfit_ray.ops.regions.reference_perimeter import canny_edges, jpeg_round_trip
 from pfit_ray.ops.regions.reference_perimeter import region_picture as published_picture
 from pfit_ray.ops.regions.region_maps import perimeter_map
 from pfit_ray.results.drawing import Tile, compose_sheet, heat_overlay, label_overlay, mask_overlay, region_picture
 from pfit_ray.rundir.directory import IMAGE_SET, RunDirectory
 from pfit_ray.rundir.manifest import iterate_shards
+from pfit_ray.rundir.published import read_label, read_rows
 from pfit_ray.tasks.encode import array_from_bytes
 
 
@@ -57,7 +55,10 @@ def contact_sheet(config: RunConfig, run: RunDirectory, image_id: str) -> bytes:
     results: dict[str, Row] = {}
     for pass_name, image_set in IMAGE_SET.items():
         if image_set in found:
-            row = _result(run, pass_name, found[image_set][0], image_id)
+            try:
+                row = _result(run, pass_name, found[image_set][0], image_id)
+            except RowError as error:
+                raise UserError(f"show: the results of {image_id!r} cannot be read: {error.message}") from error
             if row is not None:
                 results[pass_name] = row
     if "seeds" in results:
@@ -71,20 +72,24 @@ def contact_sheet(config: RunConfig, run: RunDirectory, image_id: str) -> bytes:
 
 
 def write_sheets(config: RunConfig, run: RunDirectory, count: int) -> list[str]:
-    """Draw the sheets of the first good images of each pass into the run directory, and return their URLs."""
+    """Draw the sheets of the first good images of each pass into the run directory.
+
+    Returns:
+        A sentence for each sheet, or pass, that could not be drawn: a run that has its results does not end by it.
+    """
     ids: dict[str, None] = {}
+    problems = []
     for pass_name in config.passes:
-        ids.update(dict.fromkeys(islice(_good_ids(run, pass_name), count)))
-    urls = []
+        try:
+            ids.update(dict.fromkeys(islice(_good_ids(run, pass_name), count)))
+        except Exception as error:
+            problems.append(f"no contact sheets of pass {pass_name}: {last_line(error)}")
     for image_id in ids:
         try:
-            sheet = contact_sheet(config, run, image_id)
-        except UserError:  # an unusable mask or a photograph that is gone must not end a run that has its results
-            continue
-        url = sheet_url(run, image_id)
-        storage.write_bytes(url, sheet)
-        urls.append(url)
-    return urls
+            storage.write_bytes(sheet_url(run, image_id), contact_sheet(config, run, image_id))
+        except Exception as error:
+            problems.append(f"no contact sheet of {image_id}: {last_line(error)}")
+    return problems
 
 
 def sheet_url(run: RunDirectory, image_id: str) -> str:
@@ -94,8 +99,7 @@ def sheet_url(run: RunDirectory, image_id: str) -> str:
 
 def _good_ids(run: RunDirectory, pass_name: str) -> Iterator[str]:
     for shard in run.finished_numbers(pass_name):
-        data = storage.read_bytes(run.rows(pass_name, shard))
-        yield from pq.read_table(io.BytesIO(data), columns=["image_id"])["image_id"].to_pylist()
+        yield from (row["image_id"] for row in read_rows(run, pass_name, shard, ["image_id"], small=True))
 
 
 def perimeters(config: RunConfig, regions: np.ndarray) -> np.ndarray:
@@ -120,14 +124,11 @@ def _find(run: RunDirectory, image_set: str, image_id: str) -> tuple[int, Row] |
 
 def _result(run: RunDirectory, pass_name: str, shard: int, image_id: str) -> Row | None:
     """What a pass wrote of an image, with its label map as `label`."""
-    url = run.rows(pass_name, shard)
     if not storage.exists(run.marker(pass_name, shard)):
         return None
-    for row in pq.read_table(io.BytesIO(storage.read_bytes(url))).to_pylist():
+    for row in read_rows(run, pass_name, shard):
         if row["image_id"] == image_id:
-            data = read_member(run.labels(pass_name, shard), row["label_offset"], row["label_size"])
-            row["label"] = decode_mask(data)
-            return dict(row)
+            return {**row, "label": decode_mask(read_label(row))}
     return None
 
 

@@ -2,16 +2,13 @@
 
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from pfit_ray.ops.scores.suggest_threshold import ValueHistogram
 from pfit_ray.rundir.directory import RunDirectory
-from pfit_ray.storage.ranges import open_seekable
+from pfit_ray.rundir.published import read_rows
 from pfit_ray.tasks.encode import array_from_bytes
 
 MAX_SHARDS = 256
 """So many shards, spread evenly over the finished ones, are read."""
-_ROWS = 64
 
 
 def suggested_thresholds(run: RunDirectory) -> dict[str, dict[str, Any]]:
@@ -26,10 +23,8 @@ def suggested_thresholds(run: RunDirectory) -> dict[str, dict[str, Any]]:
         finished = run.finished_numbers(pass_name)
         histogram = ValueHistogram()
         for shard in finished[:: -(-len(finished) // MAX_SHARDS) or 1]:
-            with open_seekable(run.rows(pass_name, shard)) as file:
-                for batch in pq.ParquetFile(file).iter_batches(_ROWS, columns=[name]):
-                    for data in batch.column(0).to_pylist():
-                        histogram.add(array_from_bytes(data))
+            for row in read_rows(run, pass_name, shard, [name], small=True):
+                histogram.add(array_from_bytes(row[name]))
         level = histogram.threshold()
         if level is not None:
             result[name] = {"threshold": level, "images": histogram.maps}

@@ -2,8 +2,9 @@
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pfit_ray import storage
 from pfit_ray.config import RunConfig, load_config
@@ -27,6 +28,24 @@ _READERS = 32
 """Markers that are read at the same time."""
 
 
+class ShardFile(NamedTuple):
+    """A file of a finished shard; the bytes are None where an older version has not recorded them."""
+
+    url: str
+    size: int | None
+
+
+class ShardFiles(NamedTuple):
+    """What belongs together in a finished shard of a pass."""
+
+    rows: ShardFile
+    """Parquet: the good rows."""
+    labels: ShardFile
+    """PNG shard: a tar file with their label maps."""
+    failures: ShardFile | None
+    """Parquet: the failed rows, where there are any."""
+
+
 @dataclass(frozen=True)
 class RunDirectory:
     """URLs of a run's files; `root` is a folder or any URL that fsspec opens."""
@@ -37,17 +56,9 @@ class RunDirectory:
         """URL of something below the root."""
         return storage.join(self.root, *parts)
 
-    def rows(self, name: str, shard: int) -> str:
-        """Parquet file with the good rows of one shard of a pass."""
-        return self.url(name, "rows", f"{shard:05d}.parquet")
-
-    def failures(self, name: str, shard: int) -> str:
-        """Parquet file with the failed rows of one shard of a pass."""
-        return self.url(name, "failures", f"{shard:05d}.parquet")
-
-    def labels(self, name: str, shard: int) -> str:
-        """PNG shard: a tar file with the label maps of one shard of a pass."""
-        return self.url(name, f"{LABEL_COLUMN[name]}s", f"{shard:05d}.tar")
+    def folder(self, name: str, kind: str) -> str:
+        """Folder of the `rows`, `labels` or `failures` of a pass."""
+        return self.url(name, f"{LABEL_COLUMN[name]}s" if kind == "labels" else kind)
 
     def marker(self, name: str, shard: int) -> str:
         """JSON file that says that a shard is finished, written last."""
@@ -59,12 +70,32 @@ class RunDirectory:
 
     def read_json(self, *parts: str) -> Any:
         """A JSON file below the root, or None where there is none."""
-        url = self.url(*parts)
-        return json.loads(storage.read_bytes(url)) if storage.exists(url) else None
+        try:
+            return json.loads(storage.read_bytes(self.url(*parts)))
+        except FileNotFoundError:
+            return None
 
     def write_json(self, value: Any, *parts: str) -> None:
         """Write a JSON file below the root, atomically."""
         storage.write_bytes(self.url(*parts), (json.dumps(value, indent=1) + "\n").encode())
+
+    def published(self, name: str, shard: int) -> ShardFiles | None:
+        """What a shard's marker names; None where the shard is not finished."""
+        marker = self.read_json(name, "done", f"{shard:05d}.json")
+        return None if marker is None else self.files(name, shard, marker)
+
+    def files(self, name: str, shard: int, marker: Mapping[str, Any]) -> ShardFiles:
+        """What a shard's marker names; markers of older versions name nothing, and their files have fixed names."""
+        stem = f"{shard:05d}"
+        named = marker.get("files")
+        if named is None:
+            named = {"rows": [f"{stem}.parquet", None], "labels": [f"{stem}.tar", None]}
+            named |= {"failures": [f"{stem}.parquet", None]} if marker.get("failed") else {}
+
+        def file(kind: str) -> ShardFile:
+            return ShardFile(storage.join(self.folder(name, kind), os.path.basename(named[kind][0])), named[kind][1])
+
+        return ShardFiles(file("rows"), file("labels"), file("failures") if "failures" in named else None)
 
     def finished_numbers(self, name: str) -> list[int]:
         """Numbers of the finished shards of a pass, ascending; their markers are listed, not read."""

@@ -1,6 +1,6 @@
 """A run from beginning to end: what is finished stays, the rest is done in order."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -16,7 +16,7 @@ from pfit_ray.config.data import ImageSetConfig
 from pfit_ray.data.sources.item import Item
 from pfit_ray.data.sources.listing import list_images
 from pfit_ray.data.sources.notes import Notes
-from pfit_ray.errors import RunFailedError, UserError
+from pfit_ray.errors import RunFailedError, UserError, last_line
 from pfit_ray.results.contact_sheet import write_sheets
 from pfit_ray.results.report import write_report
 from pfit_ray.rundir.directory import IMAGE_SET, PROGRESS_FILE, Network, RunDirectory
@@ -157,14 +157,29 @@ class Runner:
         elif step.kind == "pass":
             self._pass(cast(Pass, step.name), placement)
         elif step.kind == "report":
-            for name in self.config.passes:  # a run that was killed right after a training has not recorded it
+            for name in self.config.passes:  # a run that was killed has not recorded its last training, nor tidied up
                 if network := self.planner.network_of(name):
                     record_missing_weights(self.run_directory, self.config, network)
+                self.ledger.tidy(name)
             metrics = scoring_step.evaluate_run(self.config, self.run_directory, self.progress)
-            write_sheets(self.config, self.run_directory, self.config.sheets)
-            write_report(self.config, self.run_directory, metrics=metrics)
-            self.run_directory.write_json(self.planner.report_fields(), "steps", "report.json")
             self.run_directory.write_json(metrics, "evaluation.json")
+            self._look("report", lambda: write_report(self.config, self.run_directory, metrics=metrics))
+            self._look("contact sheets", self._sheets)
+            self.run_directory.write_json(self.planner.report_fields(), "steps", "report.json")
+
+    def _look(self, what: str, draw: Callable[[], object]) -> None:
+        """Draw what shows a run that has its labels and scores: what goes wrong with it is said, and no more."""
+        try:
+            draw()
+        except Exception as error:
+            self.progress.say(
+                f"warning: {what} could not be drawn ({last_line(error)}); labels and scores are complete, and "
+                f"pfit-ray report {self.run_directory.root} or pfit-ray show tries it again"
+            )
+
+    def _sheets(self) -> None:
+        for problem in write_sheets(self.config, self.run_directory, self.config.sheets):
+            self.progress.say(f"warning: {problem}")
 
     def _list(self, image_set: str) -> None:
         with self._begun(f"manifest-{image_set}"), self.progress.listing(image_set) as listed:
@@ -239,7 +254,13 @@ class Runner:
                 for result in pipeline.run_pass(again_plan, config, run, again, placement, self.progress.say):
                     progress.add(finished[result["shard"]].failed - result["failed"], result["failed"], result)
                     self.interrupts.check()
-        ledger.read_again(name)
+        if lost := ledger.tidy(name):
+            for shard in lost:
+                storage.remove(run.marker(name, shard))
+            raise RunFailedError(
+                f"pass {name}: files of {len(lost)} finished shard(s) are gone, of shard {lost[0]} first; the same "
+                "command does them again"
+            )
         ok, failed = ledger.counts(name)
         if ok + failed != manifest["images"]:
             raise RuntimeError(
@@ -256,6 +277,7 @@ class Runner:
             )
 
     def _outdate_report(self) -> None:
+        storage.remove(self.run_directory.url("steps", "report.json"))
         storage.remove(self.run_directory.url("evaluation.json"))
 
 

@@ -5,21 +5,21 @@ It reads and waits; torch is not imported, so that its workers start fast and st
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-import pyarrow.parquet as pq
-from pyarrow import BufferReader
-
-from pfit_ray import storage
 from pfit_ray.constants import DONE, OK, SKIPPED, Row
 from pfit_ray.data.image_bytes import fetch_images
-from pfit_ray.data.label_shards import read_member
+from pfit_ray.errors import RowError
 from pfit_ray.rundir.directory import RunDirectory
 from pfit_ray.rundir.manifest import read_manifest_shard
+from pfit_ray.rundir.published import read_failures, read_label, read_rows
 from pfit_ray.tasks.base import StorageWatch, fail
 from pfit_ray.tasks.encode import array_from_bytes
 from pfit_ray.tasks.packing import NODES, Packed, Where, carry_mistakes, pack_rows, visited
+
+_PLACE = ("label_url", "label_file", "label_offset", "label_size")
 
 
 class Upstream(Protocol):
@@ -90,24 +90,38 @@ def timed_fetch(rows: Sequence[Row], watch: StorageWatch, threads: int = 1) -> d
 
 @dataclass(frozen=True)
 class FinishedRows:
-    """Replaces the rows that a pass has finished by their stored results, and counts the tries of the others."""
+    """Replaces the rows that a pass has finished by their stored results, and counts the tries of the others.
+
+    A finished row whose label map cannot be read any more is done again.
+
+    Args:
+        run: the run directory.
+        pass_name: the pass.
+        work: see `PassPlan.work`; what the same work has published already, before its worker died, is no further try.
+    """
 
     run: RunDirectory
     pass_name: str
+    work: str = ""
 
     def __call__(self, shard: int, rows: Sequence[Row]) -> None:
         """Mark one shard's finished rows as done."""
-        stored = {row["image_id"]: row for row in _stored_rows(self.run.rows(self.pass_name, shard))}
-        failed = {row["image_id"]: row for row in _stored_rows(self.run.failures(self.pass_name, shard))}
-        labels = self.run.labels(self.pass_name, shard)
+        marker = self.run.read_json(self.pass_name, "done", f"{shard:05d}.json")
+        if marker is None:
+            return
+        further = 0 if self.work and marker.get("work") == self.work else 1
+        stored = {row["image_id"]: row for row in read_rows(self.run, self.pass_name, shard)}
+        failed = {row["image_id"]: row for row in read_failures(self.run, self.pass_name, shard)}
         for row in rows:
             image_id = row["image_id"]
-            if image_id in failed:
-                row["attempt"] = failed[image_id]["attempt"] + 1
+            if image_id in failed and image_id not in stored:
+                row["attempt"] = failed[image_id]["attempt"] + further
             elif image_id in stored:
-                place = [stored[image_id].pop(name) for name in ("label_offset", "label_size")]
-                row.clear()
-                row.update(stored[image_id], status=DONE, label=read_member(labels, *place))
+                with suppress(RowError):
+                    label = read_label(stored[image_id])
+                    kept = {name: value for name, value in stored[image_id].items() if name not in _PLACE}
+                    row.clear()
+                    row.update(kept, status=DONE, label=label)
 
 
 @dataclass(frozen=True)
@@ -120,10 +134,9 @@ class SeedMaps:
 
     def __call__(self, shard: int, rows: Sequence[Row]) -> None:
         """Add one shard's seeds to its rows."""
-        data = storage.read_bytes(self.run.rows("seeds", shard))
         regions = [f"regions_{source}" for source in self.regions]
-        table = pq.read_table(BufferReader(data), columns=["image_id", "keys", self.column, *regions])
-        seeds = {seed["image_id"]: seed for seed in table.to_pylist()}
+        found = read_rows(self.run, "seeds", shard, ["image_id", "keys", self.column, *regions])
+        seeds = {seed["image_id"]: seed for seed in found}
         skipped = self._skipped(shard) if len(seeds) < len(rows) else {}
         for row in rows:
             if row["status"] != OK:
@@ -140,9 +153,5 @@ class SeedMaps:
 
     def _skipped(self, shard: int) -> dict[str, str]:
         """Messages of the images that pass 1 was told to skip."""
-        rows = _stored_rows(self.run.failures("seeds", shard))
+        rows = read_failures(self.run, "seeds", shard)
         return {row["image_id"]: row["message"] for row in rows if row["reason"] == SKIPPED}
-
-
-def _stored_rows(url: str) -> list[Row]:
-    return pq.read_table(BufferReader(storage.read_bytes(url))).to_pylist() if storage.exists(url) else []

@@ -1,7 +1,8 @@
 """The three passes as chains of stages."""
 
+import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pfit_ray.config import Pass, RunConfig
 from pfit_ray.data.cam_sources import make_cam_source
@@ -27,7 +28,8 @@ from pfit_ray.tasks.write import ShardWriter
 class PassPlan:
     """What one pass runs: its chain on network workers and its chain on CPU workers.
 
-    `retry` takes up the failed rows of shards that are finished, and those alone.
+    `retry` takes up the failed rows of shards that are finished, and those alone. `work` tells the shards that this
+    plan has published from those that were finished before.
     """
 
     name: Pass
@@ -35,20 +37,22 @@ class PassPlan:
     finish: Sequence[Stage]
     upstream: Upstream | None = None
     retry: bool = False
+    work: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def operators(self, config: RunConfig, run: RunDirectory) -> tuple[FetchOperator, StageOperator, FinishOperator]:
         """The pass's three operators."""
         threads, seconds = config.resources, config.faults.stage_seconds
+        writer = ShardWriter(run, self.name, config.region_names, work=self.work, replaces=self.retry)
         return (
             FetchOperator(
                 run,
                 IMAGE_SET[self.name],
                 self.upstream,
-                FinishedRows(run, self.name) if self.retry else None,
+                FinishedRows(run, self.name, self.work) if self.retry else None,
                 threads.fetch.threads,
             ),
             StageOperator(self.network, threads.network.threads, threads.network.batch_size, seconds),
-            FinishOperator(self.finish, threads.cpu.threads, ShardWriter(run, self.name, config.region_names), seconds),
+            FinishOperator(self.finish, threads.cpu.threads, writer, seconds),
         )
 
 

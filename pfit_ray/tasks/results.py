@@ -13,7 +13,7 @@ _IMAGE_FIELDS = [
     ("width", pa.int32()),
 ]
 _AREA_FIELDS = [("label_ids", pa.list_(pa.int32())), ("label_pixels", pa.list_(pa.int64()))]
-_LABEL_FIELDS = [("label_offset", pa.int64()), ("label_size", pa.int64())]
+_LABEL_FIELDS = [("label_file", pa.string()), ("label_offset", pa.int64()), ("label_size", pa.int64())]
 _KEYS = ("keys", pa.list_(pa.int32()))
 
 RESULT_FIELDS: dict[str, list[tuple[str, pa.DataType]]] = {
@@ -81,7 +81,7 @@ def result_fields(pass_name: str, sources: Sequence[str] = PUBLISHED_SOURCES) ->
 
 
 def result_schema(pass_name: str, sources: Sequence[str] = PUBLISHED_SOURCES) -> pa.Schema:
-    """Arrow schema of a pass's rows; the label map lies at `label_offset` of the shard's tar file.
+    """Arrow schema of a pass's rows; the label map lies at `label_offset` of the tar file `label_file`.
 
     Args:
         pass_name: `seeds`, `labels` or `predict`.

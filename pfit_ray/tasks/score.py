@@ -1,18 +1,15 @@
 """Score one shard of a pass against ground truth: confusion matrices of maps and label maps."""
 
-import io
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from pfit_ray import storage
 from pfit_ray.constants import BACKGROUND, IGNORE, OK
 from pfit_ray.data.images import decode_mask
-from pfit_ray.data.label_shards import read_member
 from pfit_ray.errors import RowError
 from pfit_ray.ops.cam.cam import resize_maps
 from pfit_ray.ops.cam.thresholding import label_ids, strongest_class
@@ -21,6 +18,7 @@ from pfit_ray.ops.scores.boundary import BoundaryCounter
 from pfit_ray.ops.scores.evaluation import confusion, threshold_sweep
 from pfit_ray.rundir.directory import IMAGE_SET, LABEL_COLUMN, RunDirectory
 from pfit_ray.rundir.manifest import read_manifest_shard
+from pfit_ray.rundir.published import read_label, read_rows
 from pfit_ray.tasks.encode import array_from_bytes
 
 SCORED_MAPS = {"seeds": ("cam", "combined_cam"), "labels": ("walk",), "predict": ()}
@@ -137,14 +135,13 @@ class ShardScorer:
         result = ShardScore()
         if not masks:
             return result
-        data = storage.read_bytes(self.run.rows(self.pass_name, shard))
-        for row in pq.read_table(io.BytesIO(data)).to_pylist():
+        for row in read_rows(self.run, self.pass_name, shard):
             image_id = row["image_id"]
             if image_id not in masks:
                 continue
             try:
                 truth = read_truth(masks[image_id], self.lookup, self.n_classes, (row["height"], row["width"]))
-                scored = self._scored(shard, row, truth)
+                scored = self._scored(row, truth)
             except RowError as error:
                 result.problems.append(f"{image_id}: {error.message}")
                 continue
@@ -153,15 +150,12 @@ class ShardScorer:
             result.images += 1
         return result
 
-    def _scored(
-        self, shard: int, row: dict[str, Any], truth: np.ndarray
-    ) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
+    def _scored(self, row: dict[str, Any], truth: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
         scorer = TruthScorer(truth, self.n_classes, self.thresholds, self.boundary)
         keys = np.asarray(row["keys"], dtype=np.int32)
         result = {name: scorer.maps(array_from_bytes(row[name]), keys) for name in SCORED_MAPS[self.pass_name]}
         if self.pass_name in SCORED_LABELS:
-            data = read_member(self.run.labels(self.pass_name, shard), row["label_offset"], row["label_size"])
-            result[LABEL_COLUMN[self.pass_name]] = scorer.label(decode_mask(data))
+            result[LABEL_COLUMN[self.pass_name]] = scorer.label(decode_mask(read_label(row)))
         return result
 
 

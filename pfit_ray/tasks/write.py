@@ -1,7 +1,7 @@
-"""Write a finished shard: label maps, good rows, failed rows, and last the marker that says so."""
+"""Publish a finished shard: label maps, good rows, failed rows, and last the marker that names them."""
 
+import hashlib
 import io
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -17,14 +17,21 @@ from pfit_ray.rundir.directory import RunDirectory
 from pfit_ray.tasks.base import StorageWatch, Timings
 from pfit_ray.tasks.results import FAILURE_SCHEMA, result_schema
 
+_DIGITS = 12
+
 
 class ShardWriter:
-    """Writes the shards of one pass; writing a shard again replaces it.
+    """Publishes the shards of one pass; publishing a shard again replaces it as a whole.
+
+    Files are named by their content, and the marker, which is written last and in one piece, says which belong
+    together: whoever goes by it never sees the label maps of one try with the rows of another.
 
     Args:
         run: the run directory.
         pass_name: `seeds`, `labels` or `predict`.
         sources: names of the region sources.
+        work: id of the work that this writer belongs to, see `PassPlan.work`.
+        replaces: whether finished shards are published again: what their markers named before is then removed.
 
     Whoever runs the pass may set `report`, which is then told the pass and the timings of each shard once it is
     published.
@@ -32,15 +39,25 @@ class ShardWriter:
 
     report: Callable[[str, Timings], None] | None = None
 
-    def __init__(self, run: RunDirectory, pass_name: str, sources: Sequence[str] = PUBLISHED_SOURCES) -> None:
+    def __init__(
+        self,
+        run: RunDirectory,
+        pass_name: str,
+        sources: Sequence[str] = PUBLISHED_SOURCES,
+        *,
+        work: str = "",
+        replaces: bool = False,
+    ) -> None:
         self.run = run
         self.pass_name = pass_name
         self.sources = tuple(sources)
+        self.work = work
+        self.replaces = replaces
 
     def write(
         self, shard: int, rows: Sequence[Row], timings: Timings, nodes: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
-        """Write one shard of encoded rows, each file atomically, the marker last, and return the marker.
+        """Publish one shard of encoded rows, each file atomically, the marker last, and return the marker.
 
         Args:
             shard: its number.
@@ -51,48 +68,53 @@ class ShardWriter:
         watch = StorageWatch()
         good = [row for row in rows if row["status"] in (OK, DONE)]
         failed = [{"attempt": 1, **row, "pass": self.pass_name} for row in rows if row["status"] not in (OK, DONE)]
-        if any(row["status"] == DONE for row in good):  # its files do not change all at once: unfinished until then
-            storage.remove(self.run.marker(self.pass_name, shard))
+        before = self.run.published(self.pass_name, shard) if self.replaces else None
         tar, places = pack_shard((row["image_id"], row["label"]) for row in good)
         for row in good:
+            row["label_file"] = _named(shard, tar, "tar")
             row["label_offset"], row["label_size"] = places[row["image_id"]]
-        files = {
-            self.run.labels(self.pass_name, shard): tar,
-            self.run.rows(self.pass_name, shard): _parquet(good, result_schema(self.pass_name, self.sources)),
-        }
+        contents = {"labels": (tar, "tar")}
+        contents["rows"] = _parquet(good, result_schema(self.pass_name, self.sources)), "parquet"
         if failed:
-            files[self.run.failures(self.pass_name, shard)] = _parquet(failed, FAILURE_SCHEMA)
-        else:
-            storage.remove(self.run.failures(self.pass_name, shard))
-        for url, data in files.items():
-            storage.write_bytes(url, data)
-        timings["write"] = watch.timing(len(rows), 0, sum(map(len, files.values())))
+            contents["failures"] = _parquet(failed, FAILURE_SCHEMA), "parquet"
+        names = {kind: _named(shard, *content) for kind, content in contents.items()}
+        for kind, (data, _) in contents.items():
+            storage.write_bytes(storage.join(self.run.folder(self.pass_name, kind), names[kind]), data)
+        timings["write"] = watch.timing(len(rows), 0, sum(len(data) for data, _ in contents.values()))
         marker = {
             "shard": shard,
             "ok": len(good),
             "failed": len(failed),
             "reasons": dict(Counter(row["reason"] for row in failed)),
+            "files": {kind: [names[kind], len(data)] for kind, (data, _) in contents.items()},
+            "work": self.work,
             "finished": time.time(),
             "stages": timings,
             "nodes": dict(nodes or {}),
         }
         self.run.write_json(marker, self.pass_name, "done", f"{shard:05d}.json")
+        if before is not None:
+            now = {file.url for file in self.run.files(self.pass_name, shard, marker) if file}
+            for url in sorted({file.url for file in before if file} - now):
+                storage.remove(url)
         if self.report is not None:
             self.report(self.pass_name, timings)
         return marker
 
 
-def summary(marker: dict[str, Any]) -> dict[str, Any]:
-    """What the driver is told of a shard, see `read_summary`; a row of a Ray Dataset, so that dicts are JSON."""
-    numbers = {name: int(marker[name]) for name in ("shard", "ok", "failed")}
-    texts = {name: json.dumps(marker[name]) for name in ("reasons", "stages")}
-    return {**numbers, "skipped": int(marker["reasons"].get(SKIPPED, 0)), **texts}
+def summary(marker: Mapping[str, Any]) -> dict[str, Any]:
+    """What the driver is told of a published shard.
+
+    Returns:
+        `shard`, `ok`, `failed` (`skipped` images among them), `skipped`, `reasons` and `stages`.
+    """
+    told = {name: marker[name] for name in ("shard", "ok", "failed", "reasons", "stages")}
+    return {**told, "skipped": marker["reasons"].get(SKIPPED, 0)}
 
 
-def read_summary(row: Mapping[str, Any]) -> dict[str, Any]:
-    """`shard`, `ok`, `failed` (`skipped` images among them), `skipped`, `reasons` and `stages` of a published shard."""
-    numbers = {name: int(row[name]) for name in ("shard", "ok", "failed", "skipped")}
-    return {**numbers, **{name: json.loads(row[name]) for name in ("reasons", "stages")}}
+def _named(shard: int, data: bytes, suffix: str) -> str:
+    """Name of a shard's file: equal content has equal names, another try's other content never the same."""
+    return f"{shard:05d}-{hashlib.sha256(data).hexdigest()[:_DIGITS]}.{suffix}"
 
 
 def _parquet(rows: Sequence[Row], schema: pa.Schema) -> bytes:

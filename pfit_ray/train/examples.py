@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from pfit_ray import storage
 from pfit_ray.config.training import TrainingConfig
-from pfit_ray.data import label_shards
 from pfit_ray.data.image_bytes import fetch_image
 from pfit_ray.data.images import decode_image, decode_mask
 from pfit_ray.errors import RowError, UserError
 from pfit_ray.ops.cam.augment import augment
+from pfit_ray.rundir.published import read_label
 
 COLUMNS = (
     *("image_id", "uri", "offset", "length", "row", "column", "keys"),
@@ -148,8 +148,7 @@ class Examples:
     def _label(self, row: dict[str, Any], shape: tuple[int, int]) -> NDArray[np.uint8]:
         if row["label_url"] is None:
             raise RowError("bad_mask", "the training table names no label map for the image")
-        data = label_shards.read_member(row["label_url"], row["label_offset"], row["label_size"])
-        return decode_mask(data, shape)
+        return decode_mask(read_label(row), shape)
 
 
 def example_rng(seed: int, epoch: int, repeat: int, image_id: str) -> np.random.Generator:

@@ -17,8 +17,8 @@ from pfit_ray.data.image_bytes import PLACE_FIELDS
 from pfit_ray.errors import UserError
 from pfit_ray.rundir.directory import IMAGE_SET, Network, RunDirectory
 from pfit_ray.rundir.manifest import iterate_manifest, iterate_shards
+from pfit_ray.rundir.published import read_rows
 from pfit_ray.rundir.review import keeps, marks_for_training, used_marks_url, write_marks
-from pfit_ray.storage.ranges import read_columns
 from pfit_ray.storage.threads import prefetch
 
 EXAMPLE_SCHEMA = pa.schema(
@@ -93,10 +93,10 @@ def _label_maps(run: RunDirectory, pass_name: str, training: TrainingConfig) -> 
     lowest = _lowest_score(run, pass_name, training, finished)
     read = partial(_shard_labels, run, pass_name, training.score, lowest)
     listed = iterate_shards(run, IMAGE_SET[pass_name], finished)
-    for labels, (shard, images) in zip(prefetch(read, finished, _READERS, _AHEAD), listed, strict=True):
+    for labels, (_, images) in zip(prefetch(read, finished, _READERS, _AHEAD), listed, strict=True):
         places = {image["image_id"]: {name: image[name] for name in _PLACE} for image in images}
         for row in labels:
-            yield {**row, **places[row["image_id"]], "label_url": run.labels(pass_name, shard)}
+            yield {**row, **places[row["image_id"]]}
 
 
 def _lowest_score(run: RunDirectory, pass_name: str, training: TrainingConfig, finished: list[int]) -> float | None:
@@ -112,9 +112,9 @@ def _lowest_score(run: RunDirectory, pass_name: str, training: TrainingConfig, f
 
 
 def _shard_labels(run: RunDirectory, pass_name: str, score: str, lowest: float | None, shard: int) -> list[Row]:
-    """Ids, keys and label places of a finished shard."""
+    """Ids, keys and label places of a finished shard's images."""
     columns = ["image_id", "keys", "label_offset", "label_size"]
-    rows: list[Row] = read_columns(run.rows(pass_name, shard), columns).to_pylist()
+    rows = read_rows(run, pass_name, shard, columns, small=True)
     if lowest is None:
         return rows
     scores = _shard_scores(run, pass_name, score, shard)
@@ -123,6 +123,6 @@ def _shard_labels(run: RunDirectory, pass_name: str, score: str, lowest: float |
 
 def _shard_scores(run: RunDirectory, pass_name: str, score: str, shard: int) -> dict[str, float]:
     """Scores of the images that have a label map in a finished shard of a pass."""
-    labelled = {row["image_id"] for row in read_columns(run.rows(pass_name, shard), ["image_id"]).to_pylist()}
-    rows = read_columns(run.rows(_SCORE_FROM.get(score, pass_name), shard), ["image_id", score])
-    return {row["image_id"]: row[score] for row in rows.to_pylist() if row["image_id"] in labelled}
+    labelled = {row["image_id"] for row in read_rows(run, pass_name, shard, ["image_id"], small=True)}
+    rows = read_rows(run, _SCORE_FROM.get(score, pass_name), shard, ["image_id", score], small=True)
+    return {row["image_id"]: row[score] for row in rows if row["image_id"] in labelled}

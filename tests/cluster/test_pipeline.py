@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from conftest import SmallRun
 from support.faults import paint_plan, write_pictures
+from support.shards import current
 
 from pfit_ray.cluster.pipeline import run_pass
 from pfit_ray.cluster.placement import Placement, place
@@ -41,8 +42,8 @@ def test_a_pass_over_some_shards(small_run: SmallRun, seeded: RunDirectory) -> N
     ]
     assert list(seeded.finished_shards("labels")) == [1, 4]
     for shard in (1, 4):
-        name = f"labels/pseudo_labels/{shard:05d}.tar"
-        assert Path(seeded.url(name)).read_bytes() == (small_run.folder / name).read_bytes()
+        tar = Path(current(seeded, "labels", "labels", shard))
+        assert tar.read_bytes() == (small_run.folder / tar.relative_to(seeded.root)).read_bytes()
         marker = json.loads(Path(seeded.marker("labels", shard)).read_text())
         assert marker["reasons"] == {1: {"upstream": 1}, 4: {"no_label": 1}}[shard]
 

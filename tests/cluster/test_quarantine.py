@@ -70,7 +70,7 @@ def test_images_that_kill_their_worker_or_never_end_are_found_and_their_neighbou
     retry = paint_plan(finish=(Bomb(finished, "touches_finished_images"),), retry=True)
     assert run_all(run, retry, [0, 1, 3]) == dict.fromkeys([0, 1, 3], (3, 0))
     assert label_files(Path(run.root), "prediction") == expected
-    assert not Path(run.failures("predict", 0)).exists()
+    assert not list(Path(run.folder("predict", "failures")).iterdir())
     assert list(table(Path(run.root), "predict").index) == list(IMAGES)
 
 

@@ -38,8 +38,8 @@ def test_read_back(tmp_path: Path, place: str) -> None:
     label = np.array([[0, 8], [255, 8]], dtype=np.uint8)
     tar, places = pack_shard([("one", encode_label(label)), ("two", b"2")])
     storage.write_bytes(url, tar)
-    np.testing.assert_array_equal(decode_mask(read_member(url, *places["one"])), label)
-    assert read_member(url, *places["two"]) == b"2"
+    np.testing.assert_array_equal(decode_mask(read_member(url, "one", *places["one"])), label)
+    assert read_member(url, "two", *places["two"]) == b"2"
     assert [image_id for image_id, _ in iterate_shard(url)] == ["one", "two"]
     assert dict(iterate_shard(url))["two"] == b"2"
 
@@ -61,10 +61,20 @@ def test_damaged_shard(tmp_path: Path) -> None:
     tar, places = pack_shard([("a", b"1" * 5000), ("b", b"2" * 5000)])
     storage.write_bytes(url, tar[:7000])
     with pytest.raises(RowError, match="the shard is damaged") as caught:
-        read_member(url, *places["b"])
+        read_member(url, "b", *places["b"])
     assert caught.value.reason == "io_error"
     with pytest.raises(UserError, match="remove it and run again"):
         list(iterate_shard(url))
     with pytest.raises(RowError) as caught:
-        read_member(str(tmp_path / "absent.tar"), 0, 1)
+        read_member(str(tmp_path / "absent.tar"), "a", 512, 1)
     assert caught.value.reason == "missing"
+
+
+def test_another_image_s_label_is_refused(tmp_path: Path) -> None:
+    url, long = str(tmp_path / "s.tar"), "x" * 96
+    tar, places = pack_shard([("a", b"1" * 9), ("b", b"2" * 9), (long, b"3")])
+    storage.write_bytes(url, tar)
+    assert read_member(url, long, *places[long]) == b"3"
+    with pytest.raises(RowError, match="does not hold 'b'") as caught:
+        read_member(url, "b", *places["a"])
+    assert caught.value.reason == "io_error"

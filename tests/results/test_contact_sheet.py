@@ -5,14 +5,15 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from support.shards import current
 
 from pfit_ray import storage
 from pfit_ray.config import RunConfig
 from pfit_ray.config.load import validate
 from pfit_ray.data.sources.item import Item
-from pfit_ray.errors import UserError
+from pfit_ray.errors import RowError, UserError
 from pfit_ray.results import contact_sheet as sheet_module
-from pfit_ray.results.contact_sheet import contact_sheet, sheet_url, write_sheets
+from pfit_ray.results.contact_sheet import contact_sheet, write_sheets
 from pfit_ray.results.drawing import Tile
 from pfit_ray.rundir.directory import RunDirectory
 from pfit_ray.rundir.manifest import write_manifest
@@ -185,7 +186,8 @@ def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("count", "ids"), [(0, []), (1, ["one"]), (2, ["one", "none"]), (9, ["one", "none", "two"])])
 def test_sheets_of_the_first_good_images(run: RunDirectory, count: int, ids: list[str]) -> None:
     finish(run, "seeds", "labels")
-    assert write_sheets(config(), run, count) == [sheet_url(run, image_id) for image_id in ids]
+    assert write_sheets(config(), run, count) == []
+    assert len(list(Path(run.url("sheets")).glob("*"))) == len(ids)
     for image_id in ids:
         assert storage.read_bytes(run.url("sheets", f"{image_id}.png")) == contact_sheet(config(), run, image_id)
 
@@ -193,4 +195,34 @@ def test_sheets_of_the_first_good_images(run: RunDirectory, count: int, ids: lis
 def test_an_unusable_mask_does_not_stop_the_sheets(run: RunDirectory) -> None:
     finish(run, "seeds")
     (Path(run.root).parent / "images" / "two-mask.png").write_bytes(b"nonsense")
-    assert write_sheets(config(passes=["seeds"]), run, 3) == [sheet_url(run, "one"), sheet_url(run, "none")]
+    (problem,) = write_sheets(config(passes=["seeds"]), run, 3)
+    assert problem.startswith("no contact sheet of two: show: the ground truth ")
+    assert {path.name for path in Path(run.url("sheets")).iterdir()} == {"one.png", "none.png"}
+
+
+@pytest.mark.parametrize("damage", ["tar", "rows", "time-out"])
+def test_a_damaged_shard_does_not_stop_the_sheets(
+    run: RunDirectory, damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish(run, "seeds", "labels")
+    tar, rows = (Path(current(run, "labels", kind, 1)) for kind in ("labels", "rows"))
+    if damage == "tar":
+        tar.write_bytes(tar.read_bytes()[:600])
+    elif damage == "rows":
+        rows.unlink()
+    else:
+        fetch = storage.fetch
+
+        def late(url: str, *place: int) -> bytes:
+            if url == str(tar):
+                raise RowError("timeout", "did not come in time")
+            return fetch(url, *place)
+
+        monkeypatch.setattr(storage, "fetch", late)
+    problems = write_sheets(config(), run, 3)
+    assert [problem.partition(":")[0] for problem in problems if "sheets of pass" not in problem] == [
+        "no contact sheet of none", "no contact sheet of two"
+    ]  # fmt: skip
+    assert {path.name for path in Path(run.url("sheets")).iterdir()} == {"one.png"}
+    with pytest.raises(UserError, match=r"show: the results of 'two'|shard 1 is finished"):
+        contact_sheet(config(), run, "two")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from support.shards import fixed
 from support.small_runs import command
 
 from pfit_ray import storage
@@ -19,7 +20,7 @@ def write_seeds(root: Path) -> tuple[RunDirectory, list[np.ndarray]]:
     cams = [np.random.default_rng(seed).beta(0.5, 2.0, (1, 20, 30)).astype(np.float16) for seed in range(4)]
     for shard in (0, 1):
         rows = [{"image_id": str(number), "cam": array_bytes(cams[number])} for number in (2 * shard, 2 * shard + 1)]
-        storage.write_bytes(run.rows("seeds", shard), pd.DataFrame(rows).to_parquet())
+        storage.write_bytes(fixed(run, "seeds", "rows", shard), pd.DataFrame(rows).to_parquet())
         run.write_json({}, "seeds", "done", f"{shard:05d}.json")
     return run, cams
 

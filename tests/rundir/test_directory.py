@@ -9,13 +9,29 @@ from pfit_ray.rundir.directory import IMAGE_SET, LABEL_COLUMN, NETWORKS, RunDire
 def test_places() -> None:
     run = RunDirectory("s3://bucket/run/")
     assert run.url("config.yaml") == "s3://bucket/run/config.yaml"
-    assert run.rows("seeds", 3) == "s3://bucket/run/seeds/rows/00003.parquet"
-    assert run.failures("seeds", 3) == "s3://bucket/run/seeds/failures/00003.parquet"
-    assert run.labels("seeds", 3) == "s3://bucket/run/seeds/affinity_labels/00003.tar"
-    assert run.labels("labels", 12345) == "s3://bucket/run/labels/pseudo_labels/12345.tar"
-    assert run.labels("predict", 123456) == "s3://bucket/run/predict/predictions/123456.tar"
+    assert run.folder("seeds", "labels") == "s3://bucket/run/seeds/affinity_labels"
+    assert run.folder("labels", "labels") == "s3://bucket/run/labels/pseudo_labels"
+    assert run.folder("predict", "rows") == "s3://bucket/run/predict/rows"
     assert run.marker("predict", 0) == "s3://bucket/run/predict/done/00000.json"
     assert run.weights("deeplab") == "s3://bucket/run/checkpoints/deeplab.safetensors"
+
+
+def test_a_marker_names_the_files_of_its_shard() -> None:
+    run = RunDirectory("s3://bucket/run")
+    named = {"rows": ["00003-ab.parquet", 7], "labels": ["../../00003-cd.tar", 9]}
+    files = run.files("seeds", 3, {"failed": 0, "files": named})
+    assert files.rows == ("s3://bucket/run/seeds/rows/00003-ab.parquet", 7)
+    assert files.labels == ("s3://bucket/run/seeds/affinity_labels/00003-cd.tar", 9)
+    assert files.failures is None
+
+
+@pytest.mark.parametrize("failed", [0, 2])
+def test_the_files_of_older_versions_have_fixed_names(failed: int) -> None:
+    run = RunDirectory("s3://bucket/run")
+    files = run.files("predict", 123456, {"failed": failed})
+    assert files.rows == ("s3://bucket/run/predict/rows/123456.parquet", None)
+    assert files.labels == ("s3://bucket/run/predict/predictions/123456.tar", None)
+    assert files.failures == (("s3://bucket/run/predict/failures/123456.parquet", None) if failed else None)
 
 
 def test_names() -> None:

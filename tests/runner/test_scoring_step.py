@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from support.shards import fixed
 
 from pfit_ray import storage
 from pfit_ray.config.load import validate
@@ -55,8 +56,8 @@ def write_pass(run: RunDirectory, pass_name: str, shard: int, image_ids: list[st
         }
         for image_id, label in labels.items()
     ]
-    storage.write_bytes(run.labels(pass_name, shard), tar)
-    storage.write_bytes(run.rows(pass_name, shard), pd.DataFrame(rows).to_parquet())
+    storage.write_bytes(fixed(run, pass_name, "labels", shard), tar)
+    storage.write_bytes(fixed(run, pass_name, "rows", shard), pd.DataFrame(rows).to_parquet())
     run.write_json({"shard": shard}, pass_name, "done", f"{shard:05d}.json")
 
 
@@ -150,7 +151,7 @@ def test_a_mistake_that_a_worker_finds_arrives_as_one_sentence(run: RunDirectory
     with pytest.raises(UserError) as caught:
         evaluate_run(config(Path(run.root)), run)
     assert str(caught.value) == (
-        f"{run.rows('seeds', 0)}: a part of this path is a file, not a folder; give another place"
+        f"{fixed(run, 'seeds', 'rows', 0)}: a part of this path is a file, not a folder; give another place"
     )
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import ExifTags, Image
+from support.shards import fixed
 
 from pfit_ray import storage
 from pfit_ray.config import RunConfig
@@ -96,7 +97,7 @@ def write_shard(
         rows.append({**row, "label_offset": places[image_id][0], "label_size": places[image_id][1]})
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), buffer)
-    storage.write_bytes(run.rows(name, shard), buffer.getvalue())
+    storage.write_bytes(fixed(run, name, "rows", shard), buffer.getvalue())
     storage.write_bytes(run.url(name, f"{LABEL_COLUMN[name]}s", f"{shard:05d}.tar"), tar)
     failures = {reason: count for reason, count in failed.items() if count}
     run.write_json(

@@ -148,7 +148,7 @@ def assert_same_results(
         same_source: whether the images lie in one place, so that URIs are the same.
         labels: the label maps to compare, each with the tables of its pass.
     """
-    moved = [*([] if same_places else ["label_offset"]), *([] if same_source else ["uri"])]
+    moved = [*([] if same_places else ["label_file", "label_offset"]), *([] if same_source else ["uri"])]
     for label in labels:
         pass_name = LABELS[label]
         rows = [table(run, pass_name).drop(columns=moved) for run in (one, other)]

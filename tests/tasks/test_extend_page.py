@@ -16,6 +16,7 @@ import torch
 import yaml
 from PIL import Image
 from support.places import REPOSITORY
+from support.shards import current
 
 from pfit_ray.data.images import decode_grey
 from pfit_ray.data.region_sources import make_region_source
@@ -89,10 +90,10 @@ def test_sources_and_stage_in_a_whole_pass(
     fetch, network, finish = dataclasses.replace(plan, finish=[*before, stage, encode]).operators(config, listed)
     summary = finish(network(fetch({"shard": 0})))
     assert (summary["ok"], summary["failed"]) == (2, 1)
-    failed = pd.read_parquet(listed.failures("seeds", 0)).set_index("image_id")
+    failed = pd.read_parquet(current(listed, "seeds", "failures", 0)).set_index("image_id")
     assert failed.loc["flat", ["stage", "reason"]].tolist() == ["sharpness", "unreadable"]
     assert failed.loc["flat", "message"] == "sharpness 0.0 is below 1.0"
-    rows = pd.read_parquet(listed.rows("seeds", 0)).set_index("image_id")
+    rows = pd.read_parquet(current(listed, "seeds", "rows", 0)).set_index("image_id")
     assert rows.loc["photo", "sharpness"] > 1
     regions = decode_grey(rows.loc["photo", "regions_watershed"])
     assert 20 < len(np.unique(regions)) <= 400

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from support.shards import fixed, mark
 
 from pfit_ray import storage
 from pfit_ray.constants import FAILED, OK, Row
@@ -61,12 +62,13 @@ def test_seed_maps(tmp_path: Path, column: str) -> None:
     run = RunDirectory(str(tmp_path))
     cam = np.array([[[0.5]]], dtype=np.float16)
     table = pd.DataFrame({"image_id": ["a"], "keys": [[3]], column: [array_bytes(cam)], "regions_slic": [b"png"]})
-    storage.write_bytes(run.rows("seeds", 7), table.to_parquet())
+    storage.write_bytes(fixed(run, "seeds", "rows", 7), table.to_parquet())
     rows = [
         {"image_id": "a", "status": OK, "keys": None},
         {"image_id": "b", "status": OK, "keys": [1]},
         {"image_id": "c", "status": FAILED, "stage": "source", "reason": "bad_id", "message": "twice"},
     ]
+    mark(run, "seeds", 7)
     SeedMaps(run, column, ("slic",))(7, rows)
     assert rows[0]["keys"] == [3]
     assert rows[0]["regions_slic"] == b"png"
@@ -81,9 +83,10 @@ def test_what_pass_1_skipped_is_skipped_and_no_failure_of_it(tmp_path: Path) -> 
     seeds = [{"image_id": "a", "keys": [3], "cam": array_bytes(np.zeros((1, 2, 2)))}]
     failures = [{"image_id": "b", "reason": "skipped", "message": "no class"},
                 {"image_id": "c", "reason": "unreadable", "message": "torn"}]  # fmt: skip
-    for url, table in ((run.rows("seeds", 7), seeds), (run.failures("seeds", 7), failures)):
+    for url, table in ((fixed(run, "seeds", "rows", 7), seeds), (fixed(run, "seeds", "failures", 7), failures)):
         storage.write_bytes(url, pd.DataFrame(table).to_parquet())
     rows = [{"image_id": name, "status": OK, "keys": None} for name in "abc"]
+    mark(run, "seeds", 7, failed=2)
     SeedMaps(run, "cam")(7, rows)
     assert [row.get("reason") for row in rows] == [None, "skipped", "upstream"]
     assert (rows[1]["stage"], rows[1]["message"]) == ("seeds", "no class")

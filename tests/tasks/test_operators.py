@@ -18,7 +18,7 @@ from pfit_ray.tasks.cam import CamStage
 from pfit_ray.tasks.decode import DecodeStage
 from pfit_ray.tasks.operators import FinishOperator, StageOperator
 from pfit_ray.tasks.packing import pack_rows, unpack_rows
-from pfit_ray.tasks.write import ShardWriter, read_summary
+from pfit_ray.tasks.write import ShardWriter
 
 
 def encoded_png(image: np.ndarray) -> bytes:
@@ -141,7 +141,7 @@ def test_finish_writes_the_shard_and_returns_a_small_summary(tmp_path: Path) -> 
     row = {"image_id": "a", "uri": "u", "status": OK, "encoded": b"bad"}
     told = operator({"shard": 2, "rows": pack_rows([row], {})})
     marker = run.finished_shards("predict")[2]
-    assert read_summary(told) == {
+    assert told == {
         "shard": 2,
         "ok": 0,
         "failed": 1,
@@ -149,6 +149,5 @@ def test_finish_writes_the_shard_and_returns_a_small_summary(tmp_path: Path) -> 
         "reasons": {"error": 1},
         "stages": marker["stages"],
     }
-    assert all(isinstance(value, int | str) for value in told.values())
     assert marker["reasons"] == {"error": 1}
     assert set(marker["stages"]) == {"counting", "write"}

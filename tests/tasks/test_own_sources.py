@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from support.shards import current
 
 from pfit_ray.config import Pass, RunConfig, resolved_yaml
 from pfit_ray.data import plugins
@@ -208,7 +209,7 @@ def test_seeds_of_one_run_are_the_cams_of_another(listed: RunDirectory, make_con
     assert first["mask_agreement"].isna().all()
     rows = tmp_path / "rows"
     rows.mkdir()
-    Path(listed.rows("seeds", 0)).rename(rows / "0.parquet")
+    Path(current(listed, "seeds", "rows", 0)).rename(rows / "0.parquet")
     again = make_config(cam={"source": "external", "options": {"url": f"{rows}/*.parquet"}, "stored_as": "float32"})
     run_pass("seeds", again, listed)
     second = table(listed, "seeds")

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 from ray import cloudpickle
+from support.shards import current
 
 from pfit_ray.config import Pass, RunConfig
 from pfit_ray.data.sources.item import Item
@@ -58,7 +59,7 @@ def files(run: RunDirectory, name: str) -> dict[str, bytes]:
 
 
 def labels(run: RunDirectory, name: str) -> dict[str, np.ndarray]:
-    with tarfile.open(run.labels(name, 0)) as archive:
+    with tarfile.open(current(run, name, "labels", 0)) as archive:
         return {
             member.name.removesuffix(".png"): np.array(Image.open(io.BytesIO(archive.extractfile(member).read())))
             for member in archive
@@ -70,7 +71,7 @@ def test_all_passes_by_hand(listed: RunDirectory, make_config, fidelity: str) ->
     config = make_config(fidelity=fidelity, predicted_labels={"threshold": 0.0, "top_k": 1})
     for name in ("seeds", "labels", "predict"):
         assert run_pass(name, config, listed) == {"shard": 0, "ok": 6, "failed": 3, "skipped": 0}
-        rows = pd.read_parquet(listed.rows(name, 0)).set_index("image_id")
+        rows = pd.read_parquet(current(listed, name, "rows", 0)).set_index("image_id")
         assert list(rows.index) == list(KEYS)
         maps = labels(listed, name)
         assert list(maps) == list(KEYS)
@@ -81,7 +82,7 @@ def test_all_passes_by_hand(listed: RunDirectory, make_config, fidelity: str) ->
                 assert tuple(row["keys"]) == KEYS[image_id]
         for image_id in ("plain", "pixel_plain"):
             assert name == "predict" or not maps[image_id].any()
-    seeds = pd.read_parquet(listed.rows("seeds", 0)).set_index("image_id")
+    seeds = pd.read_parquet(current(listed, "seeds", "rows", 0)).set_index("image_id")
     assert seeds["labels_predicted"].to_dict() == {name: keys is None for name, keys in KEYS.items()}
     assert len(seeds.loc["predicted", "keys"]) == 1
     assert np.load(io.BytesIO(seeds.loc["photo", "cam"])).shape == (2, 8, 10)
@@ -97,13 +98,13 @@ def test_failures_of_every_pass_say_where_and_why(listed: RunDirectory, make_con
     config = make_config()
     for name in ("seeds", "labels"):
         run_pass(name, config, listed)
-    seeds = pd.read_parquet(listed.failures("seeds", 0))
+    seeds = pd.read_parquet(current(listed, "seeds", "failures", 0))
     assert seeds[["image_id", "pass", "stage", "reason"]].to_numpy().tolist() == [
         ["broken", "seeds", "decode", "unreadable"],
         ["gone", "seeds", "fetch", "missing"],
         ["photo", "seeds", "source", "bad_id"],
     ]
-    upstream = pd.read_parquet(listed.failures("labels", 0))
+    upstream = pd.read_parquet(current(listed, "labels", "failures", 0))
     assert upstream[["image_id", "pass", "stage", "reason"]].to_numpy().tolist() == [
         ["broken", "labels", "seeds", "upstream"],
         ["gone", "labels", "seeds", "upstream"],
@@ -136,7 +137,7 @@ def test_an_image_comes_out_the_same_beside_other_images(listed: RunDirectory, m
 
     def seeds_of_photo() -> dict:
         run_pass("seeds", make_config(), listed)
-        table = pd.read_parquet(listed.rows("seeds", 0)).set_index("image_id")
+        table = pd.read_parquet(current(listed, "seeds", "rows", 0)).set_index("image_id")
         record = table.drop(columns="label_offset").loc["photo"].to_dict()
         return record | {name: list(record[name]) for name in LISTS}
 

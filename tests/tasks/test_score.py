@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from support.shards import fixed, mark
 
 from pfit_ray import storage
 from pfit_ray.data.images import encode_label
@@ -42,8 +43,9 @@ def results(run: RunDirectory, pass_name: str, images: dict[str, dict]) -> None:
          "label_size": places[image_id][1], **columns}
         for image_id, columns in images.items()
     ]  # fmt: skip
-    storage.write_bytes(run.labels(pass_name, 0), tar)
-    storage.write_bytes(run.rows(pass_name, 0), pd.DataFrame(rows).to_parquet())
+    storage.write_bytes(fixed(run, pass_name, "labels", 0), tar)
+    storage.write_bytes(fixed(run, pass_name, "rows", 0), pd.DataFrame(rows).to_parquet())
+    mark(run, pass_name, 0)
 
 
 def score(

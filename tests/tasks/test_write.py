@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from support.shards import current
 
 from pfit_ray import storage
 from pfit_ray.data.images import encode_label
 from pfit_ray.rundir.directory import RunDirectory
 from pfit_ray.tasks import write
-from pfit_ray.tasks.write import ShardWriter, read_summary, summary
+from pfit_ray.tasks.write import ShardWriter, summary
 
 LABELS = {"a": np.array([[0, 1], [2, 0]], np.uint8), "c": np.array([[7]], np.uint8)}
 
@@ -44,17 +45,15 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_plain_readers_understand_a_shard(tmp_path: Path) -> None:
     marker = ShardWriter(RunDirectory(str(tmp_path)), "predict").write(3, rows(), {})
     assert (marker["shard"], marker["ok"], marker["failed"], marker["reasons"]) == (3, 2, 1, {"unreadable": 1})
-    assert set(contents(tmp_path)) == {
-        "predict/rows/00003.parquet",
-        "predict/predictions/00003.tar",
-        "predict/failures/00003.parquet",
-        "predict/done/00003.json",
-    }
-    table = pd.read_parquet(tmp_path / "predict/rows/00003.parquet").set_index("image_id")
+    folders = {"rows": "rows", "labels": "predictions", "failures": "failures"}
+    files = {f"predict/{folders[kind]}/{name}" for kind, (name, _) in marker["files"].items()}
+    assert set(contents(tmp_path)) == files | {"predict/done/00003.json"}
+    assert all(Path(name).name.startswith("00003") for name in files)
+    table = pd.read_parquet(tmp_path / "predict/rows").set_index("image_id")
     assert list(table.index) == ["a", "c"]
     assert table.loc["a", "keys"].tolist() == [1, 2]
     assert table.loc["a", ["height", "width", "margin"]].tolist() == [2, 2, 0.5]
-    failures = pd.read_parquet(tmp_path / "predict/failures/00003.parquet").to_dict("records")
+    failures = pd.read_parquet(tmp_path / "predict/failures").to_dict("records")
     assert failures == [
         {
             "image_id": "b",
@@ -66,19 +65,20 @@ def test_plain_readers_understand_a_shard(tmp_path: Path) -> None:
             "attempt": 1,
         }
     ]
-    with tarfile.open(tmp_path / "predict/predictions/00003.tar") as archive:
+    (tar,) = (tmp_path / "predict/predictions").iterdir()
+    with tarfile.open(tar) as archive:
         assert archive.getnames() == ["a.png", "c.png"]
         for image_id, label in LABELS.items():
             with Image.open(archive.extractfile(f"{image_id}.png")) as picture:
                 assert picture.mode == "P"
                 np.testing.assert_array_equal(np.array(picture), label)
-    shard = (tmp_path / "predict/predictions/00003.tar").read_bytes()
     for image_id, place in table.iterrows():
+        shard = (tmp_path / "predict/predictions" / place["label_file"]).read_bytes()
         png = shard[place["label_offset"] : place["label_offset"] + place["label_size"]]
         np.testing.assert_array_equal(np.array(Image.open(io.BytesIO(png))), LABELS[image_id])
 
 
-def test_writing_again_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_writing_again_gives_the_same_names_and_bytes(tmp_path: Path) -> None:
     writer = ShardWriter(RunDirectory(str(tmp_path)), "predict")
     writer.write(0, rows(), {})
     first = contents(tmp_path)
@@ -89,20 +89,21 @@ def test_writing_again_gives_the_same_bytes(tmp_path: Path) -> None:
     assert first == second
 
 
-def test_writing_again_without_failures_removes_the_old_ones(tmp_path: Path) -> None:
-    writer = ShardWriter(RunDirectory(str(tmp_path)), "predict")
-    writer.write(0, rows(), {})
-    writer.write(0, [rows()[0]], {})
-    assert "predict/failures/00000.parquet" not in contents(tmp_path)
+def test_what_a_shard_was_goes_when_it_is_published_again(tmp_path: Path) -> None:
+    run = RunDirectory(str(tmp_path))
+    ShardWriter(run, "predict").write(0, rows(), {})
+    ShardWriter(run, "predict", replaces=True).write(0, [rows()[0]], {})
+    assert {name.split("/")[1] for name in contents(tmp_path)} == {"rows", "predictions", "done"}
+    assert pd.read_parquet(tmp_path / "predict/rows")["image_id"].tolist() == ["a"]
 
 
 @pytest.mark.parametrize("pass_name", ["seeds", "labels", "predict"])
 def test_a_shard_without_good_rows(tmp_path: Path, pass_name: str) -> None:
     run = RunDirectory(str(tmp_path))
     ShardWriter(run, pass_name).write(0, [rows()[1]], {})
-    assert len(pd.read_parquet(run.rows(pass_name, 0))) == 0
-    assert pd.read_parquet(run.failures(pass_name, 0))["pass"].tolist() == [pass_name]
-    with tarfile.open(run.labels(pass_name, 0)) as archive:
+    assert len(pd.read_parquet(current(run, pass_name, "rows", 0))) == 0
+    assert pd.read_parquet(current(run, pass_name, "failures", 0))["pass"].tolist() == [pass_name]
+    with tarfile.open(current(run, pass_name, "labels", 0)) as archive:
         assert archive.getnames() == []
 
 
@@ -133,5 +134,5 @@ def test_the_report_hears_of_a_published_shard(tmp_path: Path) -> None:
 def test_the_driver_is_told_what_was_skipped() -> None:
     marker = {"shard": 3, "ok": 4, "failed": 5, "reasons": {"skipped": 2, "unreadable": 3}}
     marker["stages"] = {"decode": {"images": 9, "seconds": 0.5}}
-    assert read_summary(summary(marker)) == {**marker, "skipped": 2}
+    assert summary({**marker, "nodes": {}, "files": {}}) == {**marker, "skipped": 2}
     assert summary({**marker, "reasons": {"unreadable": 5}})["skipped"] == 0

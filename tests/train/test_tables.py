@@ -8,16 +8,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from support.shards import fixed
 
 from pfit_ray import storage
 from pfit_ray.config import RunConfig
 from pfit_ray.config.load import validate
 from pfit_ray.data.images import decode_mask, encode_label
-from pfit_ray.data.label_shards import pack_shard, read_member
+from pfit_ray.data.label_shards import pack_shard
 from pfit_ray.data.sources.item import Item
 from pfit_ray.errors import UserError
 from pfit_ray.rundir.directory import RunDirectory
 from pfit_ray.rundir.manifest import write_manifest
+from pfit_ray.rundir.published import read_label
 from pfit_ray.rundir.review import Marked, marks_url, read_marks, write_marks
 from pfit_ray.storage import ranges
 from pfit_ray.train.tables import write_examples
@@ -48,8 +50,8 @@ def finish_shard(run: RunDirectory, pass_name: str, shard: int, agreement: dict[
          "label_offset": places[name][0], "label_size": places[name][1]}
         for name, score in agreement.items()
     ]  # fmt: skip
-    storage.write_bytes(run.labels(pass_name, shard), tar)
-    storage.write_bytes(run.rows(pass_name, shard), pd.DataFrame(rows).to_parquet())
+    storage.write_bytes(fixed(run, pass_name, "labels", shard), tar)
+    storage.write_bytes(fixed(run, pass_name, "rows", shard), pd.DataFrame(rows).to_parquet())
     run.write_json({"ok": len(rows), "failed": 0}, pass_name, "done", f"{shard:05d}.json")
     list_finished(run)
 
@@ -59,7 +61,7 @@ def list_finished(run: RunDirectory) -> None:
     ids: defaultdict[int, dict[str, None]] = defaultdict(dict)
     for pass_name in ("seeds", "labels"):
         for shard in run.finished_shards(pass_name):
-            ids[shard].update(dict.fromkeys(pd.read_parquet(run.rows(pass_name, shard))["image_id"]))
+            ids[shard].update(dict.fromkeys(pd.read_parquet(fixed(run, pass_name, "rows", shard))["image_id"]))
     items = []
     for shard in range(max(ids) + 1):
         items += [Item(name, "u/x.tar", offset=int(name[1:]), length=9) for name in ids[shard]]
@@ -99,13 +101,13 @@ def test_label_maps_of_finished_shards(run: RunDirectory, network: Any, pass_nam
     finish_shard(run, pass_name, 2, {"i3": 0.5})
     found = table(write_examples(run, config(), network))
     assert found["image_id"].tolist() == ["i1", "i2", "i3"]
-    assert found["label_url"].tolist() == [run.labels(pass_name, shard) for shard in (0, 0, 2)]
+    assert found["label_url"].tolist() == [fixed(run, pass_name, "labels", shard) for shard in (0, 0, 2)]
     assert found["uri"].tolist() == ["u/x.tar"] * 3
     assert found["offset"].tolist() == [1, 2, 3]
     assert found["length"].tolist() == [9, 9, 9]
     assert found["row"].isna().all()
     for number, row in enumerate(found.to_dict("records"), start=1):
-        label = decode_mask(read_member(row["label_url"], row["label_offset"], row["label_size"]))
+        label = decode_mask(read_label(row))
         assert label.tolist() == [[number]]
 
 
@@ -151,8 +153,10 @@ def test_the_score_can_be_chosen(run: RunDirectory, score: str) -> None:
     finish_shard(run, "seeds", 0, {"i1": 0.5, "i2": 0.5, "i3": 0.5, "i4": 0.0})
     own = "labels" if score in ("walk_margin", "foreground_share") else "seeds"
     names = ["i1", "i2", "i3", "i4"][: 3 if own == "labels" else 4]
-    rows = pd.read_parquet(run.rows(own, 0)).assign(**{score: [0.25 if name == "i2" else 0.75 for name in names]})
-    storage.write_bytes(run.rows(own, 0), rows.to_parquet())
+    rows = pd.read_parquet(fixed(run, own, "rows", 0)).assign(
+        **{score: [0.25 if name == "i2" else 0.75 for name in names]}
+    )
+    storage.write_bytes(fixed(run, own, "rows", 0), rows.to_parquet())
     for choice in ({"min_score": 0.5}, {"drop_worst": 0.34}):
         chosen = config(deeplab={"train": {"score": score, **choice}})
         assert table(write_examples(run, chosen, "deeplab"))["image_id"].tolist() == ["i1", "i3"]
@@ -212,8 +216,8 @@ def mark(run: RunDirectory, **marks: Any) -> None:
 def test_large_columns_of_the_passes_are_not_read(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     finish_shard(run, "seeds", 0, {f"i{number}": 0.5 for number in range(10)})
     cam = np.random.default_rng(0).bytes(100_000)
-    rows = pd.read_parquet(run.rows("seeds", 0)).assign(cam=[cam] * 10)
-    rows.to_parquet(run.rows("seeds", 0), compression=None)
+    rows = pd.read_parquet(fixed(run, "seeds", "rows", 0)).assign(cam=[cam] * 10)
+    rows.to_parquet(fixed(run, "seeds", "rows", 0), compression=None)
     remote = RunDirectory(f"memory://{Path(run.root).parent.name}")
     for url, _ in storage.list_files(run.root):
         storage.write_bytes(url.replace(run.root, remote.root), storage.read_bytes(url))

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from pfit_ray import storage
 from pfit_ray.errors import UserError
 from pfit_ray.results.report.gather import SCORES
-from pfit_ray.rundir.directory import IMAGE_SET, RunDirectory
+from pfit_ray.rundir.directory import IMAGE_SET, RunDirectory, ShardFiles
 from pfit_ray.rundir.manifest import read_manifest_columns
+from pfit_ray.rundir.published import read_published
 from pfit_ray.storage.ranges import read_columns
 from pfit_ray.storage.threads import prefetch
 
@@ -91,7 +92,7 @@ class Index:
 
     def rows(self, image_ids: Sequence[str]) -> NDArray[np.int32]:
         """Numbers of some images in the index; -1 for those that are not in it."""
-        found = pc.index_in(pa.array(image_ids, pa.string()), self.ids)
+        found = pc.index_in(pa.array(image_ids, pa.large_string()), self.ids)
         return np.asarray(pc.fill_null(found, -1).to_numpy(zero_copy_only=False), np.int32)
 
     def shard(self, pass_name: str, row: int) -> int | None:
@@ -147,14 +148,13 @@ class Index:
                     self.version += 1
 
     def _read_manifests(self) -> None:
-        ids: pa.Array = pa.array([], pa.string())
+        ids: pa.Array = pa.array([], pa.large_string())
         keys, truth, reasons = [], [], []
         for image_set in dict.fromkeys(IMAGE_SET.values()):
             summary = self.run.read_json("manifest", f"{image_set}.json")
             if summary is None:
                 continue
             table = read_manifest_columns(self.run, image_set, ["image_id", "keys", "mask_uri", "reason"])
-            table = table.combine_chunks()
             listed = _array(table["image_id"])
             known = pc.fill_null(pc.index_in(listed, ids), -1).to_numpy(zero_copy_only=False).astype(np.int32)
             fresh = known < 0
@@ -202,12 +202,7 @@ class Index:
     def _read_shards(self, name: str, shards: list[int]) -> Iterator[_ShardTable]:
         if not shards:
             return iter(())
-        sizes: dict[str, int | None] = {}
-        for kind in ("rows", "failures"):
-            folder = self.run.url(name, kind)
-            if storage.exists(folder):
-                sizes.update((entry.url, entry.size) for entry in storage.list_entries(folder))
-        return prefetch(partial(_read_shard, self.run, name, sizes), sorted(shards), _READERS, _AHEAD)
+        return prefetch(partial(_read_shard, self.run, name), sorted(shards), _READERS, _AHEAD)
 
     def _take(self, name: str, table: _ShardTable) -> None:
         """Enter what a shard says; its good rows last, since an id that stands twice fails the second time only."""
@@ -253,7 +248,7 @@ class Index:
         for reason in reasons.unique().to_pylist():
             if reason is not None and reason not in self.reasons:
                 self.reasons.append(reason)
-        found = pc.index_in(reasons, pa.array(self.reasons, pa.string()))
+        found = pc.index_in(reasons, pa.array(self.reasons, pa.large_string()))
         codes = pc.if_else(pc.is_valid(reasons), pc.fill_null(found, -1), -1)
         return codes.to_numpy(zero_copy_only=False).astype(np.int16)
 
@@ -265,17 +260,24 @@ def _places(table: pa.Table, ids: pa.Array) -> tuple[NDArray[np.intp], NDArray[n
     return found[known].astype(np.intp), known
 
 
-def _read_shard(run: RunDirectory, name: str, sizes: dict[str, int | None], shard: int) -> _ShardTable:
-    rows, failures = run.rows(name, shard), run.failures(name, shard)
+def _read_shard(run: RunDirectory, name: str, shard: int) -> _ShardTable:
+    def read(files: ShardFiles) -> _ShardTable:
+        columns = ["image_id", "keys", *SCORES[name]]
+        rows = read_columns(files.rows.url, columns, files.rows.size)
+        failed = files.failures
+        return _ShardTable(shard, rows, failed and read_columns(failed.url, ["image_id", "reason"], failed.size))
+
     try:
-        return _ShardTable(
-            shard,
-            read_columns(rows, ["image_id", "keys", *SCORES[name]], sizes[rows]) if rows in sizes else None,
-            read_columns(failures, ["image_id", "reason"], sizes[failures]) if failures in sizes else None,
-        )
-    except (UserError, OSError, pa.ArrowException) as error:
-        return _ShardTable(shard, problem=" ".join(f"pass {name}, shard {shard}: {error}".split()))
+        return read_published(run, name, shard, read)
+    except (UserError, OSError) as error:
+        return _ShardTable(shard, problem=" ".join(str(error).split()))
 
 
 def _array(column: pa.ChunkedArray) -> pa.Array:
-    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    """A column in one piece: of texts and lists a large one, for the small kinds end at 2 GiB."""
+    kind = column.type
+    if pa.types.is_string(kind):
+        kind = pa.large_string()
+    elif pa.types.is_list(kind):
+        kind = pa.large_list(kind.value_type)
+    return pa.concat_arrays([chunk.cast(kind) for chunk in column.chunks]) if column.num_chunks else pa.array([], kind)

@@ -2,29 +2,28 @@
 
 import io
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import cv2
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
-from pfit_ray import storage
 from pfit_ray.config import PASSES, RunConfig
 from pfit_ray.constants import BACKGROUND, Row
 from pfit_ray.data.image_bytes import fetch_image
 from pfit_ray.data.images import decode_grey, decode_image, decode_mask, image_size
-from pfit_ray.data.label_shards import read_member
 from pfit_ray.data.sources.mask_ids import mask_lookup
-from pfit_ray.errors import RowError
+from pfit_ray.errors import RowError, UserError
 from pfit_ray.ops.regions.region_maps import perimeter_map
 from pfit_ray.results.contact_sheet import perimeters
 from pfit_ray.results.drawing import heat_picture, label_picture, region_picture
-from pfit_ray.results.explorer.index import OK, Index
-from pfit_ray.rundir.directory import IMAGE_SET, LABEL_COLUMN, RunDirectory
+from pfit_ray.results.explorer.index import FAILED, OK, Index
+from pfit_ray.rundir.directory import IMAGE_SET, LABEL_COLUMN, RunDirectory, ShardFiles
 from pfit_ray.rundir.manifest import read_manifest_shard
+from pfit_ray.rundir.published import read_failures, read_label, read_published
 from pfit_ray.storage.ranges import read_columns
 from pfit_ray.tasks.encode import array_from_bytes
 from pfit_ray.tasks.score import read_truth
@@ -124,10 +123,10 @@ class Pictures:
             found.append({"pass": "source", "stage": "list", "reason": place["reason"], "message": place["message"]})
         for name in PASSES:
             shard = self.index.shard(name, row)
-            if shard is not None and storage.exists(url := self.run.failures(name, shard)):
-                one = _find(url, image_id, ["pass", "stage", "reason", "message"])
-                if one is not None and one["reason"] != place["reason"]:
-                    found.append(one)
+            if shard is not None and self.index.status_of(name, row) == FAILED:
+                with _readable():
+                    failed = read_failures(self.run, name, shard)
+                found += [one for one in failed if one["image_id"] == image_id and one["reason"] != place["reason"]]
         return found
 
     def _layers(self, row: int) -> Iterator[Layer]:
@@ -163,11 +162,7 @@ class Pictures:
             return _opaque(heat_picture(array_from_bytes(self._result("labels", row, ["edge"])["edge"]), size))
         if kind in _LABELS:
             name = _LABELS[kind]
-            place = self._result(name, row, _PLACE)
-            shard = self.index.shard(name, row)
-            assert shard is not None
-            data = read_member(self.run.labels(name, shard), place["label_offset"], place["label_size"])
-            return _label(decode_mask(data), size)
+            return _label(decode_mask(read_label(self._result(name, row, _PLACE))), size)
         if kind == "truth":
             return _label(self._truth(row), size)
         if source not in self.config.region_names:
@@ -231,7 +226,9 @@ class Pictures:
         """Some columns of what a pass wrote of an image."""
         shard = self.index.shard(name, row)
         if shard is not None and self.index.status_of(name, row) == OK:
-            found = _find(self.run.rows(name, shard), self.index.ids[row].as_py(), columns)
+            image_id = self.index.ids[row].as_py()
+            with _readable():
+                found = read_published(self.run, name, shard, partial(_find, image_id, columns))
             if found is not None:
                 return found
         raise UnknownLayerError(f"pass {name} has no result of this image")
@@ -244,15 +241,22 @@ def _class_layers(stage: str, keys: list[int]) -> Iterator[Layer]:
         yield from (Layer(stage, key) for key in keys)
 
 
-def _find(url: str, image_id: str, columns: list[str]) -> dict[str, Any] | None:
+@contextmanager
+def _readable() -> Iterator[None]:
+    """What is wrong with a shard is a matter of the image that is looked at."""
     try:
-        table = read_columns(url, ["image_id", *columns])
-    except (OSError, pa.ArrowException) as error:
-        raise RowError("io_error", f"{url} cannot be read: {' '.join(str(error).split())}") from error
-    if set(columns) - set(table.column_names):
-        raise RowError("missing", f"{url} has no column {', '.join(set(columns) - set(table.column_names))}")
+        yield
+    except (OSError, UserError) as error:
+        raise RowError("io_error", str(error)) from error
+
+
+def _find(image_id: str, columns: list[str], files: ShardFiles) -> Row | None:
+    """Some columns of an image's row, with the URL of its label map."""
+    table = read_columns(files.rows.url, ["image_id", *columns], files.rows.size)
+    if lacking := set(columns) - set(table.column_names):
+        raise RowError("missing", f"{files.rows.url} has no column {', '.join(lacking)}")
     place = pc.index(table["image_id"], image_id).as_py()
-    return None if place < 0 else dict(table.slice(place, 1).to_pylist()[0])
+    return None if place < 0 else {**table.slice(place, 1).to_pylist()[0], "label_url": files.labels.url}
 
 
 def _label(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pfit_ray.constants import OK, Row
 from pfit_ray.data.image_bytes import fetch_images
@@ -16,9 +15,10 @@ from pfit_ray.data.images import decode_mask
 from pfit_ray.data.label_shards import iterate_shard
 from pfit_ray.data.sources.item import is_plain
 from pfit_ray.errors import RowError
-from pfit_ray.rundir.directory import IMAGE_SET, RunDirectory
+from pfit_ray.rundir.directory import IMAGE_SET, RunDirectory, ShardFiles
 from pfit_ray.rundir.manifest import iterate_shards
-from pfit_ray.storage.ranges import open_seekable
+from pfit_ray.rundir.published import read_published
+from pfit_ray.storage.ranges import read_columns
 from pfit_ray.tasks.results import RESULT_FIELDS
 
 CHUNK = 64
@@ -85,12 +85,16 @@ def labelled_images(
     columns = ["image_id", "height", "width", "keys", *score_names(pass_name)]
     for shard, listed in iterate_shards(run, IMAGE_SET[pass_name], shards):
         sources = {row["image_id"]: row for row in listed if row["status"] == OK}
-        with open_seekable(run.rows(pass_name, shard)) as file:
-            table = pq.read_table(file, columns=columns)
-        labels = dict(iterate_shard(run.labels(pass_name, shard)))
-        rows = iter(table.to_pylist())
+        found, labels = read_published(run, pass_name, shard, partial(_read_shard, columns))
+        rows = iter(found)
         while chunk := list(islice(rows, CHUNK)):
             yield from _chunk(chunk, labels, sources, with_photographs)
+
+
+def _read_shard(columns: list[str], files: ShardFiles) -> tuple[list[Row], dict[str, bytes]]:
+    """Rows and label maps of a shard, by image id."""
+    rows: list[Row] = read_columns(files.rows.url, columns, files.rows.size).to_pylist()
+    return rows, dict(iterate_shard(files.labels.url))
 
 
 def _chunk(

@@ -2,16 +2,12 @@
 
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-import pyarrow.parquet as pq
-
-from pfit_ray import storage
 from pfit_ray.rundir.directory import IMAGE_SET, RunDirectory
-from pfit_ray.storage.ranges import open_seekable
+from pfit_ray.rundir.published import read_failures, read_rows
 from pfit_ray.tasks.base import Timings, add_timings
 
 SCORES = {
@@ -22,7 +18,6 @@ SCORES = {
 """Score columns of each pass; the first one that an image has ranks it."""
 BINS = 20
 EXAMPLES = 3
-_BATCH = 4096
 
 
 @dataclass(order=True, frozen=True)
@@ -84,7 +79,8 @@ def gather_pass(run: RunDirectory, name: str, seed: int, count: int, class_count
         told.stages = add_timings(told.stages, marker["stages"])
         if any(len(told.examples.get(reason, [])) < EXAMPLES for reason in marker["reasons"]):
             _add_examples(run, told, shard)
-        for row in _rows(run.rows(name, shard), ["image_id", "keys", "label_ids", "label_pixels", *SCORES[name]]):
+        columns = ["image_id", "keys", "label_ids", "label_pixels", *SCORES[name]]
+        for row in read_rows(run, name, shard, columns, small=True):
             told.classes.update(row["keys"])
             told.pixels.update(dict(zip(row.get("label_ids") or (), row.get("label_pixels") or (), strict=True)))
             scores = {score: row[score] for score in SCORES[name] if row[score] is not None}
@@ -112,19 +108,8 @@ def _in_order(heap: list[Any]) -> list[Picked]:
     return [one for _, one in sorted(heap, reverse=True)]
 
 
-def _rows(url: str, columns: list[str]) -> Iterator[dict[str, Any]]:
-    """Rows of a table; columns that it lacks, because an older version wrote it, are left out."""
-    with open_seekable(url) as file:
-        table = pq.ParquetFile(file)
-        there = [name for name in columns if name in table.schema_arrow.names]
-        for batch in table.iter_batches(_BATCH, columns=there):
-            yield from batch.to_pylist()
-
-
 def _add_examples(run: RunDirectory, told: PassTold, shard: int) -> None:
-    url = run.failures(told.name, shard)
-    if storage.exists(url):
-        for row in _rows(url, ["image_id", "stage", "reason", "message"]):
-            found = told.examples.setdefault(row["reason"], [])
-            if len(found) < EXAMPLES:
-                found.append(row)
+    for row in read_failures(run, told.name, shard):
+        found = told.examples.setdefault(row["reason"], [])
+        if len(found) < EXAMPLES:
+            found.append(row)

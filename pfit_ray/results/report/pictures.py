@@ -5,21 +5,19 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
-import pyarrow.parquet as pq
 from PIL import Image
 
 from pfit_ray.config import RunConfig
 from pfit_ray.constants import Row
 from pfit_ray.data.image_bytes import fetch_image
 from pfit_ray.data.images import decode_image, decode_mask
-from pfit_ray.data.label_shards import read_member
 from pfit_ray.data.sources.mask_ids import mask_lookup
 from pfit_ray.errors import RowError, UserError
 from pfit_ray.results.drawing import heat_overlay, label_overlay
 from pfit_ray.results.report.gather import Picked
 from pfit_ray.rundir.directory import IMAGE_SET, LABEL_COLUMN, RunDirectory
 from pfit_ray.rundir.manifest import read_manifest_shard
-from pfit_ray.storage.ranges import open_seekable
+from pfit_ray.rundir.published import read_label, read_rows
 from pfit_ray.tasks.encode import array_from_bytes
 from pfit_ray.tasks.score import read_truth
 
@@ -39,16 +37,12 @@ def thumbnails(
     One caption with an empty URL says why an image has none.
     """
     places = {row["image_id"]: row for row in read_manifest_shard(run, IMAGE_SET[pass_name], shard)}
-    with open_seekable(run.rows(pass_name, shard)) as file:
-        columns = ["image_id", "label_offset", "label_size", *_MAPS[pass_name]]
-        wanted = [("image_id", "in", [one.image_id for one in images])]
-        rows = {row["image_id"]: row for row in pq.read_table(file, columns=columns, filters=wanted).to_pylist()}
-    return {one: _pictures(config, run, pass_name, one, places[one.image_id], rows[one.image_id]) for one in images}
+    columns = ["image_id", "label_offset", "label_size", *_MAPS[pass_name]]
+    rows = {row["image_id"]: row for row in read_rows(run, pass_name, shard, columns, small=True)}
+    return {one: _pictures(config, pass_name, places[one.image_id], rows[one.image_id]) for one in images}
 
 
-def _pictures(
-    config: RunConfig, run: RunDirectory, pass_name: str, one: Picked, place: Row, row: Row
-) -> list[tuple[str, str]]:
+def _pictures(config: RunConfig, pass_name: str, place: Row, row: Row) -> list[tuple[str, str]]:
     try:
         photo = decode_image(fetch_image(place), config.images.max_pixels)
         pictures = [("photograph", photo)]
@@ -56,7 +50,7 @@ def _pictures(
             maximum = config.combined_maximum if name == "combined_cam" else 1.0
             values = array_from_bytes(row[name]).max(axis=0, initial=0.0) / maximum
             pictures.append((name.replace("_", " "), heat_overlay(photo, values)))
-        label = decode_mask(read_member(run.labels(pass_name, one.shard), row["label_offset"], row["label_size"]))
+        label = decode_mask(read_label(row))
         pictures.append((LABEL_COLUMN[pass_name].replace("_", " "), label_overlay(photo, label)))
     except (RowError, UserError, FileNotFoundError) as error:
         return [(f"no pictures: {error}", "")]

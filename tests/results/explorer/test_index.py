@@ -1,13 +1,15 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from support.explorer_run import failed, finish, ok, write_run
+from support.shards import current
 
 from pfit_ray import storage
 from pfit_ray.data.sources.item import Item
 from pfit_ray.errors import UserError
-from pfit_ray.results.explorer.index import OK, PENDING, Index
+from pfit_ray.results.explorer.index import OK, PENDING, Index, _array
 from pfit_ray.results.explorer.query import Query, select
 from pfit_ray.rundir.directory import RunDirectory
 from pfit_ray.rundir.manifest import write_manifest
@@ -133,10 +135,10 @@ def test_new_and_changed_shards_are_read_and_no_others(run: RunDirectory) -> Non
 
 
 def test_a_damaged_shard_is_told_and_leaves_the_others(run: RunDirectory) -> None:
-    storage.write_bytes(run.rows("seeds", 0), b"nonsense")
+    storage.write_bytes(current(run, "seeds", "rows", 0), b"nonsense")
     index = read(run)
     assert list(index.problems) == [("seeds", 0)]
-    assert "pass seeds, shard 0" in index.problems["seeds", 0]
+    assert "pass seeds: shard 0 is finished" in index.problems["seeds", 0]
     assert [index.status_of("seeds", row) for row in (0, 2)] == [PENDING, OK]
 
 
@@ -162,3 +164,10 @@ def test_a_run_in_a_bucket(tmp_path: Path) -> None:
 def test_a_run_that_has_not_listed_its_images(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has listed no images yet; run it first"):
         Index(RunDirectory(str(tmp_path)), 1)
+
+
+def test_ids_may_be_more_than_two_gigabytes_together(run: RunDirectory) -> None:
+    assert read(run).ids.type == pa.large_string()
+    column = pa.chunked_array([["a"], ["b"]])
+    assert _array(column).equals(pa.array(["a", "b"], pa.large_string()))
+    assert _array(pa.chunked_array([[[1], []], [[2, 3]]])).to_pylist() == [[1], [], [2, 3]]
