@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import pytest
 import ray
+import torch
 from hypothesis import settings
 from PIL import Image
 from support.comparisons import refusing_nan
@@ -24,6 +26,38 @@ np.testing.assert_array_equal = refusing_nan(np.testing.assert_array_equal)
 
 settings.register_profile("untimed", deadline=None)  # the first example may compile, on a busy machine
 settings.load_profile("untimed")
+
+
+WITH_RAY = {"local_ray", "small_run", "corpus_with_bad_inputs"}
+"""Fixtures of tests that one process runs, with the Ray that they share."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Run the whole default suite in two processes: one has the tests that need Ray, the other begins with the rest."""
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and "not slow" in config.option.markexpr
+    option = config.option
+    other = option.keyword or option.collectonly or option.usepdb or "PYTEST_XDIST_WORKER" in os.environ
+    if whole and not other and getattr(option, "numprocesses", 0) is None:
+        option.numprocesses, option.dist = 2, "loadgroup"
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests with Ray first, for what they wait for takes longest."""
+    with_ray = [item for item in items if WITH_RAY & set(getattr(item, "fixturenames", ()))]
+    for item in with_ray:
+        item.add_marker(pytest.mark.xdist_group("ray"))
+    of_them = set(with_ray)
+    items[:] = [*with_ray, *(item for item in items if item not in of_them)]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread_beside_another_process() -> None:
+    """Threads of two processes that wait for each other on two cores would be slower than one."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        torch.set_num_threads(1)
+        cv2.setNumThreads(1)
 
 
 def _found(variable: str, default: Path, what: str) -> Path:
