@@ -39,16 +39,11 @@ def failures(run: RunDirectory) -> pd.DataFrame:
 
 
 @pytest.mark.slow
-def test_images_that_kill_their_worker_or_never_end_are_found_and_their_neighbours_unharmed(
-    run: RunDirectory, tmp_path: Path
-) -> None:
-    marks = tmp_path / "marks"
-    marks.mkdir()
+def test_images_that_kill_their_worker_or_never_end_are_found_and_their_neighbours_unharmed(run: RunDirectory) -> None:
     bombs = paint_plan(
         network=(Bomb(("b",), "network_bomb"),),
         finish=(
             Bomb(("f",), "finish_bomb"),
-            Bomb(("h",), "passing_bomb", marks=str(marks), times=2),
             Sleeper(("k",)),
         ),
     )
@@ -61,9 +56,6 @@ def test_images_that_kill_their_worker_or_never_end_are_found_and_their_neighbou
         "f": {"stage": "finish_bomb", "reason": "crashed", "attempt": 1},
         "k": {"stage": "sleeper", "reason": "stuck", "attempt": 1},
     }
-    assert len(list(marks.iterdir())) == 2
-    marker = run.read_json("predict", "done", "00002.json")
-    assert marker["nodes"] == {"alone": ray.get_runtime_context().get_node_id()}
 
     # What killed them is gone: the failed images alone are taken up again.
     finished = tuple(name for name in IMAGES if name not in "bfk")
@@ -72,6 +64,15 @@ def test_images_that_kill_their_worker_or_never_end_are_found_and_their_neighbou
     assert label_files(Path(run.root), "prediction") == expected
     assert not list(Path(run.folder("predict", "failures")).iterdir())
     assert list(table(Path(run.root), "predict").index) == list(IMAGES)
+
+
+@pytest.mark.slow
+def test_crashes_that_do_not_come_again_cost_nothing(run: RunDirectory, tmp_path: Path) -> None:
+    results = run_all(run, paint_plan(finish=(Bomb(("b",), marks=str(tmp_path), times=2),)), [0], shard_tries=1)
+    assert results == {0: (3, 0)}
+    assert len(list(tmp_path.glob("b-*"))) == 2
+    marker = run.read_json("predict", "done", "00000.json")
+    assert marker["nodes"] == {"alone": ray.get_runtime_context().get_node_id()}
 
 
 def test_a_retry_counts_its_attempts(run: RunDirectory) -> None:

@@ -65,6 +65,7 @@ def test_two_workers_learn_what_one_learns(make_config, make_trainer, corpus, tm
     assert metrics["loss"] == pytest.approx(records[-1]["loss"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_divergence_is_told_at_once(make_config, corpus, tmp_path, local_ray) -> None:
     with pytest.raises(
         UserError, match=r"training of deeplab: the (loss became|weights are no longer finite) .* lower"
