@@ -1,4 +1,7 @@
-"""Where the tests find golden data and real photographs; they are skipped where these are absent."""
+"""What tests share: a Ray, a finished run, golden data and real photographs; tests without these are skipped.
+
+Ray and torch are imported where they are needed: the process that only hands out tests to two others needs neither.
+"""
 
 import json
 import os
@@ -7,19 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 import pytest
-import ray
-import torch
+from filelock import FileLock
 from hypothesis import settings
 from PIL import Image
 from support.comparisons import refusing_nan
 from support.golden import ROOT
 from support.places import SHARED
 from support.small_runs import QUICKSTART, SMALL, Finished, command, write_label_table, write_photographs
-
-from pfit_ray.cluster.session import IDLE_WORKER_MS
 
 np.testing.assert_allclose = refusing_nan(np.testing.assert_allclose)
 np.testing.assert_array_equal = refusing_nan(np.testing.assert_array_equal)
@@ -28,7 +27,7 @@ settings.register_profile("untimed", deadline=None)  # the first example may com
 settings.load_profile("untimed")
 
 
-WITH_RAY = {"local_ray", "small_run", "corpus_with_bad_inputs"}
+WITH_RAY = {"local_ray", "small_run"}
 """Fixtures of tests that one process runs, with the Ray that they share."""
 
 
@@ -56,6 +55,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _one_thread_beside_another_process() -> None:
     """Threads of two processes that wait for each other on two cores would be slower than one."""
     if "PYTEST_XDIST_WORKER" in os.environ:
+        import cv2
+        import torch
+
         torch.set_num_threads(1)
         cv2.setNumThreads(1)
 
@@ -110,6 +112,10 @@ def _place(factory: pytest.TempPathFactory, name: str) -> Path:
 
 def start_local_ray() -> None:
     """Start the session's Ray."""
+    import ray
+
+    from pfit_ray.cluster.session import IDLE_WORKER_MS
+
     os.environ.setdefault(*IDLE_WORKER_MS)
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=150 << 20)
 
@@ -117,6 +123,8 @@ def start_local_ray() -> None:
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
     """One Ray with two CPUs for all tests of the session."""
+    import ray
+
     start_local_ray()
     yield
     ray.shutdown()
@@ -139,8 +147,9 @@ def corpus_with_bad_inputs(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     """Sorted: broken, chelsea, coffee, empty, letter, motorcycle_left, rocket, stranger, unlisted."""
     folder = _place(tmp_path_factory, "photographs")
     corpus = Corpus(folder / "images", folder / "labels.csv", folder / "masks")
-    if not corpus.labels.exists():
-        _write_corpus(corpus)
+    with FileLock(folder / "lock"):
+        if not corpus.labels.exists():
+            _write_corpus(corpus)
     return corpus
 
 
@@ -178,11 +187,24 @@ class SmallRun(NamedTuple):
 @pytest.fixture(scope="session")
 def small_run(corpus_with_bad_inputs: Corpus, local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
     """The quickstart config on the small corpus, through all passes and both trainings."""
-    place = _place(tmp_path_factory, "small")
+    return _small_run(corpus_with_bad_inputs, _place(tmp_path_factory, "small"))
+
+
+def _small_run(corpus: Corpus, place: Path) -> SmallRun:
     folder, told = place / "run", place / "said.json"
-    words = ["run", QUICKSTART, *SMALL, *corpus_with_bad_inputs.overrides, "max_failed_fraction=0.6"]
+    words = ["run", QUICKSTART, *SMALL, *corpus.overrides, "max_failed_fraction=0.6"]
     if not told.exists():
         said = command(*words, f"output={folder}")
         assert said.code == 0, said
         told.write_text(json.dumps(said))
     return SmallRun(folder, words, Finished(*json.loads(told.read_text())))
+
+
+@pytest.fixture
+def finished_run(request: pytest.FixtureRequest, corpus_with_bad_inputs: Corpus) -> SmallRun:
+    """The small run for tests with a Ray of their own; none is started here where an earlier session has made it."""
+    kept = os.environ.get("PFIT_TEST_RUNS")
+    if kept and (Path(kept) / "small" / "said.json").exists():
+        return _small_run(corpus_with_bad_inputs, Path(kept) / "small")
+    run: SmallRun = request.getfixturevalue("small_run")
+    return run

@@ -63,11 +63,11 @@ def anything_in(url: str, name: str = "") -> bool:
 
 
 def test_killed_in_a_bad_bucket_and_equal_to_a_run_on_disk(
-    small_run: SmallRun, bucket: FaultyProxy, ray_folder: Path, tmp_path: Path
+    finished_run: SmallRun, bucket: FaultyProxy, ray_folder: Path, tmp_path: Path
 ) -> None:
     bucket.faults = Faults(seed=1, busy=0.1, reset=0.02, cut=0.02)
     words = [
-        *small_run.words,
+        *finished_run.words,
         "data.root=s3://bucket/images",
         "data.labels=s3://bucket/labels.csv",
         "data.masks=s3://bucket/masks",
@@ -87,11 +87,11 @@ def test_killed_in_a_bad_bucket_and_equal_to_a_run_on_disk(
 
     assert bucket.faults.done["busy"] > 20
     run = downloaded(RUN, tmp_path / "run")
-    assert_same_results(run, small_run.folder, same_source=False)
+    assert_same_results(run, finished_run.folder, same_source=False)
     for network in ("affinitynet", "deeplab"):
         name = f"checkpoints/{network}.safetensors"
-        assert (run / name).read_bytes() == (small_run.folder / name).read_bytes()
-    scores = [json.loads((folder / "evaluation.json").read_text()) for folder in (run, small_run.folder)]
+        assert (run / name).read_bytes() == (finished_run.folder / name).read_bytes()
+    scores = [json.loads((folder / "evaluation.json").read_text()) for folder in (run, finished_run.folder)]
     assert scores[0]["prediction"] == scores[1]["prediction"]
 
     for secret in (SECRET_KEY, ACCESS_KEY):

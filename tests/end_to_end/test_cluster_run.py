@@ -110,7 +110,7 @@ main()
 
 
 def test_a_run_keeps_its_places_and_survives_the_loss_of_gpu_nodes(
-    nodes: Nodes, words: list[str], small_run: SmallRun, tmp_path: Path
+    nodes: Nodes, words: list[str], small_run: SmallRun, local_ray: None, tmp_path: Path
 ) -> None:
     run, log = tmp_path / "run", tmp_path / "run.log"
     given = [nodes.cluster.address, [*words, *BY_POOL, f"output={run}"], list(IMPOSSIBLE)]

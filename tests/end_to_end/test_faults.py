@@ -128,6 +128,7 @@ def joined(cluster: Cluster) -> Iterator[None]:
 
 
 @random_moments
+@pytest.mark.xdist_group("cluster")
 @pytest.mark.multinode
 def test_nodes_that_come_and_are_lost(cluster: Cluster, joined: None, tmp_path: Path, seed: int) -> None:
     draw = random.Random(seed)
@@ -159,6 +160,7 @@ def nodes_of(run: RunDirectory) -> set[str]:
 
 
 @random_moments
+@pytest.mark.xdist_group("cluster")
 @pytest.mark.multinode
 def test_drivers_that_end_at_random_points(cluster: Cluster, run: RunDirectory, tmp_path: Path, seed: int) -> None:
     draw = random.Random(seed)

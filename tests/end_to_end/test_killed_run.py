@@ -33,9 +33,9 @@ ENDS: dict[str, tuple[str, Callable[[subprocess.Popen], None], int, str]] = {
 }
 
 
-def test_ended_again_and_again(small_run: SmallRun, tmp_path: Path) -> None:
+def test_ended_again_and_again(finished_run: SmallRun, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    words = [*small_run.words, f"output={run}", "resources.train.checkpoint_seconds=0"]
+    words = [*finished_run.words, f"output={run}", "resources.train.checkpoint_seconds=0"]
     for number, (moment, (pattern, end, code, said)) in enumerate(ENDS.items()):
         log = tmp_path / f"{number}.log"
         assert not any(run.glob(pattern)), moment
@@ -52,13 +52,13 @@ def test_ended_again_and_again(small_run: SmallRun, tmp_path: Path) -> None:
     with driver(words, log) as process:
         assert process.wait(300) == 0, log.read_text()
 
-    assert_same_results(small_run.folder, run)
+    assert_same_results(finished_run.folder, run)
     for network in ("classifier", "affinitynet", "deeplab"):
         name = f"checkpoints/{network}.safetensors"
-        assert (run / name).read_bytes() == (small_run.folder / name).read_bytes()
+        assert (run / name).read_bytes() == (finished_run.folder / name).read_bytes()
     assert json.loads((run / "evaluation.json").read_text()) == json.loads(
-        (small_run.folder / "evaluation.json").read_text()
+        (finished_run.folder / "evaluation.json").read_text()
     )
-    for sheet in (small_run.folder / "sheets").iterdir():
+    for sheet in (finished_run.folder / "sheets").iterdir():
         assert (run / "sheets" / sheet.name).read_bytes() == sheet.read_bytes()
     assert not list(run.rglob(".*.pfit-part"))
