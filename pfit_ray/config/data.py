@@ -20,6 +20,8 @@ _ONLY_FOR = {
     "image_column": ("parquet",),
     "id_column": ("parquet",),
     "annotations": ("coco",),
+    "label_column": ("parquet",),
+    "mask_column": ("parquet",),
 }
 """Fields that some sources alone read."""
 _BACKGROUND_NAMES = ("background", "__background__", "_background_")
@@ -59,7 +61,19 @@ class DataConfig(Section):
         "(bytes).",
     )
     image_column: str | None = option(
-        None, "Source parquet: the column of encoded images; null takes the first of image, bytes and jpg."
+        None,
+        "Source parquet: the column of encoded images; null takes the first of image, bytes, jpg, jpeg, png, webp and "
+        "img that holds some, else the only column that its metadata call images.",
+    )
+    label_column: str | None = option(
+        None,
+        "Source parquet: the column of labels, or a field of it such as objects.category; null takes classes, label or "
+        "labels, else the only one whose metadata name its numbers; '' predicts the labels.",
+    )
+    mask_column: str | None = option(
+        None,
+        "Source parquet: the column of ground truth PNGs, for evaluation; null takes mask or label where these hold "
+        "images, '' none.",
     )
     id_column: str | None = option(
         None,

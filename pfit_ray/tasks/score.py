@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from pfit_ray import storage
 from pfit_ray.constants import BACKGROUND, IGNORE, OK
+from pfit_ray.data.image_bytes import fetch_address
 from pfit_ray.data.images import decode_mask
 from pfit_ray.errors import RowError
 from pfit_ray.ops.cam.cam import resize_maps
@@ -163,7 +163,7 @@ def read_truth(uri: str, lookup: np.ndarray, n_classes: int, size: tuple[int, in
     """Read a ground truth mask.
 
     Args:
-        uri: a PNG.
+        uri: a PNG, as `Item.mask_uri`.
         lookup: uint8 (256,), from its label ids to those that are scored.
         n_classes: number of foreground classes.
         size: (H, W) that it must have.
@@ -174,7 +174,7 @@ def read_truth(uri: str, lookup: np.ndarray, n_classes: int, size: tuple[int, in
     Raises:
         RowError: when it cannot be used.
     """
-    truth: np.ndarray = lookup[decode_mask(storage.fetch(uri), size)]
+    truth: np.ndarray = lookup[decode_mask(fetch_address(uri), size)]
     labels = truth[truth != IGNORE]
     if labels.size and labels.max() > n_classes:
         raise RowError("bad_mask", f"the mask {uri} holds label {labels.max()} and there are {n_classes} classes")

@@ -1,6 +1,7 @@
 import io
 import threading
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pyarrow as pa
@@ -10,7 +11,15 @@ import pytest
 from pfit_ray import storage
 from pfit_ray.constants import FAILED, OK, Row
 from pfit_ray.data import image_bytes
-from pfit_ray.data.image_bytes import fetch_image, fetch_images, image_column, read_image_rows
+from pfit_ray.data.image_bytes import (
+    cell_address,
+    fetch_address,
+    fetch_image,
+    fetch_images,
+    image_column,
+    read_cells,
+    read_image_rows,
+)
 from pfit_ray.data.sources.item import Item
 from pfit_ray.errors import RowError, UserError
 from pfit_ray.rundir.directory import RunDirectory
@@ -29,6 +38,12 @@ STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
         ({"picture": pa.binary(), "image": pa.binary()}, "picture", "picture"),
         ({"picture": pa.binary()}, None, None),
         ({"image": pa.struct([("path", pa.string())])}, None, None),
+        ({"image": pa.binary_view()}, None, "image"),
+        ({"image": pa.dictionary(pa.int32(), pa.binary())}, None, "image"),
+        ({"image": pa.dictionary(pa.int32(), pa.string())}, None, None),
+        ({"image": pa.list_(pa.uint8())}, None, "image"),
+        ({"image": pa.list_(pa.float32())}, None, None),
+        ({"image": pa.struct([("bytes", pa.large_binary()), ("path", pa.string())])}, None, "image.bytes"),
         ({"image": pa.binary()}, "picture", None),
     ],
 )
@@ -36,20 +51,35 @@ def test_image_column(fields: dict[str, pa.DataType], wanted: str | None, column
     assert image_column(pa.schema(list(fields.items())), wanted) == column
 
 
+def column(kind: pa.DataType, cells: list[Any]) -> pa.Array:
+    if pa.types.is_dictionary(kind):
+        return pa.array(cells, kind.value_type).dictionary_encode()
+    return pa.array([cell if cell is None else list(cell) for cell in cells] if pa.types.is_list(kind) else cells, kind)
+
+
 def parquet(kind: pa.DataType, wrap: bool, rows: int = 100, group: int = 30) -> io.BytesIO:
     """Row n holds the bytes "n", row 42 a null."""
     values = [None if number == 42 else str(number).encode() for number in range(rows)]
-    cells = [{"bytes": value, "path": "x"} for value in values] if wrap else values
+    cells = [{"bytes": value, "path": None} for value in values] if wrap else values
     buffer = io.BytesIO()
-    table = pa.table({"image": pa.array(cells, kind), "other": [b"y" * 100] * rows})
-    pq.write_table(table, buffer, row_group_size=group)
+    table = pa.table({"image": column(kind, cells), "other": [b"y" * 100] * rows})
+    nested_views = wrap and pa.types.is_binary_view(kind[0].type)  # pyarrow cannot cut these into row groups
+    pq.write_table(table, buffer, row_group_size=None if nested_views else group)
     return io.BytesIO(buffer.getvalue())
 
 
 @pytest.mark.parametrize(
     ("kind", "wrap"),
-    [(pa.binary(), False), (pa.large_binary(), False), (STRUCT, True)],
-    ids=["bytes", "large", "struct"],
+    [
+        (pa.binary(), False),
+        (pa.large_binary(), False),
+        (pa.binary_view(), False),
+        (pa.list_(pa.uint8()), False),
+        (pa.dictionary(pa.int32(), pa.binary()), False),
+        (STRUCT, True),
+        (pa.struct([("bytes", pa.binary_view()), ("path", pa.string_view())]), True),
+    ],
+    ids=["bytes", "large", "view", "list", "dictionary", "struct", "struct-view"],
 )
 @pytest.mark.parametrize("rows", [[0], [99], [29, 30, 31], [3, 41, 42, 43, 95], list(range(100))])
 def test_rows_by_number(kind: pa.DataType, wrap: bool, rows: list[int]) -> None:
@@ -186,3 +216,19 @@ def test_fetch_images(tmp_path: Path, threads: int) -> None:
     assert rows[2]["message"] == f"{tmp_path}/gone does not exist"
     assert [row["status"] for row in rows] == [OK, FAILED, FAILED, FAILED, FAILED]
     assert all("encoded" not in row for row in rows[1:])
+
+
+def test_a_path_instead_of_bytes_begins_at_the_files_folder(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for name in ("a.jpg", "images/b.jpg"):
+        (tmp_path / name).write_bytes(name.encode())
+    paths = [str(tmp_path / "a.jpg"), "images/b.jpg", "gone.jpg", None, "unused.jpg"]
+    cells = [{"bytes": b"own" if path == "unused.jpg" else None, "path": path} for path in paths]
+    uri = str(tmp_path / "x.parquet")
+    pq.write_table(pa.table({"image": pa.array(cells, STRUCT)}), uri)
+    found = [data if isinstance(data, bytes) else data.reason for _, data in read_cells(uri, "image.bytes", range(5))]
+    assert found == [b"a.jpg", b"images/b.jpg", "missing", "empty_file", b"own"]
+    assert fetch_address(cell_address(uri, "image.bytes", 1)) == b"images/b.jpg"
+    assert fetch_address(f"{tmp_path}/a.jpg") == b"a.jpg"
+    with pytest.raises(RowError, match=r"row 2 of .*gone"):
+        fetch_address(cell_address(uri, "image.bytes", 2))

@@ -20,7 +20,7 @@ class Item:
         image_id: unique and safe as a file name.
         uri: absolute path or URL of the image, or of the tar or Parquet file that it is in.
         keys: ascending class ids of its image-level label, 1-based; None: unknown, to be predicted.
-        mask_uri: ground truth PNG, if there is one.
+        mask_uri: ground truth PNG, if there is one, as `pfit_ray.data.image_bytes.fetch_address` reads it.
         reason: code from `pfit_ray.constants.REASONS` where its label is unusable: a failed row.
         message: one sentence that goes with the reason.
         offset: first byte of the image in a tar file.

@@ -1,28 +1,55 @@
 """Source: Parquet files with a column of encoded images."""
 
-from collections.abc import Iterator
-from dataclasses import replace
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import repeat
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pfit_ray.config.data import DataConfig
-from pfit_ray.data.image_bytes import IMAGE_COLUMNS, image_column
+from pfit_ray.data.image_bytes import IMAGE_COLUMNS, MASK_COLUMNS, cell_address, image_column
 from pfit_ray.data.sources.files import find_files
 from pfit_ray.data.sources.item import Item, hashed_id, is_plain, path_id, printable
 from pfit_ray.data.sources.label_table import LABEL_COLUMN, as_cell, cell_names
 from pfit_ray.data.sources.labels import label_keys
 from pfit_ray.data.sources.notes import Note, Notes
+from pfit_ray.data.sources.rows import class_label_names, features, is_text, named_classes
 from pfit_ray.errors import RowError, UserError
 from pfit_ray.storage import Entry
 from pfit_ray.storage.ranges import open_for_rows
 from pfit_ray.storage.threads import chain_ahead
 
 ID_COLUMN = "image_id"
+CLASSES_METADATA = b"pfit_ray.classes"
+"""Key of a Parquet file's metadata: the names of the classes of its label maps, as JSON, in the order of their ids."""
+_LABEL_COLUMNS = (LABEL_COLUMN, "label", "labels")
+_LABEL_LIKE = (*_LABEL_COLUMNS, "class", "class_name", "category", "categories", "tags", "target")
 _BATCH_ROWS = 4096
+_MASK_ROWS = 64
 _THREADS = 8
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """What is read of a Parquet file.
+
+    Args:
+        image: column of the images, as `image_column` gives it.
+        image_id: column of their ids.
+        label: column of their labels, and below it the fields that lead to them.
+        names: class names by number, where the labels are numbers.
+        mask: column of their ground truth, as `image_column` gives it.
+    """
+
+    image: str
+    image_id: str | None
+    label: tuple[str, ...]
+    names: tuple[str, ...] | None
+    mask: str | None
 
 
 def list_parquet(data: DataConfig, notes: Notes) -> Iterator[Item]:
@@ -30,15 +57,19 @@ def list_parquet(data: DataConfig, notes: Notes) -> Iterator[Item]:
 
     Footers, ids and labels are read; the images later. An image's id is its cell in `data.id_column`, made safe
     where it is unsafe as a file name, else `STEM-ROW` (row from 0, 8 digits) for files at the top with a plain stem,
-    and the same with a hash of the path for others. Column `classes` holds a text or list of class names; without it,
-    and where it is null, the label is unknown. A damaged file is a failed row.
+    and the same with a hash of the path for others. A damaged file is a failed row.
+
+    Labels are texts or lists of class names, or numbers that the metadata of Hugging Face's datasets give names. They
+    stand in `data.label_column`, else in `classes`, `label` or `labels`, else in the only column with such numbers.
+    Without such a column, and where it is null or -1, the label is unknown. Ground truth is the PNG in
+    `data.mask_column`, else in `mask` or `label` where these hold images.
 
     Args:
         data: the source.
-        notes: is told what is left out.
+        notes: is told what is left out, and which columns look like labels or images and are not read.
 
     Raises:
-        UserError: when the folder, the image column or the id column is missing.
+        UserError: when the folder or a column is missing, or a file's label maps number the classes otherwise.
     """
     files = find_files(data.root or "", (".parquet",), notes=notes)
     streams = (partial(_items, data, path, entry) for path, entry in files)
@@ -57,29 +88,148 @@ def _items(data: DataConfig, path: str, entry: Entry) -> Iterator[Item | Note]:
 
 def _rows(data: DataConfig, path: str, uri: str, version: str | None, table: pq.ParquetFile) -> Iterator[Item | Note]:
     schema = table.schema_arrow
-    column = image_column(schema, data.image_column)
-    if column is None:
-        wanted = data.image_column or "one of " + ", ".join(IMAGE_COLUMNS)
-        raise UserError(
-            f"data.image_column: {uri} has the columns {', '.join(map(repr, schema.names))}; none of them is {wanted} "
-            "with bytes, or with a struct that has bytes"
+    columns = _columns(data, uri, schema)
+    yield from _unread(columns, uri, schema, table.metadata.num_rows)
+    ignore = data.unknown_classes == "ignore"
+    masked = repeat(False) if columns.mask is None else _filled(table, columns.mask)
+    read = [name for name in (columns.image_id, *columns.label[:1]) if name is not None]
+    for number, (cells, has_mask) in enumerate(zip(_cells(table, read), masked, strict=False)):
+        given = None if columns.image_id is None else cells[columns.image_id]
+        mask_uri = cell_address(uri, columns.mask, number) if has_mask and columns.mask else None
+        item = Item(
+            _image_id(path, number, given), uri, mask_uri=mask_uri, row=number, column=columns.image, version=version
         )
-    id_column = data.id_column or (ID_COLUMN if ID_COLUMN in schema.names else None)
-    if id_column is not None and id_column not in schema.names:
-        raise UserError(
-            f"data.id_column: {uri} has the columns {', '.join(map(repr, schema.names))}, not {id_column!r}"
-        )
-    read = [name for name in (id_column, LABEL_COLUMN) if name is not None and name in schema.names]
-    for number, cells in enumerate(_cells(table, read)):
-        given = None if id_column is None else cells[id_column]
-        item = Item(_image_id(path, number, given), uri, row=number, column=column, version=version)
         try:
-            names = cell_names(as_cell(cells.get(LABEL_COLUMN)), set(data.class_list.names))
+            names = _class_names(columns, cells, data.class_list.names)
             if names is not None:
-                item = replace(item, keys=label_keys(names, data.class_list, data.unknown_classes == "ignore"))
+                item = replace(item, keys=label_keys(names, data.class_list, ignore))
         except RowError as error:
             item = replace(item, reason=error.reason, message=error.message)
         yield item
+
+
+def _columns(data: DataConfig, uri: str, schema: pa.Schema) -> _Columns:
+    def lacks(field: str, wanted: str) -> UserError:
+        found = ", ".join(map(repr, schema.names))
+        return UserError(f"data.{field}: {uri} has the columns {found}; none of them is {wanted}")
+
+    image = image_column(schema, data.image_column)
+    if image is None and data.image_column is None:
+        features = [name for name, kind in _features(schema).items() if kind == "Image" and name not in MASK_COLUMNS]
+        image = image_column(schema, None, features) if len(features) == 1 else None
+    if image is None:
+        wanted = data.image_column or "one of " + ", ".join(IMAGE_COLUMNS)
+        kinds = [str(schema.field(name).type) for name in (data.image_column, *IMAGE_COLUMNS) if name in schema.names]
+        what = f"; {kinds[0]} is neither, and a table of paths is for source table" if kinds else ""
+        raise lacks("image_column", f"{wanted} with bytes, or with a struct that has bytes{what}")
+    id_column = data.id_column or (ID_COLUMN if ID_COLUMN in schema.names else None)
+    if id_column is not None and id_column not in schema.names:
+        raise lacks("id_column", repr(id_column))
+    mask = image_column(schema, data.mask_column, [name for name in MASK_COLUMNS if name != image.split(".")[0]])
+    if data.mask_column and mask is None:
+        raise lacks("mask_column", f"{data.mask_column!r} with PNGs")
+    if mask is not None:
+        _check_numbering(data, uri, schema)
+    label, names = _label(data, schema)
+    if label is None:
+        raise lacks("label_column", repr(data.label_column))
+    if (
+        label
+        and names is None
+        and _is_number(_leaf(schema, label))
+        and not any(map(str.isdecimal, data.class_list.names))
+    ):
+        raise UserError(
+            f"data.label_column: {uri} has numbers in column {'.'.join(label)!r}, and its metadata do not say which "
+            "classes they mean; name another column of names, or '' to predict the labels"
+        )
+    return _Columns(image, id_column, label, names, mask)
+
+
+def _check_numbering(data: DataConfig, uri: str, schema: pa.Schema) -> None:
+    told = (schema.metadata or {}).get(CLASSES_METADATA)
+    names = None if told is None else json.loads(told)
+    if names is not None and tuple(names) != data.class_list.names:
+        raise UserError(
+            f"data.classes: the label maps of {uri} number the classes {', '.join(names)} from 1, and data.classes has "
+            "others or another order; give data.classes these, or set data.mask_column to ''"
+        )
+
+
+def _label(data: DataConfig, schema: pa.Schema) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
+    """Column and fields of the labels, none where there are none, and names of its numbers; None: it is missing."""
+    named = class_label_names(schema)
+    if data.label_column is not None:
+        wanted = tuple(data.label_column.split(".")) if data.label_column else ()
+        if data.label_column in schema.names:
+            wanted = (data.label_column,)
+        inside = [path for path in named if path[: len(wanted)] == wanted] if wanted else []
+        if len(inside) == 1:
+            return inside[0], named[inside[0]]
+        return (wanted if not wanted or wanted in {(name,) for name in schema.names} else None), None
+    for name in _LABEL_COLUMNS:
+        if (name,) in named:
+            return (name,), named[(name,)]
+        if name in schema.names and (name == LABEL_COLUMN or is_text(schema.field(name).type)):
+            return (name,), None
+    return next(iter(named.items())) if len(named) == 1 else ((), None)
+
+
+def _unread(columns: _Columns, uri: str, schema: pa.Schema, rows: int) -> Iterator[Note]:
+    """Notes on columns that look like labels or images and are not read."""
+    read = {columns.image.split(".")[0], columns.image_id, *columns.label[:1], (columns.mask or "").split(".")[0]}
+    like = [path for path in class_label_names(schema) if path != columns.label]
+    like += [(name,) for name in _LABEL_LIKE if name in schema.names and name not in read and (name,) not in like]
+    for path in like:
+        column = ".".join(path)
+        if image_column(schema, path[0]) is None:
+            remedy = f"set data.label_column to {column} if it holds the labels"
+            yield Note(f"rows whose column {column!r} looks like a label and is not read", uri, remedy, rows)
+    for name in schema.names:
+        if name not in read and image_column(schema, name) is not None:
+            remedy = f"set data.mask_column to {name} if it holds the ground truth"
+            yield Note(f"rows whose column {name!r} holds images and is not read", uri, remedy, rows)
+
+
+def _class_names(columns: _Columns, cells: dict[str, Any], known: Sequence[str]) -> list[str] | None:
+    """The class names of a row; None where its label is unknown."""
+    if not columns.label:
+        return None
+    cell = cells[columns.label[0]]
+    if columns.names is not None:
+        return named_classes(cell, columns.label[1:], columns.names)
+    return cell_names(as_cell(cell), set(known))
+
+
+def _filled(table: pq.ParquetFile, column: str) -> Iterator[bool]:
+    """Whether a row has bytes, or a path to them, in a column; row groups without nulls are not looked into."""
+    name = column.partition(".")[0]
+    for number in range(table.num_row_groups):
+        group = table.metadata.row_group(number)
+        chunks = map(group.column, range(group.num_columns))
+        known = next((one.statistics for one in chunks if one.path_in_schema == column), None)
+        if known is not None and known.has_null_count and not known.null_count:
+            yield from repeat(True, group.num_rows)
+            continue
+        for batch in table.iter_batches(_MASK_ROWS, row_groups=[number], columns=[name]):
+            for cell in batch.column(0).to_pylist():
+                yield any(cell.values()) if isinstance(cell, dict) else bool(cell)
+
+
+def _features(schema: pa.Schema) -> dict[str, str]:
+    """What Hugging Face's datasets call the kinds of the columns."""
+    return {name: str(feature.get("_type")) for name, feature in features(schema).items() if isinstance(feature, dict)}
+
+
+def _leaf(schema: pa.Schema, path: Sequence[str]) -> pa.DataType:
+    kind = schema.field(path[0]).type
+    while pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        kind = kind.value_type
+    return kind
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
 def _cells(table: pq.ParquetFile, columns: list[str]) -> Iterator[dict[str, Any]]:

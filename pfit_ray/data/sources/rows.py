@@ -112,9 +112,11 @@ def _read_parquet(file: Any, told: str, choose: _Choose) -> Iterator[tuple[str, 
     found = table.schema_arrow.names
     wanted = [name for name in choose(found) if name in found]
     number = 0
+    named = {path[0]: names for path, names in class_label_names(table.schema_arrow).items() if len(path) == 1}
     for batch in table.iter_batches(_BATCH_ROWS, columns=wanted):
         for row in batch.to_pylist():
             number += 1
+            row |= {name: named_classes(row[name], (), named[name]) for name in wanted if name in named}
             yield f"row {number}", row
 
 
@@ -124,3 +126,68 @@ _READERS: dict[str, Callable[[Any, str, _Choose], Iterator[tuple[str, Row]]]] = 
     "jsonl": _read_jsonl,
     "parquet": _read_parquet,
 }
+
+
+def features(schema: pa.Schema) -> dict[str, Any]:
+    """What Hugging Face's datasets say of the columns of a Parquet file; nothing where they did not write it."""
+    try:
+        described = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        return dict(described["info"]["features"])
+    except (ValueError, LookupError, TypeError):
+        return {}
+
+
+def class_label_names(schema: pa.Schema) -> dict[tuple[str, ...], tuple[str, ...]]:
+    """Names of the classes by number, for each column of numbers that `datasets` calls a ClassLabel.
+
+    Such a column is a number, a list of numbers, or a field in a struct or list of structs, as of the objects in an
+    image; its path is the name of the column and of the fields.
+    """
+    found: dict[tuple[str, ...], tuple[str, ...]] = {}
+
+    def walk(path: tuple[str, ...], feature: Any) -> None:
+        if isinstance(feature, list):
+            feature = feature[0] if feature else None
+        if not isinstance(feature, dict):
+            return
+        names = feature.get("names")
+        if feature.get("_type") == "ClassLabel" and isinstance(names, list):
+            found[path] = tuple(map(str, names))
+        elif "feature" in feature and "_type" in feature:
+            walk(path, feature["feature"])
+        elif not isinstance(feature.get("_type"), str):
+            for name, inner in feature.items():
+                walk((*path, name), inner)
+
+    for name, feature in features(schema).items():
+        if name in schema.names:
+            walk((name,), feature)
+    return found
+
+
+def named_classes(cell: Any, path: Sequence[str], names: Sequence[str]) -> list[str] | None:
+    """The class names of a cell of numbers; None where it is null or -1, which `datasets` writes for no label.
+
+    Args:
+        cell: a number, a list, a struct.
+        path: fields inside the cell that lead to the numbers.
+        names: by number. Other numbers stay as they are, and are no class's name.
+    """
+    if cell is None or cell == -1:
+        return None
+    if isinstance(cell, list):
+        inner = [named_classes(one, path, names) for one in cell]
+        return None if None in inner else [name for one in inner if one for name in one]
+    if path:
+        return named_classes(cell.get(path[0]) if isinstance(cell, dict) else None, path[1:], names)
+    known = isinstance(cell, int) and 0 <= cell < len(names)
+    return [names[cell] if known else str(cell)]
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether cells of a type are texts or lists of texts, in whatever way they are laid out."""
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return is_text(kind.value_type)
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))

@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pfit_ray.data.sources.parquet import CLASSES_METADATA
 from pfit_ray.results.export.items import LabelledImage
 from pfit_ray.results.export.writer import FormatWriter, Target
 
@@ -23,7 +24,7 @@ class HuggingFaceWriter(FormatWriter):
 
     def __init__(self, target: Target) -> None:
         super().__init__(target)
-        self.schema = _schema(target.scores)
+        self.schema = _schema(target)
         self.file: pq.ParquetWriter | None = None
         self.rows: list[dict[str, Any]] = []
         self.parts = 0
@@ -69,13 +70,14 @@ class HuggingFaceWriter(FormatWriter):
         self.file, self.parts, self.bytes = None, self.parts + 1, 0
 
 
-def _schema(scores: tuple[str, ...]) -> pa.Schema:
-    """Arrow schema with the description by which `datasets` decodes images."""
+def _schema(target: Target) -> pa.Schema:
+    """Arrow schema with the description by which `datasets` decodes images, and by which we number the classes."""
     plain = [("image_id", pa.string()), ("height", pa.int32()), ("width", pa.int32())]
-    floats = [(name, pa.float32()) for name in scores]
+    floats = [(name, pa.float32()) for name in target.scores]
     fields = [("image", _IMAGE), ("label", _IMAGE), *plain, ("classes", pa.list_(pa.string())), *floats]
     features: dict[str, Any] = {name: {"_type": "Image"} for name in ("image", "label")}
     features |= {name: {"dtype": _VALUES[kind], "_type": "Value"} for name, kind in plain + floats}
     features["classes"] = {"feature": {"dtype": "string", "_type": "Value"}, "_type": "Sequence"}
+    names = json.dumps(target.classes.names)
     description = {"info": {"features": {name: features[name] for name, _ in fields}}}
-    return pa.schema(fields, metadata={"huggingface": json.dumps(description)})
+    return pa.schema(fields, metadata={"huggingface": json.dumps(description), CLASSES_METADATA: names})
