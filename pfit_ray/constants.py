@@ -22,6 +22,9 @@ FAILED = "failed"
 DONE = "done"
 """Status of a row whose results an earlier run has stored, on its way into its shard once more."""
 
+LOCAL_PROTOCOLS = ("file://", "local://")
+"""What a URL of this machine may begin with."""
+
 CrfEngine = Literal["native", "pydensecrf"]
 """What computes a dense CRF."""
 

@@ -109,8 +109,9 @@ class Run:
 
 
 def run(
-    config: str | Mapping[str, Any], overrides: Sequence[str] = (), *, address: str | None = None, verbose: bool = False
-) -> Run:
+    config: str | Mapping[str, Any], overrides: Sequence[str] = (), *, address: str | None = None,
+    verbose: bool = False, force: bool = False,
+) -> Run:  # fmt: skip
     """Do what is not finished of a config, as `pfit-ray run` does.
 
     Args:
@@ -118,9 +119,10 @@ def run(
         overrides: `key=value` strings such as `cam.flip=false`, for a file.
         address: Ray cluster to join; a Ray that this process has joined is used as it is.
         verbose: keep Ray's messages.
+        force: take the output over from another run that is certainly gone.
 
     Raises:
-        UserError: a mistake in config or data, in one sentence.
+        UserError: a mistake in config or data, or another run is at work in the output, in one sentence.
         RunFailedError: when too many images fail.
     """
     if isinstance(config, str):
@@ -136,7 +138,7 @@ def run(
     from pfit_ray.runner.progress import Progress
     from pfit_ray.runner.run import Runner
 
-    outcome = Runner(loaded, Progress(Console())).run(address, verbose)
+    outcome = Runner(loaded, Progress(Console()), force=force).run(address, verbose)
     return Run(outcome.run, loaded)
 
 

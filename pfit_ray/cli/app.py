@@ -12,6 +12,7 @@ from pfit_ray.cli.export import export, serve
 from pfit_ray.cli.outcome import describe_outcome
 from pfit_ray.cli.shared import AddressOption, RunArgument, VerboseOption, err, out
 from pfit_ray.config import RunConfig, load_config
+from pfit_ray.config.credentials import redacted
 from pfit_ray.errors import UserError
 from pfit_ray.rundir.directory import open_run
 
@@ -54,6 +55,9 @@ def run(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Take up the images that have failed, and those alone.")
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Take the output over from another run that is certainly gone.")
+    ] = False,
     verbose: VerboseOption = False,
 ) -> None:
     """Run a config from photographs to labels, networks and scores.
@@ -71,7 +75,7 @@ def run(
     from pfit_ray.runner.run import Runner
     from pfit_ray.storage.signals import Terminated
 
-    runner = Runner(loaded, Progress(out), retry_failed)
+    runner = Runner(loaded, Progress(out), retry_failed, force)
     if redo is not None:
         if redo not in REDO_FROM:
             raise UserError(f"--redo {redo}: no such step; choose from {', '.join(REDO_FROM)}")
@@ -194,10 +198,10 @@ def main() -> NoReturn:
     try:
         app(prog_name=app.info.name)
     except UserError as error:
-        err.print(str(error), soft_wrap=True)
+        err.print(redacted(str(error)), soft_wrap=True)
         sys.exit(EXIT_MISTAKE)
     except RunFailedError as error:
-        err.print(str(error), soft_wrap=True)
+        err.print(redacted(str(error)), soft_wrap=True)
         sys.exit(EXIT_FAILED)
     sys.exit(0)
 

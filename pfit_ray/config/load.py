@@ -11,8 +11,14 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from pfit_ray.config.credentials import redacted
 from pfit_ray.config.run import RunConfig
 from pfit_ray.errors import UserError
+
+FORMAT = 1
+"""Format of the configs that runs store; see `pfit_ray.config.stored`."""
+FORMAT_KEY = "format"
+"""Its place in a stored config; configs without it are of format 0."""
 
 _PLAIN_WORDS = {
     r"^input should": "it should",
@@ -44,6 +50,24 @@ def load_config(url: str, overrides: Iterable[str] = (), read: Callable[[str], b
     Raises:
         UserError: in one sentence: the file, field or value that is wrong, and what is allowed.
     """
+    document = read_document(url, read)
+    written = document.pop(FORMAT_KEY, FORMAT)
+    if written > FORMAT:
+        raise UserError(
+            f"config: {url} was written by a newer version of pfit_ray (format {written}, this one knows {FORMAT}); "
+            "use that version"
+        )
+    for override in overrides:
+        _apply(document, override)
+    return validate(document)
+
+
+def read_document(url: str, read: Callable[[str], bytes]) -> dict[str, Any]:
+    """The mappings of a YAML file; `FORMAT_KEY`, where it is there, is a whole number.
+
+    Raises:
+        UserError: when it cannot be read or holds something else.
+    """
     try:
         document = yaml.safe_load(read(url).decode())
     except FileNotFoundError as error:
@@ -54,9 +78,9 @@ def load_config(url: str, overrides: Iterable[str] = (), read: Callable[[str], b
         raise UserError(f"config: {url} cannot be read: {error}") from error
     if not isinstance(document, dict):
         raise UserError(f"config: {url} must hold a mapping of fields, such as 'output: runs/mine'")
-    for override in overrides:
-        _apply(document, override)
-    return validate(document)
+    if not isinstance(document.get(FORMAT_KEY, 0), int):
+        raise UserError(f"config: {FORMAT_KEY!r} of {url} is no whole number; leave it as a run has written it")
+    return document
 
 
 def validate(document: Mapping[str, Any]) -> RunConfig:
@@ -64,7 +88,12 @@ def validate(document: Mapping[str, Any]) -> RunConfig:
     try:
         return RunConfig.model_validate(document)
     except ValidationError as error:
-        raise UserError(_sentence(error.errors()[0])) from error
+        raise UserError(describe_mistake(error)) from error
+
+
+def describe_mistake(error: ValidationError) -> str:
+    """The first mistake of a config in one sentence."""
+    return redacted(_sentence(error.errors()[0]))
 
 
 def resolved_yaml(config: RunConfig) -> str:
@@ -116,7 +145,7 @@ def _nearest(path: list[str]) -> str | None:
     """The valid name nearest to an unknown key: among its siblings first, then among all fields."""
     section: type[BaseModel] | None = RunConfig
     for part in path[:-1]:
-        section = _section(section, part) if section else None
+        section = section_of(section, part) if section else None
     siblings = list(section.model_fields) if section else []
     near = difflib.get_close_matches(path[-1], siblings, n=1, cutoff=0.6)
     if near:
@@ -125,7 +154,8 @@ def _nearest(path: list[str]) -> str | None:
     return everywhere[0] if everywhere else None
 
 
-def _section(section: type[BaseModel], name: str) -> type[BaseModel] | None:
+def section_of(section: type[BaseModel], name: str) -> type[BaseModel] | None:
+    """The class of a field that is a section, or a list of sections; None for all others."""
     field = section.model_fields.get(name)
     if field is None:
         return None
@@ -139,7 +169,7 @@ def _all_fields(section: type[BaseModel], prefix: str = "") -> list[str]:
     names = []
     for name in section.model_fields:
         names.append(prefix + name)
-        child = _section(section, name)
+        child = section_of(section, name)
         if child is not None:
             names.extend(_all_fields(child, f"{prefix}{name}."))
     return names

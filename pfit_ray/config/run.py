@@ -4,9 +4,10 @@ import os
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from pydantic import model_validator
+from pydantic import ValidationInfo, model_validator
 
 from pfit_ray.config.base import Section, option
+from pfit_ray.config.credentials import carries_credentials, secret_entries
 from pfit_ray.config.data import DataConfig, ImagesConfig, PredictedLabelsConfig
 from pfit_ray.config.resources import FaultsConfig, ResourcesConfig
 from pfit_ray.config.stages import (
@@ -23,12 +24,15 @@ from pfit_ray.config.stages import (
     StoredAs,
     WalkConfig,
 )
-from pfit_ray.config.storage import StorageConfig, carries_credentials
+from pfit_ray.config.storage import StorageConfig
 from pfit_ray.config.training import AffinityNetConfig, ClassifierConfig, DeepLabConfig
-from pfit_ray.constants import PUBLISHED_SOURCES, CrfEngine
+from pfit_ray.constants import LOCAL_PROTOCOLS, PUBLISHED_SOURCES, CrfEngine
 
 Pass = Literal["seeds", "labels", "predict"]
 PASSES: tuple[Pass, ...] = ("seeds", "labels", "predict")
+
+
+_SAME_PROTOCOL = {"s3a": "s3", "gcs": "gs"}
 
 
 class RunConfig(Section):
@@ -77,19 +81,27 @@ class RunConfig(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _refuse_credentials(cls, given: Any) -> Any:
+    def _refuse_credentials(cls, given: Any, info: ValidationInfo) -> Any:
+        if _is_stored(info):
+            return given
         for field, text in _texts(given, ""):
             if carries_credentials(text):
                 raise ValueError(
                     f"the URL of {field!r} carries credentials, and the config is stored with the results; give them "
                     "by environment variables, a role of the machine, or the name of a profile in storage.profile"
                 )
+        for field in secret_entries(given):
+            if not field.startswith("storage."):  # whose own sentence knows better what to do
+                raise ValueError(
+                    f"{field!r} looks like a secret, and the config is stored with the results; let the plug-in read "
+                    "it from an environment variable, which each node must have"
+                )
         return given
 
     @model_validator(mode="after")
-    def _check(self) -> "RunConfig":
+    def _check(self, info: ValidationInfo) -> "RunConfig":
         listed = self.data.listed_place
-        if listed and _place(self.output).startswith(_place(listed)):
+        if listed and not _is_stored(info) and _place(self.output).startswith(_place(listed)):
             raise ValueError(
                 f"output {self.output!r} lies inside data.root {self.data.root!r}, where its files would count as "
                 "images; choose a place outside"
@@ -184,6 +196,16 @@ def _texts(value: Any, field: str) -> Iterator[tuple[str, str]]:
             yield from _texts(child, field)
 
 
+def _is_stored(info: ValidationInfo) -> bool:
+    """Whether it is a config that a run has stored: what it was allowed to be then, it may be now."""
+    return bool(info.context and info.context.get("stored"))
+
+
 def _place(url: str) -> str:
-    """A URL, or the absolute path of a local one, as a prefix of everything below it."""
-    return (url.rstrip("/") if "://" in url else os.path.abspath(url)) + "/"
+    """A URL, or the path that a local one leads to in the end, as a prefix of everything below it."""
+    for protocol in LOCAL_PROTOCOLS:
+        url = url.removeprefix(protocol)
+    if "://" in url:
+        protocol, _, path = url.partition("://")
+        return f"{_SAME_PROTOCOL.get(protocol, protocol)}://{path.rstrip('/')}/"
+    return os.path.join(os.path.realpath(os.path.expanduser(url)), "")

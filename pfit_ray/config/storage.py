@@ -8,12 +8,7 @@ from typing import Any
 from pydantic import model_validator
 
 from pfit_ray.config.base import Section, option
-
-_SECRETS = {
-    "key", "secret", "token", "password", "username", "access_key", "access_key_id", "secret_key", "session_token",
-    "secret_access_key", "aws_access_key_id", "aws_secret_access_key", "aws_session_token", "account_key",
-    "sas_token", "connection_string", "credential", "credentials", "client_secret", "api_key",
-}  # fmt: skip
+from pfit_ray.config.credentials import is_secret_name
 
 
 class StorageConfig(Section):
@@ -46,7 +41,7 @@ class StorageConfig(Section):
     @classmethod
     def _refuse_secrets(cls, given: Any) -> Any:
         for name in given if isinstance(given, dict) else ():
-            if str(name).lower() in _SECRETS:
+            if is_secret_name(str(name)) or str(name).lower() == "username":
                 raise ValueError(
                     f"{name!r} is refused, because the config is stored with the results; give credentials by "
                     "environment variables, a role of the machine, or the name of a profile in storage.profile"
@@ -63,37 +58,11 @@ class StorageConfig(Section):
 OPTIONS_VARIABLE = "PFIT_RAY_STORAGE"
 """Environment variable with the config section `storage` as JSON; workers read it."""
 
-_PASSWORD = re.compile(r"(?<=://)[^/@\s]*:[^/@\s]*@")
-_QUERY = re.compile(r"([?&][\w.-]+)=[^&\s\"']+")
-_SECRET_NAME = re.compile(
-    r"^.(sig$|.*(secret|password|signature|token|credential|access_?key|api_?key))", re.IGNORECASE
-)
-_SECRET_VARIABLE = re.compile(r"^(AWS|AZURE|GOOGLE)_\w*(KEY|SECRET|TOKEN|CONNECTION_STRING)(?!\w*FILE)")
-
 _HANDED = re.compile(r"^(AWS|AZURE|GOOGLE)_|^STORAGE_EMULATOR_HOST$|^PFIT_RAY_STORAGE$")
 _IDENTITY = re.compile(
     r"^(AWS)_(ACCESS_KEY|SECRET_|SESSION_TOKEN|SECURITY_TOKEN|PROFILE|DEFAULT_PROFILE|ROLE_|WEB_IDENTITY|CONTAINER_"
     r"|SHARED_CREDENTIALS|CONFIG_FILE|CREDENTIAL)|^(GOOGLE)_APPLICATION_CREDENTIALS$|^(AZURE)_"
 )
-
-
-def carries_credentials(url: str) -> bool:
-    """Whether a URL holds a password (`scheme://user:password@`) or a secret in its query."""
-    return "://" in url and _without_url_secrets(url) != url
-
-
-def redacted(text: str) -> str:
-    """A text without the passwords and secrets of its URLs and without the values of secret variables."""
-    text = _without_url_secrets(text)
-    for name, value in os.environ.items():
-        if _SECRET_VARIABLE.match(name) and len(value) >= 4:
-            text = text.replace(value, "***")
-    return text
-
-
-def _without_url_secrets(text: str) -> str:
-    text = _QUERY.sub(lambda found: f"{found[1]}=***" if _SECRET_NAME.match(found[1]) else found[0], text)
-    return _PASSWORD.sub("***@", text)
 
 
 def storage_variables(environment: Mapping[str, str]) -> dict[str, str]:

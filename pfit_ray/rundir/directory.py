@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from pfit_ray import storage
-from pfit_ray.config import RunConfig, load_config
+from pfit_ray.config import RunConfig
 from pfit_ray.config.storage import OPTIONS_VARIABLE
+from pfit_ray.config.stored import load_stored
 from pfit_ray.errors import UserError
 from pfit_ray.storage.threads import prefetch
 
@@ -23,6 +24,9 @@ IMAGE_SET = {"seeds": "train", "labels": "train", "predict": "predict"}
 
 PROGRESS_FILE = "progress.json"
 """What a run does at the moment, see `pfit_ray.runner.progress.State`; there is none where nothing runs."""
+
+LOCK_FILE = "lock.json"
+"""Who works in the run directory, see `pfit_ray.runner.lock`; there is none where nobody does."""
 
 _READERS = 32
 """Markers that are read at the same time."""
@@ -69,7 +73,7 @@ class RunDirectory:
         return self.url("checkpoints", f"{network}.safetensors")
 
     def read_json(self, *parts: str) -> Any:
-        """A JSON file below the root, or None where there is none."""
+        """A JSON file below the root, or None where there is none; it may come and go meanwhile."""
         try:
             return json.loads(storage.read_bytes(self.url(*parts)))
         except FileNotFoundError:
@@ -122,7 +126,7 @@ def open_run(url: str) -> tuple[RunDirectory, RunConfig]:
     config = directory.url("config.yaml")
     if not storage.exists(config):
         raise UserError(f"{url} is not a run directory: it has no config.yaml; give the output of a run")
-    loaded = load_config(config, read=storage.read_bytes)
+    loaded = load_stored(config, storage.read_bytes)
     if OPTIONS_VARIABLE not in os.environ:
         storage.configure(loaded.storage)
     return directory, loaded

@@ -1,12 +1,16 @@
 """What each step of a run depends on, so that a changed config never mixes with finished results."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pfit_ray import storage
 from pfit_ray.config import RunConfig
+from pfit_ray.config.credentials import is_secret_name, redacted, without_secrets
+from pfit_ray.config.stored import completed, is_field, value_before
 from pfit_ray.errors import UserError
 from pfit_ray.rundir.directory import NETWORKS, Network, RunDirectory
+from pfit_ray.storage.ranges import open_seekable
 
 _SOURCE = (
     "data.source",
@@ -85,9 +89,18 @@ REDO_FROM = {
 """First step that `--redo WORD` forgets; all later ones go with it."""
 
 
+FILES = "files"
+"""Entry of a step's record: by field, the size, version and SHA-256 of the table or list that it names."""
+
+_BLOCK = 1 << 23
+
+
 def begin_step(run: RunDirectory, config: RunConfig, step: str) -> None:
-    """Record the fields that a step depends on, before its first result."""
-    run.write_json(_fields(config, step), "steps", f"{step}.json")
+    """Record the fields that a step depends on, and the tables that it reads, before its first result."""
+    record = _fields(config, step)
+    if found := {name: told for name, url in _tables(config, step) if (told := _file(url))}:
+        record[FILES] = found
+    run.write_json(record, "steps", f"{step}.json")
 
 
 def take_back(run: RunDirectory, step: str) -> None:
@@ -99,21 +112,89 @@ def take_back(run: RunDirectory, step: str) -> None:
 def check_fresh(run: RunDirectory, config: RunConfig) -> None:
     """Compare the config with what the steps of this run directory were computed with.
 
+    A field that was not there yet stood for what was computed then; see `pfit_ray.config.stored`.
+
     Raises:
-        UserError: names the first field that differs and what to do.
+        UserError: names the first field, or table, that differs and what to do.
     """
     for step in STEP_FIELDS:
         recorded = run.read_json("steps", f"{step}.json")
         if recorded is None:
             continue
-        now = _fields(config, step)
-        for name in [*now, *sorted(recorded.keys() - now.keys())]:
-            if recorded.get(name) != now.get(name):
-                redo = next(word for word, first in reversed(REDO_FROM.items()) if _reaches(first, step))
+        redo = next(word for word, first in reversed(REDO_FROM.items()) if _reaches(first, step))
+        files = recorded.pop(FILES, {})
+        _check_fields(run, step, redo, without_secrets(recorded), _fields(config, step))
+        for name, url in _tables(config, step):
+            if name in files and _has_changed(url, files[name]):
                 raise UserError(
-                    f"config: {name!r} was {recorded.get(name)!r} when {step} was computed in {run.root} and is "
-                    f"now {now.get(name)!r}; set it back, choose another output, or add --redo {redo}"
+                    f"config: {url} of {name!r} has changed since {step} was computed in {run.root}; put the former "
+                    f"file back, choose another output, or add --redo {redo}"
                 )
+
+
+def _check_fields(run: RunDirectory, step: str, redo: str, recorded: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    for name in [*now, *sorted(recorded.keys() - now.keys())]:
+        if is_secret_name(name.rpartition(".")[2]) and name not in now:
+            continue
+        before = completed(name, recorded[name]) if name in recorded else value_before(name)
+        if before == now.get(name):
+            continue
+        told = f"config: {name!r} was {before!r} when {step} was computed in {run.root}"
+        if is_field(name):
+            raise UserError(
+                redacted(
+                    f"{told} and is now {now.get(name)!r}; set it back, choose another output, or add --redo {redo}"
+                )
+            )
+        raise UserError(
+            redacted(
+                f"{told}, and this version of pfit_ray has no such field; use the version that computed it, choose "
+                f"another output, or add --redo {redo}"
+            )
+        )
+
+
+def _tables(config: RunConfig, step: str) -> Iterator[tuple[str, str]]:
+    """The tables and lists that a listing goes by, each with its field; folders of images are not among them."""
+    if not step.startswith("manifest-"):
+        return
+    data, image_set = config.data, step.removeprefix("manifest-")
+    yield from (
+        (name, url)
+        for name in ("data.labels", "data.table")
+        if (url := getattr(data, name.partition(".")[2])) is not None
+    )
+    chosen = getattr(data, image_set) or data.train
+    for name, split in (
+        (f"data.{image_set}.split", chosen.split),
+        ("data.score", data.score if image_set == "train" else None),
+    ):
+        if split is not None and ("/" in split or split.endswith(".txt")):
+            yield name, split
+
+
+def _file(url: str) -> dict[str, Any] | None:
+    """What tells a file from a later one of the same name; None where there is none, which the listing will say."""
+    entry = next(storage.list_entries(url, threads=0), None)
+    if entry is None or entry.url != storage.absolute(url):
+        return None
+    return {"size": entry.size, "version": entry.version, "sha256": _digest(url)}
+
+
+def _digest(url: str) -> str:
+    digest = hashlib.sha256()
+    with open_seekable(url, block=_BLOCK) as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _has_changed(url: str, recorded: Mapping[str, Any]) -> bool:
+    """Whether a file has other bytes; they are read only where its size or version are others."""
+    entry = next(storage.list_entries(url, threads=0), None)
+    if entry is None or (entry.size, entry.version) == (recorded["size"], recorded["version"]):
+        return False
+    return entry.size != recorded["size"] or _digest(url) != recorded["sha256"]
 
 
 def forget(run: RunDirectory, word: str) -> None:

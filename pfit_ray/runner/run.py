@@ -11,8 +11,9 @@ from pfit_ray.cluster.placement import Placement, place
 from pfit_ray.cluster.preflight import check_nodes
 from pfit_ray.cluster.resources import Cluster
 from pfit_ray.cluster.session import cluster_address, ray_session
-from pfit_ray.config import PASSES, Pass, RunConfig, resolved_yaml
+from pfit_ray.config import PASSES, Pass, RunConfig
 from pfit_ray.config.data import ImageSetConfig
+from pfit_ray.config.stored import stored_yaml
 from pfit_ray.data.sources.item import Item
 from pfit_ray.data.sources.listing import list_images
 from pfit_ray.data.sources.notes import Notes
@@ -26,6 +27,7 @@ from pfit_ray.rundir.manifest import write_manifest
 from pfit_ray.rundir.pace import describe_records, read_metrics
 from pfit_ray.rundir.provenance import record_missing_weights, record_weights
 from pfit_ray.runner import fingerprint, scoring_step
+from pfit_ray.runner.lock import RunLock
 from pfit_ray.runner.progress import Progress, State
 from pfit_ray.runner.steps import Planner, Step, networks_of
 from pfit_ray.storage.signals import Interrupts, interrupts
@@ -54,9 +56,10 @@ class Runner:
         config: the run's config.
         progress: where it tells what it does.
         retry_failed: take up the images that have failed, and those alone, in passes that are finished.
+        force: take the run directory over from another run, see `RunLock`.
     """
 
-    def __init__(self, config: RunConfig, progress: Progress, retry_failed: bool = False) -> None:
+    def __init__(self, config: RunConfig, progress: Progress, retry_failed: bool = False, force: bool = False) -> None:
         self.config = config
         self.retry_failed = retry_failed
         self.progress = progress
@@ -65,6 +68,7 @@ class Runner:
         progress.publish = self._publish
         self.planner = Planner(config, self.run_directory, self.ledger, retry_failed)
         self.interrupts = Interrupts()
+        self.lock = RunLock(self.run_directory, progress.say, force)
 
     def steps(self) -> list[Step]:
         """See `Planner.steps`."""
@@ -74,10 +78,11 @@ class Runner:
         """Forget a step and those that follow (`REDO_FROM`), unless a mistake would keep them from returning.
 
         Raises:
-            UserError: a mistake that shows before any work; nothing is forgotten.
+            UserError: a mistake that shows before any work, or another run is at work; nothing is forgotten.
         """
         self._check(fingerprint.networks_from(word, networks_of(self.steps())))
-        fingerprint.forget(self.run_directory, word)
+        with self.lock.held():
+            fingerprint.forget(self.run_directory, word)
         self.ledger.clear()
 
     def run(self, address: str | None = None, verbose: bool = False) -> Outcome:
@@ -91,8 +96,8 @@ class Runner:
             Counts per pass and scores.
 
         Raises:
-            UserError: a mistake in config or data, in one sentence.
-            RunFailedError: see `max_failed_fraction`.
+            UserError: a mistake in config or data, or another run is at work there, in one sentence.
+            RunFailedError: see `max_failed_fraction`; another run has taken over.
         """
         run, config = self.run_directory, self.config
         fingerprint.check_fresh(run, config)
@@ -101,26 +106,40 @@ class Runner:
             for name in config.passes:
                 if self.ledger.faulty(name):
                     self._check_failures(name, run.read_json("manifest", f"{IMAGE_SET[name]}.json")["images"])
-        todo = [step for step in self.planner.steps() if step.todo]
-        if todo:
-            outcome.worked = True
-            with interrupts() as self.interrupts, self._published():
-                self._check(networks_of(todo))
-                on_cluster = cluster_address(address) is not None
-                if not on_cluster:
-                    self._prepare(todo)
-                with ray_session(address, config.resources, verbose) as cluster:
-                    self.interrupts.handle()
-                    self.progress.say(f"Ray: {cluster}")
-                    placement = preflight(config, cluster, networks_of(todo))
-                    check_nodes(config, run.root)
-                    if on_cluster:  # listing a bucket may take hours: not before the cluster is known to suffice
-                        self._prepare(todo)
-                    self._work(todo, placement)
+        if todo := [step for step in self.planner.steps() if step.todo]:
+            self._check(networks_of(todo))
+            with self.lock.held():
+                if self.lock.contended:
+                    self.ledger.clear()
+                    fingerprint.check_fresh(run, config)
+                todo = [step for step in self.planner.steps() if step.todo]
+                if todo:
+                    outcome.worked = True
+                    self._do_all(todo, address, verbose)
         outcome.counts = {name: self.ledger.counts(name) for name in PASSES if name in config.passes}
         outcome.reasons = {name: self.ledger.reasons(name) for name in outcome.counts}
         outcome.metrics = run.read_json("evaluation.json") or {}
         return outcome
+
+    def _do_all(self, todo: Sequence[Step], address: str | None, verbose: bool) -> None:
+        run, config = self.run_directory, self.config
+        with interrupts() as self.interrupts, self._published():
+            on_cluster = cluster_address(address) is not None
+            if not on_cluster:
+                self._prepare(todo)
+            with ray_session(address, config.resources, verbose) as cluster:
+                self.interrupts.handle()
+                self.progress.say(f"Ray: {cluster}")
+                placement = preflight(config, cluster, networks_of(todo))
+                check_nodes(config, run.root)
+                if on_cluster:  # listing a bucket may take hours: not before the cluster is known to suffice
+                    self._prepare(todo)
+                self._work(todo, placement)
+
+    def _go_on(self) -> None:
+        """Raise what ends the run; to be called between pieces of work."""
+        self.interrupts.check()
+        self.lock.check()
 
     def _check(self, networks: list[Network]) -> None:
         check_packages(self.config)
@@ -132,7 +151,7 @@ class Runner:
 
     def _prepare(self, todo: Sequence[Step]) -> None:
         """What needs no Ray: it shows mistakes early."""
-        storage.write_bytes(self.run_directory.url("config.yaml"), resolved_yaml(self.config).encode())
+        storage.write_bytes(self.run_directory.url("config.yaml"), stored_yaml(self.config))
         self.run_directory.write_json(describe_environment(self.config), "environment.json")
         for step in todo:
             if step.kind == "manifest":
@@ -144,7 +163,7 @@ class Runner:
         if placement.warning:
             self.progress.say(placement.warning)
         for step in todo:
-            self.interrupts.check()
+            self._go_on()
             self._do(step, placement)
 
     def _is_given(self, step: Step) -> bool:
@@ -198,7 +217,7 @@ class Runner:
         if image_set == "train" and data.score is not None:
             scored = {item.image_id for item in list_images(data, ImageSetConfig(split=data.score))}
         for item in list_images(data, chosen, notes):
-            self.interrupts.check()
+            self._go_on()
             yield item if scored is None or item.image_id in scored else replace(item, mask_uri=None)
 
     def _provide(self, network: Network) -> None:
@@ -247,13 +266,13 @@ class Runner:
                     progress.add(result["ok"], result["failed"], result)
                     ledger.add(name, result)
                     self._check_failures(name, manifest["images"])
-                    self.interrupts.check()
+                    self._go_on()
         if again:
             before = sum(finished[shard].failed for shard in again)
             with self.progress.images(f"{name}, failed images again", before, 0) as progress:
                 for result in pipeline.run_pass(again_plan, config, run, again, placement, self.progress.say):
                     progress.add(finished[result["shard"]].failed - result["failed"], result["failed"], result)
-                    self.interrupts.check()
+                    self._go_on()
         if lost := ledger.tidy(name):
             for shard in lost:
                 storage.remove(run.marker(name, shard))

@@ -4,6 +4,7 @@ from pfit_ray.storage.drivers import configure, open_system, options, refuse_cre
 from pfit_ray.storage.files import (
     Entry,
     absolute,
+    create_bytes,
     exists,
     fetch,
     is_local,
@@ -19,6 +20,7 @@ from pfit_ray.storage.files import (
 from pfit_ray.storage.retry import retries
 
 __all__ = [
-    "Entry", "absolute", "configure", "exists", "fetch", "is_local", "join", "link", "list_entries", "list_files",
-    "open_system", "options", "read_bytes", "refuse_credentials", "remove", "retries", "upload", "write_bytes",
+    "Entry", "absolute", "configure", "create_bytes", "exists", "fetch", "is_local", "join", "link", "list_entries",
+    "list_files", "open_system", "options", "read_bytes", "refuse_credentials", "remove", "retries", "upload",
+    "write_bytes",
 ]  # fmt: skip

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 import fsspec.core
 from pydantic import ValidationError
 
-from pfit_ray.config.storage import OPTIONS_VARIABLE, StorageConfig, carries_credentials, redacted
+from pfit_ray.config.credentials import carries_credentials, redacted
+from pfit_ray.config.storage import OPTIONS_VARIABLE, StorageConfig
 from pfit_ray.errors import UserError
 from pfit_ray.storage.retry import is_passing, is_passing_answer, parsed_answer, settle, wait_before
 

@@ -4,7 +4,7 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pfit_ray.config.storage import redacted
+from pfit_ray.config.credentials import redacted
 from pfit_ray.errors import RowError, UserError
 from pfit_ray.storage.drivers import options
 from pfit_ray.storage.retry import http_answer, is_passing, timed_out
@@ -75,7 +75,7 @@ def _lacks_identity(error: Exception) -> bool:
     """Whether credentials are absent, or no longer accepted wherever they are used."""
     if any(base.__name__ in _NO_IDENTITY for base in type(error).__mro__):
         return True
-    return any(status == 401 or code in _BAD_IDENTITY for status, code in _answers(error))
+    return any(status == 401 or code in _BAD_IDENTITY for status, code in answers(error))
 
 
 def _identity_sentence(url: str, error: Exception) -> str:
@@ -88,16 +88,17 @@ def _identity_sentence(url: str, error: Exception) -> str:
 def _refused(error: Exception) -> bool:
     if isinstance(error, PermissionError) or str(error).startswith("Forbidden: "):  # so gcsfs says it
         return True
-    return any(status == 403 for status, _ in _answers(error))
+    return any(status == 403 for status, _ in answers(error))
 
 
 def _is_full(error: Exception) -> bool:
     if isinstance(error, OSError) and error.errno in _FULL_ERRNO:
         return True
-    return any(status == 507 or code in _FULL_CODES for status, code in _answers(error))
+    return any(status == 507 or code in _FULL_CODES for status, code in answers(error))
 
 
-def _answers(error: Exception) -> Iterator[tuple[int | None, str | None]]:
+def answers(error: Exception) -> Iterator[tuple[int | None, str | None]]:
+    """HTTP status and error code of an exception, and of what caused it."""
     yield http_answer(error)
     if error.__cause__ is not None:
         yield http_answer(error.__cause__)

@@ -8,28 +8,33 @@ from contextlib import suppress
 from glob import has_magic
 from typing import Any, BinaryIO, NamedTuple, TypeVar
 
+from pfit_ray.constants import LOCAL_PROTOCOLS
 from pfit_ray.errors import RowError, UserError
-from pfit_ray.storage.drivers import GCS, S3, configure, open_system, options, refuse_credentials
-from pfit_ray.storage.errors import explained, row_error
+from pfit_ray.storage.drivers import AZURE, GCS, S3, configure, open_system, options, refuse_credentials
+from pfit_ray.storage.errors import answers, explained, row_error
 from pfit_ray.storage.listing import PARTIAL_SUFFIX, THREADS, LocalTree, Tree, list_tree, system_tree, version_tag
 from pfit_ray.storage.retry import patiently, retries
 from pfit_ray.storage.threads import prefetch
 
 __all__ = [
-    "Entry", "absolute", "configure", "exists", "fetch", "is_local", "join", "link", "list_entries", "list_files",
-    "open_system", "options", "read_bytes", "refuse_credentials", "remove", "retries", "upload", "write_bytes",
+    "Entry", "absolute", "configure", "create_bytes", "exists", "fetch", "is_local", "join", "link", "list_entries",
+    "list_files", "open_system", "options", "read_bytes", "refuse_credentials", "remove", "retries", "upload",
+    "write_bytes",
 ]  # fmt: skip
 
 T = TypeVar("T")
 
-_LOCAL_PROTOCOLS = ("file://", "local://")
+_EXISTS = {409, 412}
+"""HTTP statuses of a conditional write whose file is there, or is being written by another."""
+_UNKNOWN_REQUEST = 501
+
 _REMOVERS = 16
 """Objects that are removed at the same time."""
 
 
 def is_local(url: str) -> bool:
     """Whether a URL is a path of this machine."""
-    return "://" not in url or url.startswith(_LOCAL_PROTOCOLS)
+    return "://" not in url or url.startswith(LOCAL_PROTOCOLS)
 
 
 def absolute(url: str) -> str:
@@ -45,7 +50,7 @@ def join(url: str, *parts: str) -> str:
     place = next((i for i, link in enumerate(links) if "://" in link), 0)
     for part in parts:
         head = links[place]
-        bare_protocol = head.endswith("://") and head not in _LOCAL_PROTOCOLS
+        bare_protocol = head.endswith("://") and head not in LOCAL_PROTOCOLS
         links[place] = (head if bare_protocol else head.rstrip("/") + "/") + part.strip("/")
     return "::".join(links)
 
@@ -90,6 +95,42 @@ def write_bytes(url: str, data: bytes) -> None:
         else:
             system, path = open_system(url)
             _patiently(lambda: _write_object(lambda: system.pipe_file(path, data)))
+
+
+def create_bytes(url: str, data: bytes) -> bool:
+    """Write a small file where there is none, and say whether it was written: of several who try, one succeeds.
+
+    It is created exclusively on disk, and by a conditional request in S3, GCS and Azure; a store that knows no such
+    request is asked whether the file exists before.
+
+    Raises:
+        UserError: as `write_bytes` does.
+    """
+    with explained(url):
+        if is_local(url):
+            path = _local_path(url)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            try:
+                with open(path, "xb") as file:
+                    file.write(data)
+            except FileExistsError:
+                return False
+            return True
+        system, path = open_system(url)
+        protocols = {system.protocol} if isinstance(system.protocol, str) else set(system.protocol)
+        condition: dict[str, Any] = {"overwrite": False} if protocols & {*AZURE} else {"mode": "create"}
+        try:
+            _patiently(lambda: system.pipe_file(path, data, **condition))
+        except Exception as error:
+            status = next((found for found, _ in answers(error) if found is not None), None)
+            if isinstance(error, FileExistsError) or status in _EXISTS:
+                return False
+            if status != _UNKNOWN_REQUEST:
+                raise
+            if exists(url):
+                return False
+            _patiently(lambda: _write_object(lambda: system.pipe_file(path, data)))
+        return True
 
 
 def upload(source: str, url: str) -> None:
@@ -195,7 +236,7 @@ def fetch(url: str, start: int | None = None, end: int | None = None) -> bytes:
 
 
 def _local_path(url: str) -> str:
-    for protocol in _LOCAL_PROTOCOLS:
+    for protocol in LOCAL_PROTOCOLS:
         url = url.removeprefix(protocol)
     return os.path.abspath(os.path.expanduser(url))
 

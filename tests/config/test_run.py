@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from pathlib import Path
 from types import UnionType
 from typing import Union, get_args, get_origin
 
@@ -7,6 +8,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from pfit_ray.config import PASSES, RunConfig
+from pfit_ray.config.load import validate
+from pfit_ray.errors import UserError
 
 
 def run(**fields: object) -> RunConfig:
@@ -84,6 +87,40 @@ def test_output_lies_outside_of_the_images(output: str) -> None:
     with pytest.raises(ValidationError, match=r"lies inside data.root 'photos/'.*choose a place outside"):
         RunConfig.model_validate({"output": output, "data": data})
     assert RunConfig.model_validate({"output": "photos-run", "data": data}).output == "photos-run"
+
+
+@pytest.mark.parametrize("way", ["file", "home", "link", "link_to_output"])
+def test_output_inside_of_the_images_by_another_name(way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "photos" / "run").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "photos")
+    (tmp_path / "out").symlink_to(tmp_path / "photos" / "run")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    root, output = {
+        "file": (str(tmp_path / "photos"), f"file://{tmp_path}/photos/run"),
+        "home": ("~/photos", str(tmp_path / "photos" / "new")),
+        "link": (str(tmp_path / "link"), str(tmp_path / "photos" / "run")),
+        "link_to_output": (f"file://{tmp_path}/photos/*.jpg", str(tmp_path / "out")),
+    }[way]
+    source = {"root": root.replace("*.jpg", "**"), "classes": ["cat"]}
+    with pytest.raises(ValidationError, match=r"lies inside data.root"):
+        RunConfig.model_validate({"output": output, "data": source})
+    assert RunConfig.model_validate({"output": str(tmp_path / "elsewhere"), "data": source})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"cam": {"source": "own", "options": {"api_key": "sesame"}}},
+        {"regions": {"sources": ["slic", {"kind": "own", "options": {"login": {"password": "sesame"}}}]}},
+        {"cam": {"source": "own", "options": {"url": "https://sesame@host/"}}},
+        {"cam": {"source": "own", "options": {"urls": ["https://host/?code=sesame"]}}},
+        {"regions": {"sources": [{"kind": "own", "options": {"credentials": ["sesame"]}}]}},
+    ],
+)
+def test_a_secret_is_refused_wherever_it_stands_and_not_repeated(fields: dict) -> None:
+    with pytest.raises(UserError, match=r"environment variable") as caught:
+        validate({"output": "runs/mine", "data": {"source": "samples"}, **fields})
+    assert "sesame" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 from pfit_ray.config import storage
 from pfit_ray.config.load import validate
-from pfit_ray.config.storage import Handover, carries_credentials, redacted, storage_variables
+from pfit_ray.config.storage import Handover, storage_variables
 from pfit_ray.errors import UserError
 from pfit_ray.runner.fingerprint import STEP_FIELDS
 
@@ -52,45 +52,6 @@ def test_mistakes(given: dict[str, Any], words: str) -> None:
 
 def test_no_step_depends_on_how_storage_is_reached() -> None:
     assert not [name for names in STEP_FIELDS.values() for name in names if name.startswith("storage")]
-
-
-@pytest.mark.parametrize(
-    ("url", "clean"),
-    [
-        ("s3://key:secret@bucket/x", "s3://***@bucket/x"),
-        ("simplecache::https://me:word@host/x", "simplecache::https://***@host/x"),
-        ("https://host/x.jpg?X-Amz-Signature=abc&part=1", "https://host/x.jpg?X-Amz-Signature=***&part=1"),
-        ("https://host/x?a=1&sig=abc%3D", "https://host/x?a=1&sig=***"),
-        ("https://host/x?X-Amz-Security-Token=abc", "https://host/x?X-Amz-Security-Token=***"),
-        ("https://host/x?AWSAccessKeyId=abc", "https://host/x?AWSAccessKeyId=***"),
-    ],
-)
-def test_secrets_of_urls(url: str, clean: str) -> None:
-    assert carries_credentials(url)
-    assert redacted(url) == clean
-    assert not carries_credentials(clean.replace("***@", ""))
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "s3://bucket/a:b@c.jpg",
-        "abfs://container@account.dfs.core.windows.net/x",
-        "sftp://me@host/x",
-        "s3://bucket/photo?key=3.jpg",
-        "photos/me:word@home?token=1",
-    ],
-)
-def test_urls_without_secrets(url: str) -> None:
-    assert not carries_credentials(url)
-
-
-def test_values_of_secret_variables_are_cut_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "open/sesame")
-    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", "AccountKey=abc")
-    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", "/var/token")
-    text = "signed with open/sesame and AccountKey=abc from /var/token"
-    assert redacted(text) == "signed with *** and *** from /var/token"
 
 
 def test_what_is_handed_over() -> None:

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,122 @@ def test_the_engine_that_null_stands_for_is_recorded(run: RunDirectory) -> None:
     recorded = run.read_json("steps", "labels.json")
     assert recorded["crf_engine"] == "native"
     run.write_json({name: value for name, value in recorded.items() if name != "crf_engine"}, "steps", "labels.json")
-    assert "'crf_engine' was None" in (complaint(run, config()) or "")
+    assert "'crf_engine' was 'pydensecrf'" in (complaint(run, config()) or "")
+
+
+def strip(run: RunDirectory, step: str, *names: str) -> None:
+    """Make a step's record older: without some fields."""
+    recorded = run.read_json("steps", f"{step}.json")
+    run.write_json({name: value for name, value in recorded.items() if name not in names}, "steps", f"{step}.json")
+
+
+def test_a_field_that_was_not_there_yet_stood_for_its_default(run: RunDirectory) -> None:
+    begin_step(run, config(), "seeds")
+    begin_step(run, config(), "deeplab")
+    strip(run, "seeds", "combine.rounds", "cam.precision", "regions.uss.seed", "images.max_pixels")
+    strip(run, "deeplab", "deeplab.train.epochs", "deeplab.train.drop_worst")
+    assert complaint(run, config()) is None
+    assert complaint(run, config(combine={"mode": "pool", "rounds": 2})) == (
+        f"config: 'combine.mode' was 'fit' when seeds was computed in {run.root} and is now 'pool'; "
+        "set it back, choose another output, or add --redo seeds"
+    )
+    assert "'regions.uss.seed' was 43" in (complaint(run, config(regions={"uss": {"seed": 1}})) or "")
+    assert "'deeplab.train.epochs' was 50" in (complaint(run, config(deeplab={"train": {"epochs": 1}})) or "")
+
+
+@pytest.mark.parametrize(
+    ("step", "name", "value"),
+    [
+        ("labels", "pseudo_label.pool", False),
+        ("seeds", "regions.uss.fused", False),
+        ("seeds", "crf_engine", "pydensecrf"),
+    ],
+)
+def test_a_field_whose_default_is_new_stood_for_what_was_computed_then(
+    run: RunDirectory, step: str, name: str, value: Any
+) -> None:
+    *parents, leaf = name.split(".")
+    fields: dict[str, Any] = {leaf: value}
+    for part in reversed(parents):
+        fields = {part: fields}
+    begin_step(run, config(**fields), step)
+    strip(run, step, name)
+    assert complaint(run, config(**fields)) is None
+    assert f"'{name}' was {value!r}" in (complaint(run, config()) or "")
+
+
+def test_fields_that_region_sources_had_not_yet(run: RunDirectory) -> None:
+    begin_step(run, config(), "seeds")
+    recorded = run.read_json("steps", "seeds.json")
+    recorded["regions.sources"] = [{"kind": source["kind"]} for source in recorded["regions.sources"]]
+    run.write_json(recorded, "steps", "seeds.json")
+    assert complaint(run, config()) is None
+    assert "'regions.sources' was" in (complaint(run, config(regions={"sources": ["slic"]})) or "")
+
+
+def test_a_field_that_this_version_does_not_have(run: RunDirectory) -> None:
+    begin_step(run, config(), "labels")
+    run.write_json({**run.read_json("steps", "labels.json"), "walk.wings": 2}, "steps", "labels.json")
+    assert complaint(run, config()) == (
+        f"config: 'walk.wings' was 2 when labels was computed in {run.root}, and this version of pfit_ray has no such "
+        "field; use the version that computed it, choose another output, or add --redo labels"
+    )
+
+
+def test_entries_of_a_mapping_are_no_fields_of_another_version(run: RunDirectory) -> None:
+    begin_step(run, config(predicted_labels={"class_thresholds": {"cat": 0.5}}), "seeds")
+    text = complaint(run, config()) or ""
+    assert "'predicted_labels.class_thresholds.cat' was 0.5" in text
+    assert "is now None; set it back" in text
+
+
+def test_a_secret_in_an_old_record_is_neither_compared_nor_told(run: RunDirectory) -> None:
+    external = {"source": "external", "options": {"url": "https://host/cams"}}
+    begin_step(run, config(cam=external), "seeds")
+    recorded = run.read_json("steps", "seeds.json") | {"cam.options.api_key": "sesame"}
+    run.write_json(recorded, "steps", "seeds.json")
+    assert complaint(run, config(cam=external)) is None
+    run.write_json(recorded | {"cam.options.url": "https://me:sesame@host/cams"}, "steps", "seeds.json")
+    text = complaint(run, config(cam=external)) or ""
+    assert "https://***@host/cams" in text
+    assert "sesame" not in text
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> Path:
+    """A folder with a label table, a table of images and a list."""
+    for name in ("labels.csv", "images.csv", "list.txt"):
+        (tmp_path / name).write_text("one\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("data", "step", "field", "name"),
+    [
+        ({"source": "folder", "root": "a", "labels": "labels.csv"}, "manifest-train", "data.labels", "labels.csv"),
+        ({"source": "table", "table": "images.csv"}, "manifest-train", "data.table", "images.csv"),
+        ({"source": "voc", "root": "a", "train": {"split": "list.txt"}}, "manifest-train", "data.train.split",
+         "list.txt"),
+        ({"source": "voc", "root": "a", "score": "list.txt"}, "manifest-train", "data.score", "list.txt"),
+        ({"source": "voc", "root": "a", "predict": {"split": "list.txt"}}, "manifest-predict", "data.predict.split",
+         "list.txt"),
+    ],
+)  # fmt: skip
+def test_a_table_that_was_edited_under_its_name(
+    tables: Path, data: dict[str, Any], step: str, field: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tables)
+    run, same = RunDirectory(str(tables / "run")), config(data={"classes": ["cat"], **data})
+    begin_step(run, same, step)
+    assert complaint(run, same) is None
+    os.utime(tables / name, (1, 1))
+    assert complaint(run, same) is None
+    (tables / name).write_text("two\n")
+    os.utime(tables / name, (2, 2))
+    text = complaint(run, same) or ""
+    assert text.startswith(f"config: {name} of '{field}' has changed since {step} was computed in {run.root}; put")
+    (tables / name).unlink()
+    assert complaint(run, same) is None
 
 
 def test_the_mode_and_thresholds_that_null_stands_for_may_be_spelled_out(run: RunDirectory) -> None:
