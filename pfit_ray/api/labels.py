@@ -63,7 +63,8 @@ class Labels:
         """One row per image, by image_id: size, `keys`, scores, and where photograph and label map lie; no arrays."""
         import pandas as pd
 
-        return pd.DataFrame([row for shard in self.shards for row in self._rows(shard)]).set_index("image_id")
+        rows = [row for shard in self.shards for row in self._rows(shard)]
+        return pd.DataFrame(rows, columns=None if rows else self._columns()).set_index("image_id")
 
     def ray(self, photographs: bool = False) -> ray.data.Dataset:
         """A Ray Dataset: the columns of `pandas` and `label`, uint8 (H, W); shards are read where they are used.
@@ -91,6 +92,12 @@ class Labels:
         """Each image's row with `label`, uint8 (H, W), shard by shard."""
         for shard in self.shards:
             yield from _decoded_shard(self, False, {"shard": shard})
+
+    def _columns(self) -> list[str]:
+        """The columns of `_rows`, for a pass all of whose images have failed."""
+        schema = result_schema(self.pass_name, ())
+        plain = [field.name for field in schema if not pa.types.is_binary(field.type)]
+        return [*dict.fromkeys([*plain, *(name for name, _ in PLACE_FIELDS), "label_url"])]
 
     def _rows(self, shard: int) -> list[dict[str, Any]]:
         ((_, listed),) = iterate_shards(self.directory, IMAGE_SET[self.pass_name], [shard])

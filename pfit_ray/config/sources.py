@@ -132,6 +132,11 @@ class RegionSourceConfig(Section):
         return self.kind in PUBLISHED_SOURCES if self.uss is None else self.uss
 
 
+def has_known_options(source: RegionSourceConfig) -> bool:
+    """Whether the options of a source are nothing but numbers of its kind."""
+    return source.kind in _SECTIONS and source.kind != "external"
+
+
 def checked_options(section: type[Section], options: dict[str, Any]) -> None:
     """Check the options of a source whose fields are known.
 

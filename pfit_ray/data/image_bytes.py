@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pfit_ray import storage
+from pfit_ray.config.credentials import redacted
 from pfit_ray.constants import FAILED, OK, Row
 from pfit_ray.errors import RowError
 from pfit_ray.storage.ranges import open_for_rows
@@ -253,4 +254,4 @@ def _is_binary(kind: pa.DataType) -> bool:
 
 
 def _fail(row: Row, error: RowError) -> None:
-    row.update(status=FAILED, stage="fetch", reason=error.reason, message=error.message)
+    row.update(status=FAILED, stage="fetch", reason=error.reason, message=redacted(error.message))

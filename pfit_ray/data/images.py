@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, features
+from PIL import ExifTags, Image, TiffTags, features
 
 from pfit_ray.constants import voc_palette
 from pfit_ray.errors import RowError
@@ -54,6 +54,7 @@ _UPRIGHT = {
 _TURNED = (5, 6, 7, 8)
 _PALETTE = voc_palette().tobytes()
 _PNG_DEPTH_BYTE = 24
+_TILE_WIDTH, _TILE_LENGTH = 322, 323
 _header_lock = threading.Lock()
 
 
@@ -216,12 +217,11 @@ def decode_grey(data: bytes) -> NDArray[np.uint8] | NDArray[np.uint16] | NDArray
 def _opened(data: bytes, formats: tuple[str, ...], max_pixels: int) -> Iterator[Image.Image]:
     """Read the header, refuse what is too large, and leave the decoding to the caller."""
     try:
-        with _quiet(max_pixels):
+        with _quiet(max_pixels) as usual_limit:
             image = Image.open(io.BytesIO(data), formats=formats)
             width, height = image.size
             if width * height <= max_pixels and image.format == "TIFF":
-                # Its reader checks sizes and warns while it decodes.
-                image.load()
+                _read_ahead(image, max_pixels, usual_limit)
     except Image.DecompressionBombError as error:
         raise RowError("too_large", f"the image has more than {max_pixels} pixels") from error
     with image:
@@ -230,17 +230,32 @@ def _opened(data: bytes, formats: tuple[str, ...], max_pixels: int) -> Iterator[
         yield image
 
 
+def _read_ahead(image: Any, max_pixels: int, usual_limit: int | None) -> None:
+    """Read of a TIFF what its reader checks and warns of while it decodes.
+
+    Only where Pillow's own limit would be in the way, the image is decoded too, while others wait.
+    """
+    exif = image.getexif()
+    for key in TiffTags.TAGS_V2_GROUPS:
+        if key in exif:
+            exif.get_ifd(key)
+    width, height = image.size
+    tile = int(image.tag_v2.get(_TILE_WIDTH, width)) * int(image.tag_v2.get(_TILE_LENGTH, height))
+    if tile > max_pixels or (usual_limit is not None and max(tile, width * height) > usual_limit):
+        image.load()
+
+
 @contextmanager
-def _quiet(max_pixels: int) -> Iterator[None]:
+def _quiet(max_pixels: int) -> Iterator[int | None]:
     """Silence Pillow's warnings on odd files and let it apply our size limit to what it allocates early.
 
-    Both are settings of the whole process, hence the lock.
+    Both are settings of the whole process, hence the lock. Gives the limit that holds without.
     """
     with _header_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
         try:
-            yield
+            yield limit
         finally:
             Image.MAX_IMAGE_PIXELS = limit
 

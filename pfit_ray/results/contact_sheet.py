@@ -77,14 +77,15 @@ def write_sheets(config: RunConfig, run: RunDirectory, count: int) -> list[str]:
     Returns:
         A sentence for each sheet, or pass, that could not be drawn: a run that has its results does not end by it.
     """
-    ids: dict[str, None] = {}
+    ids: dict[str, str] = {}  # of ids that differ in capital letters alone the first: a file system may hold one file
     problems = []
     for pass_name in config.passes:
         try:
-            ids.update(dict.fromkeys(islice(_good_ids(run, pass_name), count)))
+            for image_id in islice(_good_ids(run, pass_name), count):
+                ids.setdefault(image_id.lower(), image_id)
         except Exception as error:
             problems.append(f"no contact sheets of pass {pass_name}: {last_line(error)}")
-    for image_id in ids:
+    for image_id in ids.values():
         try:
             storage.write_bytes(sheet_url(run, image_id), contact_sheet(config, run, image_id))
         except Exception as error:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pfit_ray import storage
+from pfit_ray.config.credentials import redacted
 from pfit_ray.constants import FAILED, LABEL_REASONS, OK, Row
 from pfit_ray.data.image_bytes import PLACE_FIELDS
 from pfit_ray.data.sources.item import Item
@@ -125,6 +126,7 @@ class _Listing:
     def table(self, items: Sequence[Item]) -> pa.Table:
         """The table of one shard."""
         items = [item if self.seen.add(item.image_id) else _twice(item) for item in items]
+        items = [replace(item, message=redacted(item.message)) if item.message else item for item in items]
         self.digest.update("".join(f"{item.image_id}\t{item.uri}\n" for item in items).encode())
         sizes = [item.size for item in items if item.size is not None]
         self.counts["images"] += len(items)

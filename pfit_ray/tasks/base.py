@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from pfit_ray import storage
+from pfit_ray.config.credentials import redacted
 from pfit_ray.constants import FAILED, OK, Row
 from pfit_ray.errors import RowError
 
@@ -118,10 +119,10 @@ def run_stages(stages: Sequence[Stage], rows: Sequence[Row], seconds: float | No
 
 
 def explained(problem: Exception) -> tuple[str, str]:
-    """Reason code and message of what a stage raised."""
+    """Reason code and message of what a stage raised, without secrets."""
     if isinstance(problem, RowError):
-        return problem.reason, problem.message
-    text = f"{type(problem).__name__}: {problem}"
+        return problem.reason, redacted(problem.message)
+    text = redacted(f"{type(problem).__name__}: {problem}")
     # torch has no class of its own for what its CPU allocator refuses.
     if isinstance(problem, MemoryError) or "DefaultCPUAllocator" in text:
         return "out_of_memory", text
@@ -133,7 +134,7 @@ def fail(row: Row, stage: str, reason: str, message: str) -> None:
     for name, value in list(row.items()):
         if isinstance(value, np.ndarray | list | bytes) and name != "keys":
             del row[name]
-    row.update(status=FAILED, stage=stage, reason=reason, message=message)
+    row.update(status=FAILED, stage=stage, reason=reason, message=redacted(message))
 
 
 def add_timings(total: Timings, more: Timings) -> Timings:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pfit_ray import storage
+from pfit_ray.config.credentials import redacted
 from pfit_ray.config.training import TrainingConfig
 from pfit_ray.data.image_bytes import fetch_image
 from pfit_ray.data.images import decode_image, decode_mask
@@ -116,7 +117,7 @@ class Examples:
             try:
                 image, target = self._draw(row, epoch, repeat)
             except RowError as error:
-                skipped.append((row["image_id"], error.message))
+                skipped.append((row["image_id"], redacted(error.message)))
             except Exception as error:  # one bad row must not end a training of days
                 skipped.append((row["image_id"], f"{type(error).__name__}: {error}"))
             else:

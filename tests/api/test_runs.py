@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.export_run import ExportRun, write_run
+from support.export_run import ExportRun, write_run, write_shard
 
 import pfit_ray as pf
 from pfit_ray.errors import UserError
@@ -41,6 +41,18 @@ def test_labels_without_ray(finished: ExportRun) -> None:
         np.testing.assert_array_equal(row["label"], finished.labels[row["image_id"]])
     for row in run.labels("prediction"):
         np.testing.assert_array_equal(row["label"], finished.labels[row["image_id"]][:, ::-1])
+
+
+def test_labels_of_a_pass_in_which_all_have_failed(tmp_path: Path) -> None:
+    run = write_run(tmp_path).directory
+    for shard in (0, 1):
+        write_shard(run, "labels", shard, {}, {"unreadable": 3})
+    labels = pf.open(run.root).labels("pseudo_label")
+    table = labels.pandas()
+    assert (len(table), table.index.name) == (0, "image_id")
+    assert set(pf.open(run.root).labels("prediction").pandas().columns) - set(table.columns) == {"margin"}
+    assert list(labels) == []
+    assert len(labels.torch()) == 0  # type: ignore[arg-type]
 
 
 def test_torch_dataset(finished: ExportRun) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from pfit_ray.constants import voc_palette
 from pfit_ray.data.images import (
@@ -54,6 +54,43 @@ def refused(function: Callable[..., object], *arguments: Any) -> RowError:
     with pytest.raises(RowError) as caught:
         function(*arguments)
     return caught.value
+
+
+def test_a_tiff_is_decoded_while_others_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoding, go_on, real = threading.Event(), threading.Event(), TiffImagePlugin.TiffImageFile.load
+    tiff, other = (encoded(picture([[RED, GREEN]]), file_format) for file_format in ("TIFF", "PNG"))
+
+    def load(image: Any) -> Any:
+        decoding.set()
+        assert go_on.wait(30)
+        return real(image)
+
+    monkeypatch.setattr(TiffImagePlugin.TiffImageFile, "load", load)
+    found: list[np.ndarray] = []
+    slow = threading.Thread(target=lambda: found.append(decode_image(tiff, LIMIT)))
+    slow.start()
+    assert decoding.wait(30)
+    fast = threading.Thread(target=lambda: found.append(decode_image(other, LIMIT)))
+    fast.start()
+    fast.join(20)
+    at_once = len(found)
+    go_on.set()
+    slow.join()
+    fast.join()
+    assert at_once == 1
+    assert (found[0] == found[1]).all()
+
+
+@pytest.mark.parametrize("limit", [100, 10_000])
+def test_a_tiff_beyond_pillow_s_own_limit(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The config's limit counts alone: in both directions, and for tiles that are larger than their image."""
+    data = encoded(picture(np.zeros((20, 30, 3))), "TIFF")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
+    if limit == 100:
+        assert refused(decode_image, data, limit).reason == "too_large"
+    else:
+        assert decode_image(data, limit).shape == (20, 30, 3)
+    assert Image.MAX_IMAGE_PIXELS == 50
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "BMP", "TIFF", "GIF"])

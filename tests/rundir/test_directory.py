@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from pfit_ray import storage
 from pfit_ray.rundir.directory import IMAGE_SET, LABEL_COLUMN, NETWORKS, RunDirectory
 
 
@@ -43,6 +44,11 @@ def test_names() -> None:
 @pytest.fixture(params=["local", "memory"])
 def run(request: pytest.FixtureRequest, tmp_path: Path) -> RunDirectory:
     return RunDirectory(str(tmp_path) if request.param == "local" else f"memory://{tmp_path.name}")
+
+
+def test_a_file_that_goes_while_it_is_looked_for(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "exists", lambda url: True)
+    assert run.read_json("progress.json") is None
 
 
 def test_json(run: RunDirectory) -> None:

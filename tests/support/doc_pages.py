@@ -13,7 +13,7 @@ from support.places import REPOSITORY
 
 from pfit_ray.cli.app import app
 from pfit_ray.config import RunConfig
-from pfit_ray.config.load import _section, validate
+from pfit_ray.config.load import section_of, validate
 
 DOCS = sorted((REPOSITORY / "docs").rglob("*.md"))
 PAGES = [*DOCS, REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", REPOSITORY / "CHANGELOG.md"]
@@ -95,7 +95,7 @@ def check_override(name: str, text: str) -> None:
     for part in parents:
         assert section is not None
         assert part in section.model_fields, f"{name}: there is no field {part}"
-        section = _section(section, part)
+        section = section_of(section, part)
     assert section is not None
     assert leaf in section.model_fields, f"{name}: there is no field {leaf}"
     field = section.model_fields[leaf]

@@ -17,7 +17,8 @@ from support.shards import fixed
 
 from pfit_ray import storage
 from pfit_ray.config import RunConfig
-from pfit_ray.config.load import resolved_yaml, validate
+from pfit_ray.config.load import validate
+from pfit_ray.config.stored import stored_yaml
 from pfit_ray.data.images import encode_label
 from pfit_ray.data.label_shards import pack_shard
 from pfit_ray.data.sources.item import Item
@@ -71,7 +72,7 @@ def write_run(root: Path) -> ExportRun:
     config = validate(
         {"output": run.root, "data": {"source": "folder", "root": str(root / "photographs"), "classes": CLASSES}}
     )
-    storage.write_bytes(run.url("config.yaml"), resolved_yaml(config).encode())
+    storage.write_bytes(run.url("config.yaml"), stored_yaml(config))
     for name in ("labels", "predict"):
         write_manifest(run, IMAGE_SET[name], iter(items), shard_size=3)
         maps = labels if name == "labels" else {key: label[:, ::-1].copy() for key, label in labels.items()}

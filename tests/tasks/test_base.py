@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -44,6 +45,25 @@ def test_a_bad_row_fails_alone_and_keeps_flowing() -> None:
     assert {name: timing["images"] for name, timing in timings.items()} == {"halve": 4, "divide": 3}
     assert {name: timing["failed"] for name, timing in timings.items()} == {"halve": 1, "divide": 1}
     assert all(timing["seconds"] >= 0 and timing["cpu_seconds"] >= 0 for timing in timings.values())
+
+
+@pytest.mark.parametrize("error", [ValueError, lambda text: RowError("io_error", text)])
+def test_no_secret_in_messages_and_logs(
+    error: Callable[[str], Exception], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("PLUGIN_API_KEY", "correct-horse")
+
+    class Leak(Halve):
+        def process(self, row: Row) -> None:
+            raise error("401: https://sesame@host/x?code=sesame with correct-horse")
+
+    row = {"image_id": "a", "status": OK}
+    run_stages([Leak()], [row])
+    assert row["message"].endswith("401: https://***@host/x?code=*** with ***")
+    assert "sesame" not in caplog.text
+    assert "correct-horse" not in caplog.text
+    fail(row, "halve", "crashed", "https://sesame@host/")
+    assert row["message"] == "https://***@host/"
 
 
 @pytest.mark.parametrize(

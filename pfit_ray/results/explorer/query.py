@@ -58,7 +58,7 @@ class Query:
             value = getattr(self, one.name)
             if value != one.default:
                 name = "class" if one.name == "class_id" else one.name
-                result[name] = "1" if value is True else f"{value:g}" if isinstance(value, float) else str(value)
+                result[name] = "1" if value is True else str(value).removesuffix(".0")
         return result
 
 

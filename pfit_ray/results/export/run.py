@@ -13,9 +13,10 @@ from typing import Literal
 
 from pfit_ray import storage
 from pfit_ray.config import RunConfig
-from pfit_ray.data.sources.item import is_plain
+from pfit_ray.data.sources.item import hashed_id, is_plain
+from pfit_ray.data.sources.spill import SeenTexts
 from pfit_ray.errors import RowError, UserError
-from pfit_ray.results.export.card import card
+from pfit_ray.results.export.card import card, method_document, public_scores
 from pfit_ray.results.export.items import CHUNK, LabelledImage, labelled_images, score_names
 from pfit_ray.results.export.photographs import upright_photograph
 from pfit_ray.results.export.writer import FormatWriter, Target
@@ -71,7 +72,9 @@ class Exported:
         exported: images in it.
         failed: images left out, by reason: those that failed in the run, and those that could not be exported.
         unfinished: images that the run has not come to yet.
-        problems: the first images that could not be exported, a sentence each.
+        renamed: images that others differ from in capital letters alone: file systems that do not tell these apart
+            would keep one file of both, so that they have another name in the export.
+        problems: the first images that could not be exported or have another name, a sentence each.
     """
 
     root: str
@@ -79,6 +82,7 @@ class Exported:
     exported: int = 0
     failed: Counter[str] = field(default_factory=Counter)
     unfinished: int = 0
+    renamed: int = 0
     problems: list[str] = field(default_factory=list)
 
 
@@ -111,7 +115,11 @@ def export_run(config: RunConfig, run: RunDirectory, output: str, options: Expor
         target = Target(root, Path(scratch), config.data.class_list, options.split, tuple(score_names(pass_name)))
         writer = _writer(options.format, target)
         images = labelled_images(run, pass_name, markers, options.images != "none")
+        names = SeenTexts()
         while chunk := list(islice(images, CHUNK)):
+            for one in chunk:
+                if isinstance(one, LabelledImage):
+                    _name_apart(one, names, done)
             _write_chunk(writer, chunk, config, options, done)
         writer.finish()
         _write_card(config, run, options, target, done)
@@ -145,6 +153,17 @@ def _writer(name: str, target: Target) -> FormatWriter:
     except ValueError as error:
         raise UserError(f"export: {error}; choose another format or rename the class") from error
     return writer
+
+
+def _name_apart(image: LabelledImage, names: SeenTexts, done: Exported) -> None:
+    """Give an image another name where its own differs from an earlier one in capital letters alone."""
+    if names.add(image.image_id.lower()):
+        return
+    name = hashed_id(image.image_id, image.image_id)
+    done.renamed += 1
+    if len(done.problems) < _TOLD:
+        done.problems.append(f"{image.image_id}: called {name}, because another id differs in capital letters alone")
+    image.image_id = name
 
 
 def _write_chunk(
@@ -204,17 +223,18 @@ def _plain_file(image: LabelledImage) -> str | None:
 
 
 def _write_card(config: RunConfig, run: RunDirectory, options: ExportOptions, target: Target, done: Exported) -> None:
-    counts = {"exported": done.exported, "failed": dict(done.failed), "unfinished": done.unfinished}
+    counts = {
+        "exported": done.exported, "failed": dict(done.failed), "unfinished": done.unfinished, "renamed": done.renamed
+    }  # fmt: skip
     text = card(config, run, done.kind, options.format, options.split, options.license, counts)
     evaluation = run.read_json("evaluation.json") or {}
     told = {
         **asdict(options),
         "kind": done.kind,
         **counts,
-        "problems": done.problems,
         "classes": list(config.data.class_list.names),
-        "scores": evaluation.get(done.kind),
-        "config": config.model_dump(mode="json"),
+        "scores": public_scores(evaluation.get(done.kind)),
+        "config": method_document(config),
     }
     target.write("card.json", (json.dumps(told, indent=1) + "\n").encode())
     target.write("README.md", text.encode())

@@ -105,6 +105,14 @@ def test_a_query_becomes_the_words_it_was_made_of(words: dict[str, str]) -> None
     assert Query.parse({**words, "page": "3"}) == Query.parse(words)
 
 
+@pytest.mark.parametrize("value", ["0.123456789", "0.30000000000000004", "1e-09", "0", "1", "16777217"])
+def test_a_filter_is_not_rounded(value: str) -> None:
+    query = Query.parse({"score": "margin", "low": value})
+    assert query.low == float(value)
+    assert Query.parse(query.words()) == query
+    assert query.words()["low"] == value
+
+
 def test_what_failed_first_counts(run: RunDirectory) -> None:
     finish(run, "labels", 2, failed("e", "upstream"))
     index = read(run)

@@ -1,17 +1,25 @@
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from PIL import Image
-from support.export_run import ExportRun
+from support.export_run import CLASSES, ExportRun, write_run, write_shard
 from support.small_runs import command, label_map, one_sentence
 
 from pfit_ray import storage
+from pfit_ray.config import RunConfig
 from pfit_ray.config.load import validate
+from pfit_ray.data.sources import Item
+from pfit_ray.data.sources.item import hashed_id
 from pfit_ray.errors import UserError
 from pfit_ray.results.export import FORMATS, ExportOptions, export_run
+from pfit_ray.results.export.card import METHOD
 from pfit_ray.rundir.directory import RunDirectory
+from pfit_ray.rundir.manifest import write_manifest
+from pfit_ray.rundir.provenance import provenance
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -28,7 +36,81 @@ def test_what_is_left_out_is_counted(finished: ExportRun, tmp_path: Path, name: 
     assert front["license"] == "unknown"
     for words in ("mIoU 0.5000", "| cat | - |", "Left out, failed: 1 missing, 1 no_label; not finished: 1", "beta 10"):
         assert words in card
-    assert validate(yaml.safe_load(card.partition("```yaml")[2].partition("```")[0])) == finished.config
+    method = yaml.safe_load(card.partition("```yaml")[2].partition("```")[0])
+    assert method == told["config"]
+    assert (method["walk"]["beta"], method["regions"]["slic"]["n_segments"]) == (10.0, 1000)
+    assert method["deeplab"]["backbone"] == {"name": "resnest101", "weights": "imagenet"}
+
+
+PRIVATE = {
+    "data": {
+        "source": "voc", "root": "/home/private", "train": {"split": "s3://private/list.txt"},
+        "score": "/private/val.txt", "predict": {"split": "private/test.txt"},
+    },
+    "classifier": {"source": "weights", "weights": "s3://private/a.pth", "backbone": {"name": "local-dir:/private"}},
+    "affinitynet": {"backbone": {"weights": "/private/b.pth"}},
+    "deeplab": {"source": "weights", "weights": "private.safetensors"},
+    "cam": {"source": "own", "options": {"server": "https://private", "pin": 41421356, "list": ["private"]}},
+    "regions": {
+        "sources": [
+            {"kind": "slic", "options": {"n_segments": 77}},
+            {"kind": "own", "options": {"folder": "gs://private"}},
+            {"kind": "external", "options": {"url": "az://private/*.tar"}},
+        ]
+    },
+    "storage": {"endpoint_url": "http://private:9000", "profile": "private", "region": "private"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("labels", ["pseudo_label", "prediction"])
+def test_nothing_private_is_published(finished: ExportRun, tmp_path: Path, labels: str) -> None:
+    shutil.copytree(finished.directory.root, tmp_path / "private")
+    run = RunDirectory(str(tmp_path / "private"))
+    classes = {"classes": CLASSES, **PRIVATE["data"]}
+    config = validate({**PRIVATE, "output": run.root, "data": classes})
+    scores = {"images": 2, "miou": 0.5, "fp": 0.25, "fn": 0.125, "iou": {"cat": 0.5}, "note": "private"}
+    run.write_json({labels: {**scores, "provenance": provenance(config, run)[labels]}}, "evaluation.json")
+    export_run(config, run, str(tmp_path / "out"), ExportOptions("png", labels))
+    card, told = ((tmp_path / "out" / name).read_text() for name in ("README.md", "card.json"))
+    for text in (card, told):
+        assert "private" not in text
+        assert "41421356" not in text
+        assert str(tmp_path) not in text
+    method = json.loads(told)["config"]
+    assert method["cam"]["source"] == "own"
+    assert [(one["kind"], one.get("options")) for one in method["regions"]["sources"]] == [
+        ("slic", {"n_segments": 77}), ("own", None), ("external", None),
+    ]  # fmt: skip
+    assert "split a list of one's own" in card
+    assert json.loads(told)["scores"]["provenance"]["fidelity"]
+
+
+def test_every_section_of_the_config_is_published_or_private_on_purpose() -> None:
+    private = {
+        "output", "passes", "shard_size", "max_failed_fraction", "faults", "sheets", "data", "evaluate", "resources",
+        "storage",
+    }  # fmt: skip
+    assert {*METHOD} | private == set(RunConfig.model_fields)
+
+
+def test_ids_that_differ_in_capital_letters_alone_have_files_of_their_own(tmp_path: Path) -> None:
+    finished = write_run(tmp_path)
+    labels = {"x1": finished.labels["a"], "X1": finished.labels["b"], "other": finished.labels["c"]}
+    items = [Item(image_id, str(tmp_path / "a.jpg"), (1,)) for image_id in labels]
+    write_manifest(finished.directory, "train", iter(items), shard_size=3)
+    write_shard(finished.directory, "labels", 0, labels, {})
+    storage.remove(finished.directory.marker("labels", 1))
+    options = ExportOptions("png", "pseudo_label", images="none")
+    done = export_run(finished.config, finished.directory, str(tmp_path / "out"), options)
+    files = {path.stem: path for path in (tmp_path / "out" / "labels").iterdir()}
+    assert len({name.lower() for name in files}) == len(files) == 3
+    (renamed,) = files.keys() - labels.keys()
+    assert renamed == hashed_id("X1", "X1")
+    np.testing.assert_array_equal(label_map(files["x1"].read_bytes()), labels["x1"])
+    np.testing.assert_array_equal(label_map(files[renamed].read_bytes()), labels["X1"])
+    assert done.renamed == 1
+    assert done.problems == [f"X1: called {renamed}, because another id differs in capital letters alone"]
+    assert "1 have another name here" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_photographs_lie_as_their_labels(finished: ExportRun, tmp_path: Path) -> None:
