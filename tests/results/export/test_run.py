@@ -12,8 +12,7 @@ from support.small_runs import command, label_map, one_sentence
 from pfit_ray import storage
 from pfit_ray.config import RunConfig
 from pfit_ray.config.load import validate
-from pfit_ray.data.sources import Item
-from pfit_ray.data.sources.item import hashed_id
+from pfit_ray.data.sources.item import Item, hashed_id
 from pfit_ray.errors import UserError
 from pfit_ray.results.export import FORMATS, ExportOptions, export_run
 from pfit_ray.results.export.card import METHOD
