@@ -177,8 +177,12 @@ def perimeter_fit(
     of_regions = _section(RegionsConfig, regions or {}, "regions")
     of_fit = _section(FitConfig, fit or {}, "fit")
     reference = of_fit.fidelity == "reference"
-    names = [source.column for source in of_regions.sources]
-    stages: list[Stage] = [RegionsStage(name, of_regions, of_regions.fidelity == "reference") for name in names]
+    names = of_regions.names
+    if any(source.kind == "features" for source in of_regions.sources):
+        raise UserError("perimeter_fit: regions of kind features need the CAM network, which only a run has")
+    stages: list[Stage] = [
+        RegionsStage(source, of_regions, of_regions.fidelity == "reference") for source in of_regions.sources
+    ]
     stages += [PerimeterStage(of_fit, reference, names), FitStage(of_fit, reference, of_regions.sources)]
     for stage in stages:
         stage.setup()

@@ -147,6 +147,14 @@ class RunConfig(Section):
                         "quickshift with the CNN; take those, or set fit.fidelity=lossless"
                     )
 
+        if mode != "none" and self.cam.source != "classifier":
+            for source in self.regions.sources:
+                if source.kind == "features":
+                    raise ValueError(
+                        f"region source {source.column!r} of kind features takes the classifier's features, and "
+                        f"cam.source is {self.cam.source!r}; take other region sources, or cam.source=classifier"
+                    )
+
     @property
     def combine_mode(self) -> CombineMode:
         """What makes the combined CAM: `combine.mode`, or the published way."""

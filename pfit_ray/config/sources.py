@@ -36,6 +36,37 @@ class FelzenszwalbConfig(Section):
     min_size: int = option(50, "Smaller regions are merged into a neighbour.", unit="pixels", ge=1)
 
 
+class FeaturesConfig(Section):
+    """Superpixels merged into regions on the CAM network's own features."""
+
+    superpixels: tuple[Literal["slic", "quickshift"], ...] = option(
+        ("slic", "quickshift"), "What is merged; each has a tree of its own.", min_length=1
+    )
+    cuts: tuple[int, ...] = option(
+        (8, 16, 32, 64), "Numbers of regions at which each tree is cut; each cut is a label map.", min_length=1
+    )
+    colour: float = option(1.0, "Weight of the colour (CIE Lab) beside the levels.", ge=0.0)
+    levels: dict[int, float] = option(
+        {1: 1.0, 2: 1.0},
+        "Weights of the levels of the classifier's feature pyramid: 0 the stem, 1 stride 4, 2 stride 8, 3 and 4 "
+        "stride 16.",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> "FeaturesConfig":
+        if unknown := [level for level in self.levels if not 0 <= level <= 4]:
+            raise ValueError(f"levels names level {unknown[0]}, and there are 0 to 4")
+        if min(self.levels.values(), default=0.0) < 0:
+            raise ValueError("levels has a negative weight")
+        if not self.colour and not any(self.levels.values()):
+            raise ValueError("colour and levels weigh nothing, which leaves nothing to merge by")
+        if min(self.cuts) < 2 or len(set(self.cuts)) < len(self.cuts):
+            raise ValueError(f"cuts are {list(self.cuts)}, and must be different numbers from 2")
+        if len(set(self.superpixels)) < len(self.superpixels):
+            raise ValueError("superpixels has a kind twice")
+        return self
+
+
 class UssConfig(Section):
     """The small CNN that merges superpixels into regions (unsupervised segmentation)."""
 
@@ -90,6 +121,7 @@ _SECTIONS: dict[str, type[Section]] = {
     "slic": SlicConfig,
     "quickshift": QuickshiftConfig,
     "felzenszwalb": FelzenszwalbConfig,
+    "features": FeaturesConfig,
     "external": ExternalRegionsConfig,
 }
 
@@ -98,7 +130,10 @@ class RegionSourceConfig(Section):
     """One region source."""
 
     kind: str = option(
-        ..., "slic, quickshift, felzenszwalb, external, or a kind that another package has registered.", min_length=1
+        ...,
+        "slic, quickshift, felzenszwalb, features (superpixels merged on the CAM network's features, several label "
+        "maps), external, or a kind that another package has registered.",
+        min_length=1,
     )
     name: str | None = option(None, "Its name in the columns regions_NAME and fit_mask_NAME; null takes the kind.")
     uss: bool | None = option(
@@ -119,12 +154,22 @@ class RegionSourceConfig(Section):
             )
         if self.kind in _SECTIONS:
             checked_options(_SECTIONS[self.kind], self.options)
+        if self.kind == "features" and self.uss:
+            raise ValueError("kind features merges superpixels itself; leave uss out")
         return self
 
     @property
     def column(self) -> str:
-        """Its name in columns."""
+        """Its name."""
         return self.name or self.kind
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of its label maps, as they stand in columns: its own, or one for each cut of each tree."""
+        if self.kind != "features":
+            return (self.column,)
+        given = FeaturesConfig.model_validate(self.options)
+        return tuple(f"{self.column}_{kind}_{cut}" for kind in given.superpixels for cut in given.cuts)
 
     @property
     def merged(self) -> bool:

@@ -119,16 +119,18 @@ class RegionsConfig(Section):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the sources, as they stand in columns."""
-        return tuple(source.column for source in self.sources)
+        """The names of the sources' label maps, as they stand in columns."""
+        return tuple(name for source in self.sources for name in source.columns)
 
     def source(self, name: str) -> RegionSourceConfig:
-        """The source of a name."""
-        return next(source for source in self.sources if source.column == name)
+        """The source of a label map."""
+        return next(source for source in self.sources if name in source.columns)
 
     def options_of(self, source: RegionSourceConfig) -> dict[str, Any]:
         """What a source is given: the numbers of its kind, where this section has them, then its own."""
         shared = getattr(self, source.kind).model_dump() if source.kind in _WITH_NUMBERS else {}
+        if source.kind == "features":
+            shared = {"slic": self.slic.model_dump(), "quickshift": self.quickshift.model_dump()}
         return {**shared, **source.options}
 
 

@@ -106,6 +106,13 @@ def pyramid(backbone: nn.Module, x: Tensor) -> list[Tensor]:
     return [F.max_pool2d(levels[0], kernel_size=3, stride=2, padding=1), *levels[1:]]
 
 
+def features_and_levels(backbone: nn.Module, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """What `forward_features` gives and, of the same pass, the five levels of `pyramid`, the stem's not yet pooled."""
+    model: Any = backbone
+    features, levels = model.forward_intermediates(x, indices=LEVELS)
+    return features, levels
+
+
 def forward_features(backbone: nn.Module, x: Tensor) -> Tensor:
     """The features under the classifier: images (B, 3, H, W) to (B, C, h, w) with C of `feature_channels`."""
     model: Any = backbone

@@ -51,8 +51,12 @@ class CamClassifier(nn.Module):
         return maps.mean(dim=(2, 3))
 
     def maps_and_scores(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Class feature maps as `forward`, and the probability (B, K) in [0, 1] of each class: a sigmoid."""
-        maps = self(x)
+        """Class feature maps as `forward`, and the probability (B, K) in [0, 1] of each class."""
+        return self.read(forward_features(self.backbone, x))
+
+    def read(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """`maps_and_scores` of the backbone's features (B, C, h, w); the probability is a sigmoid."""
+        maps = self.classifier(features)
         return maps, torch.sigmoid(self.logits(maps))
 
     def parameter_groups(self) -> list[ParameterGroup]:

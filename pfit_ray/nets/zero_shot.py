@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pfit_ray.nets.backbones import forward_features, training_side
+from pfit_ray.nets.backbones import training_side
 from pfit_ray.nets.classifier import CamClassifier
 from pfit_ray.nets.pretrained import ImageNetWeights
 from pfit_ray.nets.weights import load_into
@@ -33,12 +33,11 @@ class ZeroShotClassifier(CamClassifier):
         self.register_buffer("head_bias", torch.zeros(n_rows))
         self.register_buffer("membership", torch.zeros(n_classes, n_rows))
 
-    def maps_and_scores(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Class feature maps as `forward`, and the probability (B, K) in [0, 1] of each class.
+    def read(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """`maps_and_scores` of the backbone's features (B, C, h, w).
 
         The probability is the sum, over the ImageNet classes of the set, of the softmax over all of them.
         """
-        features = forward_features(self.backbone, x)
         logits = features.mean(dim=(2, 3)) @ self.head_weight.T + self.head_bias
         scores = torch.softmax(logits, dim=1) @ self.membership.T
         return self.classifier(features), scores.clamp(0, 1)

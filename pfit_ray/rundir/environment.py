@@ -59,8 +59,8 @@ def check_packages(config: RunConfig) -> None:
             package has, or that refuses its options.
     """
     if "seeds" in config.passes:
-        for name in config.region_names:
-            region_sources.make_region_source(config.regions, config.regions.source(name))
+        for source in config.regions.sources if config.region_names else ():
+            region_sources.make_region_source(config.regions, source)
         if config.cam.source != "classifier":
             cam_sources.make_cam_source(config.cam)
     if config.used_crf_engine == "pydensecrf" and util.find_spec("pydensecrf") is None:

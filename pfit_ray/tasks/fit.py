@@ -74,8 +74,8 @@ class FitStage(Stage):
         self, config: FitConfig, reference: bool, sources: Sequence[RegionSourceConfig] = RegionsConfig().sources
     ) -> None:
         by_kind = {"slic": config.slic_cam_threshold, "quickshift": config.quickshift_cam_threshold}
-        self.thresholds = {source.column: by_kind.get(source.kind, config.cam_threshold) for source in sources}
-        self.kinds = {source.column: source.kind for source in sources}
+        self.kinds = {name: source.kind for source in sources for name in source.columns}
+        self.thresholds = {name: by_kind.get(kind, config.cam_threshold) for name, kind in self.kinds.items()}
         self.config = config
         self.reference = reference
 

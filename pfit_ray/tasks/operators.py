@@ -18,8 +18,9 @@ from pfit_ray.tasks.base import Stage, Timings, add_timings, run_stages
 from pfit_ray.tasks.packing import NODES, Packed, Where, carry_mistakes, pack_rows, unpack_rows, visited
 from pfit_ray.tasks.write import ShardWriter, summary
 
-TRANSIENT = ("image",)
-"""Columns that the next operator makes again from `encoded`, cheaper than moving them."""
+TRANSIENT = ("image", "levels")
+"""Columns that do not leave an operator: the next makes the image again from `encoded`, cheaper than moving it, and has
+no use for feature maps."""
 
 GPU_BATCH = 8
 """Images that go through a GPU together where the config does not say."""

@@ -61,13 +61,17 @@ def plan_pass(name: Pass, config: RunConfig, run: RunDirectory) -> PassPlan:
     decode = DecodeStage(config.images.max_pixels)
     encode = EncodeStage(name, config.cam_stored_as, config.region_names)
     if name == "seeds":
+        regions = _region_stages(config)
+        beside_cam = [stage for stage in regions if stage.source.levels]
+        levels = sorted({level for stage in beside_cam for level in stage.source.levels})
         return PassPlan(
             name,
-            network=[decode, _cam_stage(config, run)],
+            network=[decode, _cam_stage(config, run, levels), *beside_cam],
             finish=[
                 decode,
                 HrCamStage(crop=config.fidelity_of("cam") == "reference"),
-                *_region_stages(config),
+                *(stage for stage in regions if not stage.source.levels),
+                *_fit_stages(config),
                 CombineStage(config.combine_mode, config.region_names, config.combine.rounds),
                 AffinityLabelStage(config.affinity_label, config.used_crf_engine, config.combine_mode),
                 encode,
@@ -95,23 +99,28 @@ def plan_pass(name: Pass, config: RunConfig, run: RunDirectory) -> PassPlan:
     )
 
 
-def _region_stages(config: RunConfig) -> list[Stage]:
-    """Regions, perimeters and masks, which carry the score mask_agreement also where the CAM is only pooled."""
+def _region_stages(config: RunConfig) -> list[RegionsStage]:
     if not config.region_names:
         return []
-    reference_fit = config.fidelity_of("fit") == "reference"
-    reference_regions = config.fidelity_of("regions") == "reference"
+    reference = config.fidelity_of("regions") == "reference"
+    return [RegionsStage(source, config.regions, reference) for source in config.regions.sources]
+
+
+def _fit_stages(config: RunConfig) -> list[Stage]:
+    """Perimeters and masks, which carry the score mask_agreement also where the CAM is only pooled."""
+    if not config.region_names:
+        return []
+    reference = config.fidelity_of("fit") == "reference"
     return [
-        *(RegionsStage(source, config.regions, reference_regions) for source in config.region_names),
-        PerimeterStage(config.fit, reference_fit, config.region_names),
-        FitStage(config.fit, reference_fit, config.regions.sources),
+        PerimeterStage(config.fit, reference, config.region_names),
+        FitStage(config.fit, reference, config.regions.sources),
     ]
 
 
-def _cam_stage(config: RunConfig, run: RunDirectory) -> Stage:
+def _cam_stage(config: RunConfig, run: RunDirectory, levels: Sequence[int]) -> Stage:
     cam = config.cam
     if cam.source != "classifier":
         return CamSourceStage(make_cam_source(cam), config.predicted_labels, len(config.data.class_list))
     if config.fidelity_of("cam") == "reference":
         cam = cam.model_copy(update={"max_side": None, "precision": "float32"})
-    return CamStage(run.weights("classifier"), cam, config.predicted_labels, config.data.class_list.names)
+    return CamStage(run.weights("classifier"), cam, config.predicted_labels, config.data.class_list.names, levels)

@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 
+from pfit_ray.config.sources import RegionSourceConfig
 from pfit_ray.config.stages import RegionsConfig
 from pfit_ray.constants import PUBLISHED_SOURCES, Row
 from pfit_ray.data.region_sources import make_region_source
@@ -13,19 +14,20 @@ from pfit_ray.tasks.base import Stage
 
 
 class RegionsStage(Stage):
-    """Adds `regions_NAME`: uint8 or uint16 (H, W) labels 0..n-1.
+    """Adds `regions_NAME` for each label map of a source: uint8 or uint16 (H, W) labels 0..n-1.
 
     Args:
-        source: name of the region source in `config.sources`.
+        source: the region source, or the name of one in `config.sources`.
         config: sources, their numbers, and those of the CNN that may merge their regions.
         reference: as the published programs, hand the image over with red and blue exchanged and never
             shrunk, and let the CNN run in torch on two threads, because its rounding, and so at times its
             labels, depend on these. Means nothing to sources that the published programs do not have.
     """
 
-    def __init__(self, source: str, config: RegionsConfig, reference: bool) -> None:
-        chosen = config.source(source)
-        self.name = f"regions_{source}"  # type: ignore[misc]
+    def __init__(self, source: RegionSourceConfig | str, config: RegionsConfig, reference: bool) -> None:
+        chosen = config.source(source) if isinstance(source, str) else source
+        self.name = f"regions_{chosen.column}"  # type: ignore[misc]
+        self.columns = tuple(f"regions_{name}" for name in chosen.columns)
         self.merged = chosen.merged
         self.config = config
         self.reference = reference and chosen.kind in PUBLISHED_SOURCES
@@ -41,14 +43,29 @@ class RegionsStage(Stage):
         """Segment one image."""
         image = row["image"]
         seen = self._seen(image)
-        labels = self._labels(seen if self.source.reads_pixels else image, row["image_id"])
+        shown = seen if self.source.reads_pixels else image
+        levels = [row["levels"][level] for level in self.source.levels]
+        found = self.source.label_maps(shown, row["image_id"], levels)
+        if len(found) != len(self.columns):
+            raise RowError("bad_regions", f"{self.name}: the source gave {len(found)} maps, not {len(self.columns)}")
+        for column, labels in zip(self.columns, found, strict=True):
+            row[column] = self._finished(column, np.asarray(labels), seen, shown.shape, image.shape)
+
+    def _finished(
+        self, column: str, labels: np.ndarray, seen: np.ndarray, shown: tuple[int, ...], size: tuple[int, ...]
+    ) -> np.ndarray:
+        if labels.shape != shown[:2] or labels.dtype.kind not in "iu" or (labels.size and labels.min() < 0):
+            raise RowError(
+                "bad_regions",
+                f"{column} are {labels.dtype} {labels.shape}, not integers from 0 of the image's size {shown[:2]}",
+            )
         if self.merged:
             labels = self._merge(seen, _resized(labels, seen.shape))
         try:
             labels = number_regions(labels)
         except ValueError as error:
-            raise RowError("bad_regions", f"{self.name}: {error}") from error
-        row[self.name] = _resized(labels, image.shape)
+            raise RowError("bad_regions", f"{column}: {error}") from error
+        return _resized(labels, size)
 
     def _seen(self, image: np.ndarray) -> np.ndarray:
         height, width = image.shape[:2]
@@ -58,16 +75,6 @@ class RegionsStage(Stage):
             size = (max(1, round(width * factor)), max(1, round(height * factor)))
             image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         return np.ascontiguousarray(image[:, :, ::-1]) if self.reference else image
-
-    def _labels(self, image: np.ndarray, image_id: str) -> np.ndarray:
-        labels = np.asarray(self.source.regions(image, image_id))
-        if labels.shape != image.shape[:2] or labels.dtype.kind not in "iu" or (labels.size and labels.min() < 0):
-            raise RowError(
-                "bad_regions",
-                f"{self.name} are {labels.dtype} {labels.shape}, not integers from 0 of the image's size "
-                f"{image.shape[:2]}",
-            )
-        return labels
 
     def _merge(self, image: np.ndarray, superpixels: np.ndarray) -> np.ndarray:
         uss = self.config.uss

@@ -41,6 +41,12 @@ def test_a_kind_alone_or_with_fields_any_number_of_them() -> None:
             [{"kind": "slic", "options": {"n_segments": 0}}],
             "options.n_segments: input should be greater than or equal to 1",
         ),
+        ([{"kind": "features", "options": {"cuts": [8, 8]}}], "must be different numbers from 2"),
+        ([{"kind": "features", "options": {"cuts": [1]}}], "must be different numbers from 2"),
+        ([{"kind": "features", "options": {"levels": {5: 1}}}], "levels names level 5"),
+        ([{"kind": "features", "options": {"levels": {}, "colour": 0}}], "leaves nothing to merge by"),
+        ([{"kind": "features", "options": {"superpixels": ["slic", "slic"]}}], "has a kind twice"),
+        ([{"kind": "features", "uss": True}], "merges superpixels itself"),
         ([{"kind": "slic", "segments": 3}], "unknown key 'regions.sources.0.segments'"),
         ([], "regions.sources"),
     ],
@@ -105,3 +111,16 @@ def test_a_cam_source_and_its_options() -> None:
     ):
         with pytest.raises(UserError, match=message):
             config(cam=cam)
+
+
+def test_features_have_a_name_for_each_cut_of_each_tree() -> None:
+    options = {"cuts": [8, 32], "levels": {"1": 1, "3": 0.5}}
+    regions = config(regions={"sources": ["slic", {"kind": "features", "name": "net", "options": options}]}).regions
+    assert regions.names == ("slic", "net_slic_8", "net_slic_32", "net_quickshift_8", "net_quickshift_32")
+    assert regions.source("net_slic_32") is regions.sources[1]
+    assert regions.options_of(regions.sources[1])["slic"] == regions.slic.model_dump()
+
+
+def test_features_need_the_run_s_own_classifier() -> None:
+    with pytest.raises(UserError, match="takes the classifier's features"):
+        config(regions={"sources": ["features"]}, cam={"source": "external", "options": {"url": "cams"}})

@@ -9,6 +9,7 @@ from torch import nn
 from pfit_ray.nets.backbones import (
     create_backbone,
     feature_channels,
+    features_and_levels,
     forward_features,
     freeze_outside_pyramid,
     hold_statistics,
@@ -202,3 +203,13 @@ def test_frozen_parameters_and_empty_roles_are_left_out():
     network.backbone.requires_grad_(False)
     network.head.bias.requires_grad_(False)
     assert names(network) == {"new_weight": ["head.weight"]}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_features_and_levels_come_from_one_pass_bit_for_bit(name):
+    backbone = create_backbone(name).eval()
+    x = torch.randn(2, 3, 40, 56, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        features, levels = features_and_levels(backbone, x)
+        assert torch.equal(features, forward_features(backbone, x))
+        assert all(torch.equal(one, other) for one, other in zip(levels[1:], pyramid(backbone, x)[1:], strict=True))

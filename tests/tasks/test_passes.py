@@ -195,3 +195,25 @@ sys.exit("torch" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", program, tmp_path / "finishes"], check=False)
     assert done.returncode == 0
+
+
+def test_regions_of_the_network_s_features_come_with_the_cam(listed: RunDirectory, make_config) -> None:
+    sources = [{"kind": "features", "options": {"cuts": [2, 5]}}]
+    config = make_config(
+        regions={"sources": sources, "slic": {"n_segments": 20}}, combine={"mode": "pool", "rounds": 2},
+        predicted_labels={"threshold": 0.0, "top_k": 1},
+    )  # fmt: skip
+    plan = plan_pass("seeds", config, listed)
+    assert [stage.name for stage in plan.network] == ["decode", "cam", "regions_features"]
+    for name in ("seeds", "labels"):
+        assert run_pass(name, config, listed) == {"shard": 0, "ok": 6, "failed": 3, "skipped": 0}
+    rows = pd.read_parquet(listed.rows("seeds", 0)).set_index("image_id")
+    columns = [f"regions_features_{kind}_{cut}" for kind in ("slic", "quickshift") for cut in (2, 5)]
+    assert [name for name in rows.columns if name.startswith("regions_")] == columns
+    maps = [np.array(Image.open(io.BytesIO(rows.loc["photo", name]))) for name in columns]
+    assert [one.shape for one in maps] == [(30, 37)] * 4
+    assert [int(one.max()) + 1 for one in maps] == [2, 5, 2, 5]
+    plain = make_config(regions={"slic": {"n_segments": 20}, "uss": {"max_iterations": 2}})
+    cam = rows.loc["photo", "cam"]
+    run_pass("seeds", plain, listed)
+    assert pd.read_parquet(listed.rows("seeds", 0)).set_index("image_id").loc["photo", "cam"] == cam

@@ -5,6 +5,7 @@ from pfit_ray.config.stages import RegionsConfig
 from pfit_ray.data.plugins import find_class
 from pfit_ray.data.region_sources.base import RegionSource
 from pfit_ray.data.region_sources.builtin import ExternalRegions, FelzenszwalbSource, QuickshiftSource, SlicSource
+from pfit_ray.data.region_sources.features import FeatureRegions
 from pfit_ray.errors import UserError
 
 __all__ = ["BUILTIN", "GROUP", "RegionSource", "make_region_source", "region_source_class"]
@@ -16,6 +17,7 @@ BUILTIN: dict[str, type] = {
     "slic": SlicSource,
     "quickshift": QuickshiftSource,
     "felzenszwalb": FelzenszwalbSource,
+    "features": FeatureRegions,
     "external": ExternalRegions,
 }
 """Our own sources, which no package can replace."""

@@ -1,6 +1,7 @@
 """What a region source is."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -20,6 +21,10 @@ class RegionSource(ABC):
     bytes_per_pixel: ClassVar[int] = 250
     """Memory that `regions` takes per pixel of the image, for the estimate of a worker's memory."""
 
+    levels: tuple[int, ...] = ()
+    """Levels of the CAM network's feature pyramid that `label_maps` is given: 0 is the stem, 1 has stride 4, 2 stride
+    8, 3 and 4 stride 16. A source with levels works where the network does."""
+
     def setup(self) -> None:  # noqa: B027 - most sources have nothing to load
         """Load what is needed, before the first image of a worker's shard."""
 
@@ -38,3 +43,15 @@ class RegionSource(ABC):
         Raises:
             RowError: when this image has no regions; its row fails, the others go on.
         """
+
+    def label_maps(
+        self, image: NDArray[np.uint8], image_id: str, levels: Sequence[NDArray[np.float32]]
+    ) -> Sequence[NDArray[np.integer]]:
+        """All label maps of one image, in the order of the source's columns; a source with one has only `regions`.
+
+        Args:
+            image: uint8 RGB (H, W, 3).
+            image_id: letters, digits, `_` and `-`.
+            levels: for each of `levels`, the network's features float32 (C, h, w), which cover the image.
+        """
+        return [self.regions(image, image_id)]

@@ -46,7 +46,7 @@ def test_tiny_images(kind: str, shape: tuple[int, int]) -> None:
 
 
 def test_an_unknown_kind() -> None:
-    with pytest.raises(UserError, match=r"regions.sources kind is 'sam', which is none of external, felzenszwalb"):
+    with pytest.raises(UserError, match=r"regions.sources kind is 'sam', which is none of external, features, felz"):
         made("sam")
 
 
