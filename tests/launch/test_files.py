@@ -115,6 +115,7 @@ def policies() -> dict[str, str]:
     return dict(re.findall(r"^`(\w+)\.json`[^\n]*\n```json\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
 
 
+@pytest.mark.slow
 def test_ec2_starts_each_kind_of_node(aws_account: dict[str, Any]) -> None:
     """Ray's launcher prepares the account and starts a node of each kind; botocore checks every parameter."""
     config = aws_config.bootstrap_aws(aws_account)
