@@ -98,13 +98,13 @@ from pfit_ray.config import load_config
 from pfit_ray.errors import UserError
 from pfit_ray.runner.plan import describe_plan
 
-address, words, mistakes = json.loads(sys.argv[1])
+address, words, places, mistakes = json.loads(sys.argv[1])
 for mistake in mistakes:
     try:
         print(mistake, list(describe_plan(load_config(words[1], [*words[2:], mistake]), address)))
     except UserError as error:
         print("refused:", error, flush=True)
-sys.argv = ["pfit-ray", *words, "--address", address]
+sys.argv = ["pfit-ray", *words, *places, "--address", address]
 main()
 """
 
@@ -113,7 +113,7 @@ def test_a_run_keeps_its_places_and_survives_the_loss_of_gpu_nodes(
     nodes: Nodes, words: list[str], small_run: SmallRun, local_ray: None, tmp_path: Path
 ) -> None:
     run, log = tmp_path / "run", tmp_path / "run.log"
-    given = [nodes.cluster.address, [*words, *BY_POOL, f"output={run}"], list(IMPOSSIBLE)]
+    given = [nodes.cluster.address, [*words, f"output={run}"], BY_POOL, list(IMPOSSIBLE)]
     with driver_of(DRIVE, log, [json.dumps(given)]) as process:
         # In the middle of a pass and in the middle of a training a GPU node goes, and another one comes.
         for moment in (lambda: shards(run, "seeds"), lambda: any((run / "train" / "affinitynet").rglob("*.pt"))):

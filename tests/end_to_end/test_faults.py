@@ -138,19 +138,20 @@ def test_nodes_that_come_and_are_lost(cluster: Cluster, joined: None, tmp_path: 
     placement = place(config, Nodes((NodeKind(cpus=2, alive=1, more=2),)))
     assert (placement.min_network_workers, placement.network_workers) == (2, 6)
     more, results, loss = [], [], None
-    for result in run_pass(paint_plan(finish=(Slow(2.0),)), config, run, shards, placement):
+    for result in run_pass(paint_plan(finish=(Slow(3.0),)), config, run, shards, placement):
         results.append(result["shard"])
         if len(results) == 1:
             more = [cluster.add_node(num_cpus=2, **STORE) for _ in range(2)]
-        elif loss is None and len(nodes_of(run)) == 3:
+        elif loss is None and len(nodes_of(run)) > 1:
             loss = len(results) + draw.randint(0, 2)
         if more and loss is not None and len(results) >= loss:
+            more.sort(key=lambda node: node.node_id in nodes_of(run))  # last, and lost first: one that is in use
             time.sleep(draw.uniform(0, 0.5))
             cluster.remove_node(more.pop(), allow_graceful=False)
             loss += 1 + draw.randint(0, 1)
     assert sorted(results) == shards
     assert not more
-    assert len(nodes_of(run)) == 3
+    assert len(nodes_of(run)) > 1
     assert_whole(run)
 
 

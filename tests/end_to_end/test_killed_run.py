@@ -14,20 +14,18 @@ from support.small_runs import assert_same_results
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
-KEPT = "Finished shards and epochs are kept: the same command goes on from there."
-
 ENDS: dict[str, tuple[str, Callable[[subprocess.Popen], None], int, str]] = {
     "as a scheduler ends it, after the first shard of pass 1": (
         "seeds/done/*.json",
         subprocess.Popen.terminate,
         143,
-        f"Terminated. {KEPT}",
+        "Terminated.",
     ),
     "as a terminal interrupts it, after the first epoch of a training": (
         "train/affinitynet/checkpoints/*/state.pt",
         lambda process: os.killpg(process.pid, signal.SIGINT),
         130,
-        f"Interrupted. {KEPT}",
+        "Interrupted.",
     ),
     "killed, after the first shard of pass 3": ("predict/done/*.json", subprocess.Popen.kill, -signal.SIGKILL, ""),
 }
@@ -45,7 +43,7 @@ def test_ended_again_and_again(finished_run: SmallRun, tmp_path: Path) -> None:
             end(process)
             assert process.wait(60) == code, log.read_text()
         lines = log.read_text().splitlines()
-        assert not said or said in lines
+        assert not said or any(line.startswith(said) for line in lines)
         assert "Traceback" not in log.read_text()
     assert not (run / "evaluation.json").exists()
     log = tmp_path / "last.log"
