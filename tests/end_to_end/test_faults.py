@@ -14,7 +14,7 @@ import pytest
 import ray
 from conftest import start_local_ray
 from ray.cluster_utils import Cluster
-from support.faults import Bomb, FullDisk, Slow, expected_labels, go, paint_plan, write_pictures
+from support.faults import Bomb, FullDisk, Waits, expected_labels, go, paint_plan, write_pictures
 from support.processes import driver_of
 from support.small_runs import label_files, table
 
@@ -132,32 +132,32 @@ def joined(cluster: Cluster) -> Iterator[None]:
 @pytest.mark.multinode
 def test_nodes_that_come_and_are_lost(cluster: Cluster, joined: None, tmp_path: Path, seed: int) -> None:
     draw = random.Random(seed)
-    run = write_pictures(tmp_path, IMAGES, shard_size=1)  # enough shards are left when Ray Data sees the new nodes
+    run = write_pictures(tmp_path, IMAGES, shard_size=1)
     shards = list(range(len(IMAGES)))
     config = validate({"output": run.root, "data": {"source": "samples"}})
     placement = place(config, Nodes((NodeKind(cpus=2, alive=1, more=2),)))
     assert (placement.min_network_workers, placement.network_workers) == (2, 6)
-    more, results, loss = [], [], None
-    for result in run_pass(paint_plan(finish=(Slow(3.0),)), config, run, shards, placement):
+    seen, lost = tmp_path / "seen", tmp_path / "lost"
+    seen.mkdir()
+    waits = Waits(str(seen), 2, str(lost), first=IMAGES[:1], late=IMAGES[12:])
+    more, results, loss = [], [], 0
+    for result in run_pass(paint_plan(finish=(waits,)), config, run, shards, placement):
         results.append(result["shard"])
         if len(results) == 1:
             more = [cluster.add_node(num_cpus=2, **STORE) for _ in range(2)]
-        elif loss is None and len(nodes_of(run)) > 1:
+        elif not loss:  # a second node has come, or there would be no second result
             loss = len(results) + draw.randint(0, 2)
-        if more and loss is not None and len(results) >= loss:
-            more.sort(key=lambda node: node.node_id in nodes_of(run))  # last, and lost first: one that is in use
+        if more and 0 < loss <= len(results):
+            more.sort(key=lambda node: (seen / node.node_id).exists())  # last, and lost first: one that is in use
             time.sleep(draw.uniform(0, 0.5))
             cluster.remove_node(more.pop(), allow_graceful=False)
             loss += 1 + draw.randint(0, 1)
+            if not more:
+                lost.touch()
     assert sorted(results) == shards
-    assert not more
-    assert len(nodes_of(run)) > 1
+    assert lost.exists()
+    assert len(list(seen.iterdir())) > 1
     assert_whole(run)
-
-
-def nodes_of(run: RunDirectory) -> set[str]:
-    """Ids of the nodes that have finished a shard."""
-    return {marker["nodes"]["cpu"] for marker in run.finished_shards("predict").values()}
 
 
 @random_moments

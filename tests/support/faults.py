@@ -11,6 +11,7 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import ray
 from PIL import Image
 from ray.cloudpickle import register_pickle_by_value
 
@@ -157,3 +158,32 @@ class Slow(Stage):
     def process(self, row: Row) -> None:
         """Sleep."""
         time.sleep(self.seconds)
+
+
+@dataclass
+class Waits(Stage):
+    """Holds images until workers of several nodes have come, and late ones until a file lies there.
+
+    Args:
+        seen: folder of a file for each node that has begun an image.
+        nodes: how many must have come.
+        mark: the file that late images wait for.
+        first: images that wait for nothing.
+        late: images that also wait for the file.
+    """
+
+    seen: str
+    nodes: int
+    mark: str
+    first: tuple[str, ...]
+    late: tuple[str, ...]
+    name: str = "waits"  # type: ignore[misc]
+
+    def process(self, row: Row) -> None:
+        """Wait."""
+        if row["image_id"] in self.first:
+            return
+        (Path(self.seen) / ray.get_runtime_context().get_node_id()).touch()
+        late = row["image_id"] in self.late
+        while len(list(Path(self.seen).iterdir())) < self.nodes or (late and not Path(self.mark).exists()):
+            time.sleep(0.05)
