@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Literal, NamedTuple, cast, get_args
 
 import torch
@@ -136,12 +137,14 @@ def convert_published(state: Mapping[str, Tensor], network: PublishedNetwork, ba
 
 def identify_backbone(state: Mapping[str, Tensor]) -> str | None:
     """Which of `PUBLISHED_BACKBONES` has exactly these tensors, by timm's names and their shapes, if any."""
-    for name in PUBLISHED_BACKBONES:
-        with torch.device("meta"):
-            backbone = create_backbone(name)
-        if not misfits(backbone.state_dict(), state):
-            return name
-    return None
+    return next((name for name in PUBLISHED_BACKBONES if not misfits(_template(name), state)), None)
+
+
+@cache
+def _template(backbone: str) -> dict[str, Tensor]:
+    with torch.device("meta"):
+        state: dict[str, Tensor] = create_backbone(backbone).state_dict()
+    return state
 
 
 def _check_head(converted: Mapping[str, Tensor], network: PublishedNetwork) -> None:

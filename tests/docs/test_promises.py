@@ -18,7 +18,12 @@ def where(source: str, name: str) -> str:
     tree = ast.parse(source)
     (test,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name)
     of_module = [node.value for node in tree.body if isinstance(node, ast.Assign) and "pytestmark" in ast.unparse(node)]
-    marks = set(re.findall(r"\w+", " ".join(ast.unparse(node) for node in [*test.decorator_list, *of_module])))
+    marks = set(
+        re.findall(
+            r"(?<!\w)(?:pytest\.mark\.)?(\w+)\b(?!=)",
+            " ".join(ast.unparse(node) for node in [*test.decorator_list, *of_module]),
+        )
+    )
     if "nightly" in marks:
         return "nightly"
     return "CI" if marks & set(CI_MARKS) else "pytest"
