@@ -20,7 +20,7 @@ def where(source: str, name: str) -> str:
     of_module = [node.value for node in tree.body if isinstance(node, ast.Assign) and "pytestmark" in ast.unparse(node)]
     marks = set(
         re.findall(
-            r"(?<!\w)(?:pytest\.mark\.)?(\w+)\b(?!=)",
+            r"\w+\b(?!=)",
             " ".join(ast.unparse(node) for node in [*test.decorator_list, *of_module]),
         )
     )

@@ -119,7 +119,7 @@ def assert_regions_of_the_published_program(row: Row) -> None:
         np.testing.assert_array_equal(row[f"regions_{source}"], ranks)
 
 
-@pytest.mark.parametrize("file", cases("00_inputs/*.jpg", slow=is_large))
+@pytest.mark.parametrize("file", cases("00_inputs/*.jpg", nightly=is_large))
 def test_seeds_from_the_photograph(file: Path) -> None:
     row = seeds(file.stem, "reference")
     np.testing.assert_array_equal(row["image"], photograph(file.stem))
@@ -167,7 +167,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Network, str]
     return make
 
 
-@pytest.mark.parametrize("file", cases("03_cam_res*/*.npz", slow=is_large))
+def is_deep(file: Path) -> bool:
+    return "resnet50" not in file.parent.name + file.stem
+
+
+@pytest.mark.parametrize("file", cases("03_cam_res*/*.npz", slow=is_deep, nightly=is_large))
 def test_cam(file: Path, trained: Callable[[Network, str], RunDirectory]) -> None:
     published = load(file)
     seeds = plan("seeds", "reference", run=trained("classifier", file.parent.name.removeprefix("03_cam_")))
@@ -182,10 +186,6 @@ def test_cam(file: Path, trained: Callable[[Network, str], RunDirectory]) -> Non
     print_distance(file, "hr_cam", **differences(lossless, row["hr_cam"]))
 
 
-def is_deep(file: Path) -> bool:
-    return not file.stem.endswith("_resnet50")
-
-
 def uint8_picture(normalised: np.ndarray) -> np.ndarray:
     """The picture (H, W, 3) that became a network's input (3, H, W)."""
     picture = (normalised.transpose(1, 2, 0) * STD + MEAN) * 255
@@ -193,7 +193,7 @@ def uint8_picture(normalised: np.ndarray) -> np.ndarray:
     return picture.round().astype(np.uint8)
 
 
-@pytest.mark.parametrize("file", cases("nets/affinitynet_*.npz", slow=is_deep))
+@pytest.mark.parametrize("file", cases("nets/affinitynet_*.npz", nightly=is_deep))
 def test_edge(file: Path, trained: Callable[[Network, str], RunDirectory]) -> None:
     row = {"image": uint8_picture(array("nets/input_2x3x96x128_imgflip.npy")[0])}
     directory = trained("affinitynet", file.stem.removeprefix("affinitynet_"))
@@ -205,7 +205,7 @@ def test_edge(file: Path, trained: Callable[[Network, str], RunDirectory]) -> No
     print_distance(file, "edge", **differences(edges["lossless"], edges["reference"]))
 
 
-@pytest.mark.parametrize("file", cases("nets/deeplab_*.npz", slow=is_deep))
+@pytest.mark.parametrize("file", cases("nets/deeplab_*.npz", nightly=is_deep))
 def test_predicted_probabilities(file: Path, trained: Callable[[Network, str], RunDirectory]) -> None:
     row = {"image": uint8_picture(array("nets/input_1x3x128x128.npy")[0])}
     directory = trained("deeplab", file.stem.removeprefix("deeplab_"))
@@ -244,7 +244,8 @@ def test_pseudo_label(file: Path) -> None:
     print_distance(file, "pseudo label", **differences(lossless["pseudo_label"], row["pseudo_label"]))
 
 
-@pytest.mark.parametrize("file", cases("00_inputs/*.jpg", slow=is_large))
+@pytest.mark.nightly
+@pytest.mark.parametrize("file", cases("00_inputs/*.jpg"))
 def test_distance_of_lossless_seeds(file: Path) -> None:
     """Only prints: how far they may be apart is no question of right or wrong."""
     lossless, reference = (seeds(file.stem, fidelity) for fidelity in ("lossless", "reference"))

@@ -20,18 +20,25 @@ LARGE = 50_000
 """Networks on images with more pixels than this are slow."""
 
 
-def cases(*patterns: str, slow: Callable[[Path], bool] | None = None) -> list[Any]:
+def cases(
+    *patterns: str, slow: Callable[[Path], bool] | None = None, nightly: Callable[[Path], bool] | None = None
+) -> list[Any]:
     """Parameters of a test, one for each golden file that fits a pattern.
 
     Args:
         patterns: as `Path.glob` takes them, below the golden folder. One that nothing fits gives a parameter
             that is skipped and says so, so that no test passes over nothing.
         slow: which files make the test slow.
+        nightly: which make it one for the night.
     """
     found: list[Any] = []
     for pattern in patterns:
         files = sorted(ROOT.glob(pattern))
-        found += [_case(file, slow is not None and slow(file), file) for file in files] or [_absent(pattern)]
+        for file in files:
+            at_night, is_slow = (holds is not None and holds(file) for holds in (nightly, slow))
+            mark = pytest.mark.nightly if at_night else pytest.mark.slow
+            found.append(_case(file, [mark] if at_night or is_slow else [], file))
+        found += [] if files else [_absent(pattern)]
     return found
 
 
@@ -40,13 +47,13 @@ def member_cases(pattern: str, prefix: str) -> list[Any]:
     found = []
     for file in sorted(ROOT.glob(pattern)):
         names = [name for name in load(file) if name.startswith(prefix)]
-        found += [_case(file, False, file, name.removeprefix(prefix)) for name in names]
+        found += [_case(file, [], file, name.removeprefix(prefix)) for name in names]
     return found or [_absent(f"{pattern} with {prefix}*", 2)]
 
 
-def _case(file: Path, slow: bool, *values: Any) -> Any:
+def _case(file: Path, marks: list[Any], *values: Any) -> Any:
     name = "-".join([file.relative_to(ROOT).with_suffix("").as_posix(), *values[1:]])
-    return pytest.param(*values, id=name, marks=[pytest.mark.slow] if slow else [])
+    return pytest.param(*values, id=name, marks=marks)
 
 
 def _absent(what: str, n_values: int = 1) -> Any:
