@@ -120,7 +120,7 @@ def test_first_weights_as_published(file):
         np.testing.assert_array_equal(tensor, published[f"w0_{index:02}"])
 
 
-@pytest.mark.parametrize("file", cases(*USS, slow=is_large))
+@pytest.mark.parametrize("file", cases(*USS, nightly=is_large))
 def test_as_published(file):
     published = load(file)
     bgr, superpixels = photograph(file.stem)[..., ::-1], published["superpixels"]
