@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pfit_ray.constants import BACKGROUND, IGNORE, OK
+from pfit_ray.data.coco_masks import PREFIX, draw_masks
 from pfit_ray.data.image_bytes import fetch_address
 from pfit_ray.data.images import decode_mask
 from pfit_ray.errors import RowError
@@ -163,7 +164,7 @@ def read_truth(uri: str, lookup: np.ndarray, n_classes: int, size: tuple[int, in
     """Read a ground truth mask.
 
     Args:
-        uri: a PNG, as `Item.mask_uri`.
+        uri: a PNG, as `Item.mask_uri`, or what `pfit_ray.data.coco_masks` draws.
         lookup: uint8 (256,), from its label ids to those that are scored.
         n_classes: number of foreground classes.
         size: (H, W) that it must have.
@@ -174,7 +175,8 @@ def read_truth(uri: str, lookup: np.ndarray, n_classes: int, size: tuple[int, in
     Raises:
         RowError: when it cannot be used.
     """
-    truth: np.ndarray = lookup[decode_mask(fetch_address(uri), size)]
+    drawn = draw_masks(uri, size) if uri.startswith(PREFIX) else decode_mask(fetch_address(uri), size)
+    truth: np.ndarray = lookup[drawn]
     labels = truth[truth != IGNORE]
     if labels.size and labels.max() > n_classes:
         raise RowError("bad_mask", f"the mask {uri} holds label {labels.max()} and there are {n_classes} classes")

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain, islice
 
 from pfit_ray.config.data import DataConfig, ImageSetConfig
+from pfit_ray.data.sources.coco import list_coco
 from pfit_ray.data.sources.folder import list_folder
 from pfit_ray.data.sources.item import Item
 from pfit_ray.data.sources.notes import Notes
@@ -44,10 +45,12 @@ def list_images(data: DataConfig, images: ImageSetConfig, notes: Notes | None = 
     notes = Notes() if notes is None else notes
     if data.source == "voc":
         items = list_voc(data, images.split, notes)
+    elif data.source == "coco":
+        items = list_coco(data, images.split, notes)
     elif images.split is not None:
         raise UserError(
             f"data: source {data.source!r} has no lists, so split {images.split!r} means nothing; "
-            "remove it or use source voc"
+            "remove it or use source voc or coco"
         )
     else:
         items = _LISTS[data.source](data, notes)

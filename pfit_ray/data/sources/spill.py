@@ -6,8 +6,6 @@ gone with the process: some 50 bytes and the text per entry. A million entries t
 
 import sqlite3
 from collections.abc import Iterable, Iterator
-from itertools import groupby
-from operator import itemgetter
 
 _CACHE_KB = 32_768
 
@@ -46,12 +44,8 @@ class TextMap:
 
     def groups(self) -> Iterator[tuple[str, list[str | None]]]:
         """Keys and their values, in the order of the first of each."""
-        found = self._database.execute(
-            "SELECT key, value FROM pairs JOIN (SELECT key AS name, min(rowid) AS first FROM pairs GROUP BY key) "
-            "ON key = name ORDER BY first, pairs.rowid"
-        )
-        for key, group in groupby(found, key=itemgetter(0)):
-            yield _text(key), [None if value is None else _text(value) for _, value in group]
+        for (key,) in self._database.execute("SELECT key FROM pairs GROUP BY key ORDER BY min(rowid)"):
+            yield _text(key), self.get(_text(key))
 
     def claim(self, key: str, claimant: str | None = None) -> str | None:
         """Note that a key is of use, and return the first claimant that was named for it."""

@@ -1,13 +1,16 @@
 """Source: a PASCAL VOC folder, with JPEGImages, Annotations, SegmentationClass and ImageSets/Segmentation."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+import re
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 
 from pfit_ray import storage
 from pfit_ray.config.data import DataConfig
+from pfit_ray.data.images import IMAGE_SUFFIXES
+from pfit_ray.data.sources.files import find_files
 from pfit_ray.data.sources.item import Item, hashed_id, is_plain
-from pfit_ray.data.sources.labels import label_keys
+from pfit_ray.data.sources.labels import folded, label_keys
 from pfit_ray.data.sources.notes import Notes
 from pfit_ray.data.sources.voc_xml import object_names
 from pfit_ray.errors import RowError, UserError
@@ -16,13 +19,25 @@ from pfit_ray.storage.threads import prefetch
 
 _READERS = 16
 _AHEAD = 128
+_FLAG_OR_MASK = re.compile(r"(?:-?[01]|\S+\.png)", re.IGNORECASE)
+
+
+@dataclass
+class _Listed:
+    """What a line of a list names."""
+
+    name: str
+    mask: str | None = None
+    """Path of its ground truth, where the line has one."""
 
 
 def list_voc(data: DataConfig, split: str | None, notes: Notes) -> Iterator[Item]:
     """The images of a list in its order, or all of JPEGImages sorted by name.
 
-    Labels come from Annotations. Where that folder is absent, labels are unknown; where a single XML is
-    missing or damaged, the item has the reason `no_label`. A mask is named only if its PNG exists.
+    Images may have any suffix of an image, lists may name them with folder and suffix, and their ground truth in a
+    second column, as SBD's lists do. Labels come from Annotations. Where that folder is absent, labels are unknown;
+    where a single XML is missing or damaged, the item has the reason `no_label`. A mask is named only if its PNG
+    exists.
 
     Args:
         data: the source; `data.root` holds the folders.
@@ -35,24 +50,70 @@ def list_voc(data: DataConfig, split: str | None, notes: Notes) -> Iterator[Item
         UserError: when a folder or list is missing.
     """
     root = _checked_root(data)
-    images = _entries(storage.join(root, "JPEGImages"), ".jpg")
-    names = list(images if split is None else read_names(data, split))
-    masks = set(_entries(storage.join(root, "SegmentationClass"), ".png"))
-    labeled = storage.exists(storage.join(root, "Annotations"))
-    return prefetch(partial(_item, data, root, images, masks, labeled), names, _READERS, _AHEAD)
+    images = _entries(storage.join(root, "JPEGImages"), IMAGE_SUFFIXES, notes)
+    lines: Iterable[_Listed] = [_Listed(_stem_of(entry.url)) for entry in images.values()]
+    if split is not None:
+        lines = _split_lines(data, split, images)
+    folders = {"SegmentationClass": _entries(storage.join(root, "SegmentationClass"), (".png",))}
+    labelled = storage.exists(storage.join(root, "Annotations"))
+    read = prefetch(partial(_read, root, images, labelled), lines, _READERS, _AHEAD)
+    return _items(data, root, read, folders, notes)
+
+
+def _items(
+    data: DataConfig,
+    root: str,
+    read: Iterable[tuple[_Listed, Item, list[str] | RowError | None]],
+    folders: dict[str, dict[str, Entry]],
+    notes: Notes,
+) -> Iterator[Item]:
+    for line, item, names in read:
+        if item.reason is None:
+            item = replace(item, mask_uri=_mask_of(root, line, folders, notes))
+        try:
+            if isinstance(names, RowError):
+                raise names
+            if names is not None:
+                keys = label_keys(names, data.class_list, data.unknown_classes == "ignore", notes)
+                item = replace(item, keys=keys)
+        except RowError as error:
+            item = replace(item, reason=error.reason, message=error.message)
+        yield item
+
+
+def _mask_of(root: str, line: _Listed, folders: dict[str, dict[str, Entry]], notes: Notes) -> str | None:
+    """The ground truth that the list names, else the PNG in SegmentationClass, if it exists."""
+    folder, stem = "SegmentationClass", line.name
+    if line.mask is not None:
+        parts = [part for part in folded(line.mask).split("/") if part]
+        folder, stem = (parts[-2] if len(parts) > 1 else folder), parts[-1].rpartition(".")[0]
+        if folder == "..":
+            folder = "SegmentationClass"
+    if folder not in folders:
+        folders[folder] = _entries(storage.join(root, folder), (".png",))
+    found = folders[folder].get(folded(stem))
+    if found is None and line.mask is not None:
+        notes.add("ground truth that the list names and that does not exist", line.mask)
+    return None if found is None else found.url
 
 
 def read_names(data: DataConfig, split: str | None) -> Iterable[str]:
-    """The names of a split's images, as they stand in its list; see `list_voc`."""
-    root = _checked_root(data)
+    """The names of a split's images, without folders and suffixes; see `list_voc`."""
+    images = _entries(storage.join(_checked_root(data), "JPEGImages"), IMAGE_SUFFIXES)
     if split is None:
-        return _entries(storage.join(root, "JPEGImages"), ".jpg")
+        return [_stem_of(entry.url) for entry in images.values()]
+    return [line.name for line in _split_lines(data, split, images)]
+
+
+def _split_lines(data: DataConfig, split: str, images: Container[str]) -> list[_Listed]:
+    root = _checked_root(data)
     url = split if "/" in split or split.endswith(".txt") else _list_url(root, split)
     if storage.exists(url):
-        return _read_list(url)
+        return _read_list(url, images)
     if split == "train_aug":
-        return _train_aug(root, data.sbd_lists)
-    known = ", ".join(_entries(storage.join(root, "ImageSets", "Segmentation"), ".txt")) or "none"
+        return [_Listed(name) for name in _train_aug(root, data.sbd_lists, images)]
+    lists = (path for path, _ in find_files(storage.join(root, "ImageSets", "Segmentation"), (".txt",)))
+    known = ", ".join(sorted(path.rpartition(".")[0] for path in lists)) or "none"
     raise UserError(f"data: there is no list {url}; lists in ImageSets/Segmentation: {known}")
 
 
@@ -71,7 +132,7 @@ def _list_url(root: str, name: str) -> str:
     return storage.join(root, "ImageSets", "Segmentation", f"{name}.txt")
 
 
-def _train_aug(root: str, sbd_lists: tuple[str, str] | None) -> list[str]:
+def _train_aug(root: str, sbd_lists: tuple[str, str] | None, images: Container[str]) -> list[str]:
     if sbd_lists is None:
         raise UserError(
             f"data: there is no list {_list_url(root, 'train_aug')}; put it there, or set data.sbd_lists to "
@@ -81,47 +142,75 @@ def _train_aug(root: str, sbd_lists: tuple[str, str] | None) -> list[str]:
     for url in (train, val, *sbd_lists):
         if not storage.exists(url):
             raise UserError(f"data: split train_aug is built from the list {url}, which does not exist")
-    names = {name for url in (train, *sbd_lists) for name in _read_list(url)}
-    return sorted(names.difference(_read_list(val)))
+    names = {line.name for url in (train, *sbd_lists) for line in _read_list(url, images)}
+    return sorted(names.difference(line.name for line in _read_list(val, images)))
 
 
-def _read_list(url: str) -> list[str]:
+def _read_list(url: str, images: Container[str]) -> list[_Listed]:
     try:
         text = storage.read_bytes(url).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"data: the list {url} is not a text file") from error
-    return [line.split()[0] for line in text.splitlines() if line.strip()]
+    return [_listed(line.strip(), images) for line in text.splitlines() if line.strip()]
 
 
-def _entries(folder: str, suffix: str) -> dict[str, Entry]:
-    """Stems and entries of a folder's files, sorted by name."""
-    found = {}
-    for entry in storage.list_entries(folder):
-        name = entry.url.removeprefix(folder + "/")
-        if name.endswith(suffix) and "/" not in name:
-            found[name.removesuffix(suffix)] = entry
+def _listed(line: str, images: Container[str]) -> _Listed:
+    """What a line names: the longest beginning that is an image, else all but a flag or a mask behind it."""
+    words = line.split()
+    for behind in range(len(words)):
+        name, *rest = line.rsplit(maxsplit=behind)
+        if folded(_bare(name)) in images:
+            return _Listed(_bare(name), next((word for word in rest if word.lower().endswith(".png")), None))
+    name, *rest = line.rsplit(maxsplit=1)
+    if rest and _FLAG_OR_MASK.fullmatch(rest[0]):
+        return _Listed(_bare(name), rest[0] if rest[0].lower().endswith(".png") else None)
+    return _Listed(_bare(line))
+
+
+def _bare(name: str) -> str:
+    """A name without the suffix of an image and without the folder JPEGImages, and what lies above it, before it."""
+    folder, _, file = name.replace("\\", "/").rpartition("/")
+    if folder.rpartition("/")[2] == "JPEGImages":
+        name = file
+    return name.rpartition(".")[0] if name.lower().endswith(IMAGE_SUFFIXES) else name
+
+
+def _stem_of(url: str) -> str:
+    return url.rpartition("/")[2].rpartition(".")[0]
+
+
+def _entries(folder: str, suffixes: tuple[str, ...], notes: Notes | None = None) -> dict[str, Entry]:
+    """The files of a folder with some suffixes, by stem, sorted by name; of one stem a .jpg or .png comes first."""
+    found: dict[str, Entry] = {}
+    if not storage.exists(folder):
+        return found
+    for path, entry in find_files(folder, suffixes, notes=notes):
+        if "/" in path:
+            continue
+        stem = folded(path.rpartition(".")[0])
+        if stem in found and notes is not None:
+            notes.add("images left out, whose stem another image of JPEGImages has", path, "rename one of them")
+        if stem not in found or path.endswith(".jpg"):
+            found[stem] = entry
     return found
 
 
-def _item(data: DataConfig, root: str, images: dict[str, Entry], masks: set[str], labeled: bool, name: str) -> Item:
+def _read(
+    root: str, images: Mapping[str, Entry], labelled: bool, line: _Listed
+) -> tuple[_Listed, Item, list[str] | RowError | None]:
+    """What a line names, its item, and the classes in its annotation, or why they are not known."""
+    name = line.name
     image_id = name if is_plain(name) else hashed_id(name, name)
     if "/" in name or "\\" in name or name.startswith(".") or not name.isprintable():
-        return Item(
-            image_id,
-            storage.join(root, "JPEGImages"),
-            reason="bad_id",
-            message=f"{name!r} is not an image id; a list holds ids such as 2007_000032, without a folder",
-        )
-    uri = storage.join(root, "JPEGImages", f"{name}.jpg")
-    mask_uri = storage.join(root, "SegmentationClass", f"{name}.png") if name in masks else None
-    entry = images.get(name, Entry(uri, None, None))
-    item = Item(image_id, uri, mask_uri=mask_uri, size=entry.size, version=entry.version)
-    if not labeled:
-        return item
-    annotation = storage.join(root, "Annotations", f"{name}.xml")
+        message = f"{name!r} is not an image id; a list holds ids such as 2007_000032, without a folder"
+        return line, Item(image_id, storage.join(root, "JPEGImages"), reason="bad_id", message=message), None
+    entry = images.get(folded(name), Entry(storage.join(root, "JPEGImages", f"{name}.jpg"), None, None))
+    item = Item(image_id, entry.url, size=entry.size, version=entry.version)
+    if not labelled:
+        return line, item, None
+    annotation = storage.join(root, "Annotations", f"{_stem_of(entry.url)}.xml")
     try:
-        names = object_names(storage.fetch(annotation))
-        return replace(item, keys=label_keys(names, data.class_list, data.unknown_classes == "ignore"))
+        return line, item, object_names(storage.fetch(annotation))
     except RowError as error:
         reason = "no_label" if error.reason in ("missing", "empty_file") else error.reason
-        return replace(item, reason=reason, message=f"{annotation}: {error.message}")
+        return line, item, RowError(reason, f"{annotation}: {error.message}")

@@ -1,0 +1,225 @@
+"""Source: COCO's instances JSON with its folder of images."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+from pfit_ray import storage
+from pfit_ray.config.data import DataConfig
+from pfit_ray.constants import IGNORE
+from pfit_ray.data.coco_masks import Part, pack_masks
+from pfit_ray.data.images import IMAGE_SUFFIXES
+from pfit_ray.data.sources.files import find_files
+from pfit_ray.data.sources.item import Item, hashed_id, path_id, printable
+from pfit_ray.data.sources.json_parts import json_parts
+from pfit_ray.data.sources.labels import find_class, folded, label_keys
+from pfit_ray.data.sources.notes import Notes
+from pfit_ray.data.sources.spill import TextMap
+from pfit_ray.errors import RowError, UserError
+from pfit_ray.storage.ranges import open_seekable
+
+_BLOCK = 1 << 23
+_TRIED = 20
+"""So many images are looked for in each folder that may hold them."""
+_ANNOTATION, _IMAGE = 0, 1
+
+
+@dataclass
+class _Instances:
+    """What a JSON says: its images and annotations by the image's id, in a temporary table."""
+
+    url: str
+    categories: dict[str, str]
+    by_image: TextMap
+
+
+def list_coco(data: DataConfig, split: str | None, notes: Notes) -> Iterator[Item]:
+    """The images of an instances JSON, in its order.
+
+    The labels of an image are the categories that its annotations name, crowds among them; an image without
+    annotations shows no class. Categories are found by name, whatever their ids. With `data.draw_masks` the ground
+    truth is drawn from the annotations when it is read (`pfit_ray.data.coco_masks`).
+
+    Args:
+        data: the source; `data.root` has the JSON, below annotations or beside the images, and the images, in a folder
+            named like the split, in `images`, or itself.
+        split: the NAME of instances_NAME.json, or the URL of a JSON.
+        notes: is told what is left out.
+
+    Raises:
+        UserError: when the JSON or the images cannot be found, or the JSON is damaged.
+    """
+    root = storage.absolute(data.root or "")
+    if not storage.exists(root):
+        raise UserError(f"data.root: there is no folder {root}")
+    url = _json_url(data, root, split)
+    instances = _read(url, data.draw_masks)
+    return _items(data, instances, _image_folder(root, instances, url), notes)
+
+
+def _json_url(data: DataConfig, root: str, split: str | None) -> str:
+    if data.annotations is not None and split is not None:
+        raise UserError(f"data: data.annotations is the JSON of all images, so split {split!r} means nothing")
+    given = data.annotations or (split if split and split.lower().endswith(".json") else None)
+    if given is not None:
+        given = storage.absolute(given)
+        if not storage.exists(given):
+            raise UserError(f"data: there is no file {given}")
+        return given
+    folder = storage.join(root, "annotations")
+    if split is not None:
+        places = [
+            storage.join(folder, f"instances_{split}.json"),
+            storage.join(folder, f"{split}.json"),
+            storage.join(root, split, "_annotations.coco.json"),
+            storage.join(root, f"{split}.json"),
+        ]
+        found = [place for place in places if storage.exists(place)][:1]
+    else:
+        below = [path for path, _ in find_files(root, (".json",)) if path.count("/") == path.startswith("annotations/")]
+        found = [storage.join(root, path) for path in below]
+    if len(found) != 1:
+        there = ", ".join(path.rpartition("/")[2] for path in islice(found, 8)) or "none"
+        wanted = f"there is no {folder}/instances_{split}.json" if split else f"{root} has not one JSON file ({there})"
+        raise UserError(f"data: {wanted}; name the JSON by data.train.split, or by data.annotations")
+    return found[0]
+
+
+def _read(url: str, with_masks: bool) -> _Instances:
+    categories: dict[str, str] = {}
+
+    def pairs() -> Iterator[tuple[str, str]]:
+        for part, one in json_parts(file):
+            if part == "categories":
+                categories[_key(one["id"])] = str(one["name"])
+            elif part == "images":
+                yield _key(one["id"]), json.dumps([_IMAGE, one["file_name"], one.get("height"), one.get("width")])
+            elif part == "annotations":
+                segmentation = one.get("segmentation") if with_masks else None
+                told = [_ANNOTATION, _key(one["category_id"]), bool(one.get("iscrowd")), segmentation]
+                yield _key(one["image_id"]), json.dumps(told, separators=(",", ":"))
+
+    try:
+        with open_seekable(url, block=_BLOCK) as file:
+            instances = _Instances(url, categories, TextMap(pairs()))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"data: {url} is not a valid JSON file: {error}") from error
+    except (KeyError, TypeError) as error:
+        raise UserError(f"data: {url} is not an instances file of COCO: an entry lacks {error}") from error
+    if not categories:
+        raise UserError(f"data: {url} is not an instances file of COCO: it has no categories")
+    return instances
+
+
+def _key(value: object) -> str:
+    return json.dumps(value)
+
+
+def _image_folder(root: str, instances: _Instances, url: str) -> str:
+    """The folder below which the images lie."""
+    beside = url.rpartition("/")[0]
+    name = url.rpartition("/")[2].rpartition(".")[0].removeprefix("instances_")
+    folders = [
+        storage.join(root, "images", name),
+        storage.join(root, name),
+        storage.join(root, "images"),
+        storage.join(beside, "images"),
+        beside,
+        root,
+    ]
+    entries = (json.loads(value) for _, values in instances.by_image.groups() for value in values if value)
+    names = list(islice((entry[1] for entry in entries if entry[0] == _IMAGE), _TRIED))
+    for folder in folders:
+        if any(_is_inside(name) and storage.exists(storage.join(folder, folded(name))) for name in names):
+            return folder
+    if not names:
+        raise UserError(f"data: {url} lists no image")
+    raise UserError(
+        f"data: of the images of {url}, such as {names[0]!r}, the first {len(names)} lie in none of the folders "
+        f"{', '.join(dict.fromkeys(folders))}; set data.root to the images' folder and data.annotations to the JSON"
+    )
+
+
+def _is_inside(name: object) -> bool:
+    return isinstance(name, str) and bool(name) and ".." not in folded(name).split("/") and not name.startswith("/")
+
+
+def _items(data: DataConfig, instances: _Instances, folder: str, notes: Notes) -> Iterator[Item]:
+    files = TextMap(
+        (folded(path), json.dumps([entry.url, entry.size, entry.version]))
+        for path, entry in find_files(folder, IMAGE_SUFFIXES, notes=notes, known=(instances.url,))
+    )
+    in_folders = False
+    for key, values in instances.by_image.groups():
+        entries = [json.loads(value) for value in values if value is not None]
+        images = [entry for entry in entries if entry[0] == _IMAGE]
+        annotations = [entry[1:] for entry in entries if entry[0] == _ANNOTATION]
+        if len(images) > 1:
+            raise UserError(f"data: image id {key} stands twice in {instances.url}")
+        if not images:
+            notes.add(f"annotations of {instances.url} that name no image", f"image_id {key}", count=len(annotations))
+            continue
+        _, name, height, width = images[0]
+        if not _is_inside(name):
+            message = f"{printable(str(name))!r} is not a path below the folder of the images"
+            yield Item(hashed_id("image", str(name)), folder, reason="bad_id", message=message)
+            continue
+        in_folders |= "/" in folded(name)
+        yield _item(data, instances, _found(files, folder, name), annotations, (height, width), notes)
+    count, first = files.unclaimed()
+    if count and not (in_folders and instances.url.startswith(folder)):
+        notes.add(f"images that {instances.url} does not name, left out", first, count=count)
+
+
+def _found(files: TextMap, folder: str, name: str) -> Item:
+    path = folded(name)
+    entry = next(iter(files.get(path)), None)
+    files.claim(path)
+    url, size, version = json.loads(entry) if entry else (storage.join(folder, path), None, None)
+    return Item(path_id(path), printable(url), size=size, version=version)
+
+
+def _item(
+    data: DataConfig,
+    instances: _Instances,
+    item: Item,
+    annotations: list[list[Any]],
+    size: tuple[Any, Any],
+    notes: Notes,
+) -> Item:
+    if data.draw_masks:
+        item = replace(item, mask_uri=_mask(data, instances, item, annotations, size, notes))
+    try:
+        strange = [category for category, _, _ in annotations if category not in instances.categories]
+        if strange:
+            raise RowError("no_label", f"{instances.url} has no category {strange[0]}, which an annotation names")
+        names = [instances.categories[category] for category, _, _ in annotations]
+        return replace(item, keys=label_keys(names, data.class_list, data.unknown_classes == "ignore", notes))
+    except RowError as error:
+        return replace(item, reason=error.reason, message=error.message)
+
+
+def _mask(
+    data: DataConfig,
+    instances: _Instances,
+    item: Item,
+    annotations: list[list[Any]],
+    size: tuple[Any, Any],
+    notes: Notes,
+) -> str | None:
+    """The ground truth as `draw_masks` draws it; None where an annotation has no mask."""
+    parts: list[Part] = []
+    for category, crowd, segmentation in annotations:
+        key = find_class(instances.categories.get(category, ""), data.class_list)
+        if key is None:
+            continue
+        if not segmentation:
+            notes.add("images without ground truth, because an annotation has a box and no mask", item.image_id)
+            return None
+        parts.append((IGNORE if crowd else key, segmentation))
+    if not all(isinstance(side, int) and side > 0 for side in size):
+        notes.add("images without ground truth, because the JSON does not have their size", item.image_id)
+        return None
+    return pack_masks(*size, parts)
