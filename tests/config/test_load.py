@@ -29,12 +29,12 @@ def test_shipped_configs_are_valid(path: Path) -> None:
 
 
 def test_shipped_configs_are_all_there() -> None:
-    assert [path.stem for path in SHIPPED] == ["corpus", "quickstart", "voc2012"]
+    assert [path.stem for path in SHIPPED] == ["coco2014", "corpus", "quickstart", "voc2012"]
 
 
 def test_resolved_yaml_is_complete_and_gives_the_same_run(tmp_path: Path) -> None:
     config = load_config(
-        str(SHIPPED[1]), ["data.classes=[Kätzchen, cup, motorbike, rocket]", "classifier.source=train"]
+        str(SHIPPED[2]), ["data.classes=[Kätzchen, cup, motorbike, rocket]", "classifier.source=train"]
     )
     text = resolved_yaml(config)
     assert yaml.safe_load(text)["regions"]["uss"]["seed"] == 43

@@ -70,6 +70,15 @@ def test_values_of_the_published_recipe_are_those_of_its_config() -> None:
     assert len(said) > 80
 
 
+def test_values_of_the_recipe_for_coco_are_those_of_its_config() -> None:
+    config = load_config(str(REPOSITORY / "configs" / "coco2014.yaml"))
+    said = (REPOSITORY / "docs" / "coco2014.md").read_text()
+    for name in ("classifier.train.epochs", "deeplab.train.epochs", "cam.stored_as", "images.max_pixels"):
+        cell = re.search(rf"^\| `{re.escape(name)}` \|[^|]*\| ([\w,]+)", said, re.MULTILINE)
+        assert cell is not None, name
+        assert cell[1].rstrip(",").replace(",", "") == str(value_of(config, name))
+
+
 def test_fields_of_the_published_recipe_are_all_explained() -> None:
     """Every number of a stage or network in configs/voc2012.yaml stands in the documentation."""
     said = named_fields((REPOSITORY / "docs" / "voc2012.md").read_text())
