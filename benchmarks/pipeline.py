@@ -39,7 +39,7 @@ from scale_run import descendants
 from pfit_ray import storage
 from pfit_ray.cluster.pipeline import run_pass
 from pfit_ray.cluster.placement import Placement, place
-from pfit_ray.cluster.session import ray_session
+from pfit_ray.cluster.session import PASS_MODULES, ray_session
 from pfit_ray.config import PASSES, Pass, RunConfig
 from pfit_ray.config.load import load_config
 from pfit_ray.data.sources.item import Item
@@ -112,8 +112,8 @@ def measure(folder: Path, arguments: argparse.Namespace) -> None:
     options = [f"output={folder / 'run'}", f"shard_size={arguments.shard_size}", *arguments.options]
     config = load_config(str(CONFIG), options)
     runs = {way: RunDirectory(str(folder / way)) for way in ("loop", "pool", "ray")}
-    for run in runs.values():
-        prepare(run, config, items)
+    for way in ("loop", "pool"):
+        prepare(runs[way], config, items)
     cores = os.cpu_count() or 1
     print(f"{len(items)} photographs, {cores} cores, shards of {arguments.shard_size}, {arguments.device}")
     loops, pools = {}, {}
@@ -123,8 +123,10 @@ def measure(folder: Path, arguments: argparse.Namespace) -> None:
         if "pool" not in arguments.skip:
             pools[name] = pool(name, config, runs["pool"], cores)
     began = time.perf_counter()
-    with ray_session("local", config.resources, verbose=False) as cluster:
+    with ray_session("local", config.resources, verbose=False, preload=PASS_MODULES) as cluster:
         print(f"start of Ray, once per run: {time.perf_counter() - began:.1f} s")
+        prepare(runs["ray"], config, items)  # as a run does, while workers import
+        print(f"with the list of images and the networks: {time.perf_counter() - began:.1f} s")
         placement = place(config, cluster)
         print(placement.describe())
         for name in arguments.passes:

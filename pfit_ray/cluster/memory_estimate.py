@@ -59,7 +59,9 @@ def worker_memory(config: RunConfig, gpu: bool, fused: bool = False) -> WorkerMe
         gpu: whether the networks run on GPUs, where their activations take no memory of the host.
         fused: whether one worker takes a shard through the network and, after it, the rest.
     """
-    memory = {"fetch": _fetch(config), "network": _network(config, gpu), "cpu": _cpu(config)}
+    # Fused workers on CPUs are tasks, as those that read: the same processes do both, and keep their networks.
+    base = TORCH_BASE if fused and not gpu else FETCH_BASE
+    memory = {"fetch": base + config.shard_size * ENCODED_IMAGE, "network": _network(config, gpu), "cpu": _cpu(config)}
     if fused:
         memory |= {"network": max(memory["network"], memory["cpu"]), "cpu": 0}
     stated = {name: getattr(config.resources, name).memory_mb * MEBIBYTE for name in _stated(config, fused)}
@@ -134,10 +136,6 @@ def _stated(config: RunConfig, fused: bool) -> list[str]:
 
 def _mebibytes(size: float) -> str:
     return f"{size / MEBIBYTE:,.0f} MiB"
-
-
-def _fetch(config: RunConfig) -> int:
-    return FETCH_BASE + config.shard_size * ENCODED_IMAGE
 
 
 def _network(config: RunConfig, gpu: bool) -> int:

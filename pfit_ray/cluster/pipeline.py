@@ -1,13 +1,17 @@
 """A pass as a Ray Data pipeline: fetch in tasks, networks in actors, the rest there too or in tasks.
 
+Where networks take no GPU and their workers do the rest too, these are tasks: the next pass finds their processes warm.
+
 One row of the Dataset is one shard, so that Ray can neither split nor merge what is published together.
 What comes out is a small summary per shard; results go from the workers straight to storage.
 """
 
 import gc
+import math
+import uuid
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import ray
 import ray.data
@@ -27,6 +31,9 @@ from pfit_ray.rundir.directory import RunDirectory
 from pfit_ray.tasks.operators import FusedOperator
 from pfit_ray.tasks.packing import MISTAKE
 from pfit_ray.tasks.passes import PassPlan
+
+FED_BY_ONE = 4
+"""Workers without a GPU that one task reads for: it reads many images at once, and they compute for much longer."""
 
 
 def run_pass(
@@ -92,15 +99,19 @@ def _stream(
     def selector(operator: str) -> dict[str, str] | None:
         return dict(placement.labels.get(operator, {})) or None
 
+    of_networks = {
+        "label_selector": selector("network"),
+        "num_cpus": placement.network_cpus,
+        "memory": memory and memory.network,
+    }
+
     def in_actors(operator: Any) -> dict[str, Any]:
         return {
             "fn": _Actor,
             "fn_constructor_args": (operator,),
             "compute": ActorPoolStrategy(min_size=min(placement.min_network_workers, workers), max_size=workers),
-            "label_selector": selector("network"),
-            "num_cpus": placement.network_cpus,
+            **of_networks,
             "num_gpus": placement.network_gpus,
-            "memory": memory and memory.network,
             "max_restarts": -1,
             "max_task_retries": tries,
         }
@@ -115,12 +126,20 @@ def _stream(
             fetch.__call__,
             num_cpus=placement.fetch_cpus,
             memory=memory and memory.fetch,
-            compute=_pool(config.resources.fetch, workers if placement.fused else None),
+            compute=_pool(config.resources.fetch, math.ceil(workers / FED_BY_ONE) if placement.fused else None),
             label_selector=selector("fetch"),
             max_retries=tries,
         )
-        if placement.fused:
+        if placement.fused and placement.network_gpus:
             dataset = dataset.map(**in_actors(FusedOperator(network, finish)))
+        elif placement.fused:
+            # Actors would take their processes, and all that these have imported, with them at the end of the pass.
+            dataset = dataset.map(
+                Kept(FusedOperator(network, finish)).__call__,
+                compute=TaskPoolStrategy(size=workers),
+                **of_networks,
+                max_retries=tries,
+            )
         else:
             dataset = dataset.map(**in_actors(network)).map(
                 finish.__call__,
@@ -162,6 +181,24 @@ class _Actor:
 
     def __call__(self, packed: dict[str, Any]) -> dict[str, Any]:
         result: dict[str, Any] = self.operator(packed)
+        return result
+
+
+class Kept:
+    """An operator that a process loads once: Ray hands it, as it was when the pass was declared, to each task anew."""
+
+    latest: ClassVar[tuple[str, Any]] = ("", None)
+    """Of this process: a new pass's operator takes the place, and the memory, of the last one's."""
+
+    def __init__(self, operator: Any) -> None:
+        self.key = uuid.uuid4().hex
+        self.operator = operator
+
+    def __call__(self, packed: dict[str, Any]) -> dict[str, Any]:
+        """Take one shard through the operator."""
+        if Kept.latest[0] != self.key:
+            Kept.latest = self.key, self.operator
+        result: dict[str, Any] = Kept.latest[1](packed)
         return result
 
 

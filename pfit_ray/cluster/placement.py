@@ -40,7 +40,7 @@ class Placement:
         gpu = f", {self.network_gpus:g} GPU" if self.network_gpus else ""
         if self.fused:
             cpus = self.network_cpus + self.fetch_cpus
-            return f"up to {self.network_workers} actors of {cpus:g} CPU{gpu}, each for networks and all the rest"
+            return f"up to {self.network_workers} workers of {cpus:g} CPU{gpu}, each for networks and all the rest"
         return (
             f"networks: up to {self.network_workers} actors of {self.network_cpus:g} CPU{gpu}; "
             f"the rest: tasks of {self.cpu_cpus:g} CPU"

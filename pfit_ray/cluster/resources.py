@@ -1,8 +1,9 @@
 """What a cluster has, and what its autoscaler may add to it."""
 
 import math
+import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -14,6 +15,9 @@ from pfit_ray.config.resources import NodeType
 
 BOOTSTRAP_FILE = Path("~/ray_bootstrap_config.yaml")
 """What `ray up` leaves on the head: the cluster's config."""
+
+CONTROL_GROUPS = Path("/sys/fs/cgroup")
+OWN_CONTROL_GROUPS = Path("/proc/self/cgroup")
 
 GIBIBYTE = 1 << 30
 HEAD_RESOURCE = "node:__internal_head__"
@@ -110,6 +114,55 @@ class Cluster:
 def current_cluster(declared: Sequence[NodeType]) -> Cluster:
     """The cluster as it is now; Ray must be initialised. See `joined_cluster`."""
     return joined_cluster(ray.nodes(), node_id(), declared)
+
+
+def machine_cpus(stated: int | None = None) -> int:
+    """CPUs that a Ray on this machine is given.
+
+    What is stated, or else the least of the machine's CPUs, those that this process may run on (a Slurm job, taskset)
+    and the quotas of its control groups (a container, a systemd slice), but at least two: a network actor and a CPU
+    task must fit at the same time.
+    """
+    if stated is not None:
+        return stated
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(2, math.floor(min([allowed, *_quotas()]) + ROUNDING))
+
+
+def _quotas() -> Iterator[float]:
+    """CPU quotas of the control groups of this process, version 1 or 2, and of those around them.
+
+    In a container the root of the mounted hierarchy is the container's own group, whatever path the kernel tells.
+    """
+    try:
+        lines = OWN_CONTROL_GROUPS.read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        names = controllers.split(",")
+        if controllers and "cpu" not in names:
+            continue
+        mounts = (CONTROL_GROUPS / "unified", CONTROL_GROUPS)  # version 2, beside version 1 or alone
+        if controllers:
+            mounts = (CONTROL_GROUPS / controllers, CONTROL_GROUPS / "cpu")
+        for mount in mounts:
+            group = mount / path.strip("/")
+            for folder in (group, *group.parents):
+                if folder.is_relative_to(mount):
+                    yield from _quota(folder)
+
+
+def _quota(group: Path) -> list[float]:
+    """The CPU quota of one control group, if it has one."""
+    for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
+        try:
+            quota, period = " ".join((group / name).read_text() for name in names).split()
+            if float(quota) > 0:
+                return [float(quota) / float(period)]
+        except (OSError, ValueError):  # no such file, or no quota: "max"
+            continue
+    return []
 
 
 def node_id() -> str:

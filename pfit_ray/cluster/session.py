@@ -1,32 +1,39 @@
 """Ray's start and end, with its noise turned down."""
 
+import importlib
 import logging
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import ray
 import ray.data
+from ray._private import ray_constants
 
 from pfit_ray import storage
-from pfit_ray.cluster.resources import Cluster, current_cluster
+from pfit_ray.cluster.resources import Cluster, current_cluster, machine_cpus
 from pfit_ray.config.resources import ResourcesConfig
 from pfit_ray.config.storage import OPTIONS_VARIABLE, Handover, StorageConfig, storage_variables
 from pfit_ray.errors import UserError
 
 LOCAL_OBJECT_STORE_MB = 1024
 MEMORY_KILL_RETRIES = "3"
-IDLE_WORKER_MS = ("RAY_idle_worker_killing_time_threshold_ms", "60000")
-"""By default Ray ends a worker beyond the number of CPUs when it has been idle for a second. Operators of a pipeline
-wait longer for each other, and a new process costs two CPU seconds of imports."""
+IDLE_WORKER_MS = ("RAY_idle_worker_killing_time_threshold_ms", "300000")
+"""By default Ray ends a worker that it has no CPU for when it has been idle for a second. Operators of a pipeline wait
+longer for each other, a pass waits for a short training, and a new process costs six CPU seconds of imports."""
+UV_HOOK = "RAY_ENABLE_UV_RUN_RUNTIME_ENV"
+PASS_MODULES = ("pfit_ray.cluster.pipeline", "ray.data", "timm")
+"""What the workers of the passes import, and what these import."""
 ANSWER_SECONDS = 10.0
 CLIENT_PREFIX = "ray://"
 
 
 @contextmanager
-def ray_session(address: str | None, resources: ResourcesConfig, verbose: bool) -> Iterator[Cluster]:
+def ray_session(
+    address: str | None, resources: ResourcesConfig, verbose: bool, preload: Sequence[str] = ()
+) -> Iterator[Cluster]:
     """Join a cluster, or start Ray on this machine, and leave it as it was.
 
     The workers reach storage as this process does (`storage.options`), with its credentials: on this machine they
@@ -37,6 +44,7 @@ def ray_session(address: str | None, resources: ResourcesConfig, verbose: bool) 
             and where that is unset starts a local Ray. A Ray that this process has joined is used as it is.
         resources: object store of a local Ray, and the nodes that a cluster may add.
         verbose: keep Ray's messages.
+        preload: modules that the workers of a Ray that is started here import at once, while this process goes on.
 
     Yields:
         What the cluster has, and may add.
@@ -45,11 +53,13 @@ def ray_session(address: str | None, resources: ResourcesConfig, verbose: bool) 
         UserError: when no cluster answers at the address, or the workers would reach storage otherwise than this
             process.
     """
-    joined = ray.is_initialized()
+    joined, address = ray.is_initialized(), cluster_address(address)
     if not joined:
-        _join(cluster_address(address), resources, verbose)
+        _join(address, resources, verbose)
     _quiet_data(verbose)
     try:
+        if preload and not (joined or address):
+            _preload(preload)
         _check_storage()
         yield current_cluster(resources.node_types)
     finally:
@@ -67,6 +77,21 @@ def worker_environment() -> dict[str, Any]:
     if storage.options() != StorageConfig():
         variables[OPTIONS_VARIABLE] = storage.options().model_dump_json()
     return {"worker_process_setup_hook": Handover(variables)} if variables else {}
+
+
+def _preload(modules: Sequence[str]) -> None:
+    """Have as many workers as there are CPUs import modules; the tasks that come next find them warm.
+
+    Ray's own `preload_python_modules` would do so in each of its processes, those that never see an image among them.
+    """
+    preload = ray.remote(num_cpus=1)(_import)
+    for _ in range(int(ray.cluster_resources()["CPU"])):
+        preload.remote(modules)
+
+
+def _import(modules: Sequence[str]) -> None:
+    for module in modules:
+        importlib.import_module(module)
 
 
 def _check_storage() -> None:
@@ -96,6 +121,22 @@ def _inherited(variables: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
+@contextmanager
+def _without_uv_hook() -> Iterator[None]:
+    """Under `uv run` Ray would start each worker by uv in a copy of the current folder.
+
+    That serves clusters; on this machine the copy finds neither the environment nor, mostly, the project, and workers
+    never start. Workers that run this process's interpreter need nothing more. Ray reads the variable when it is
+    imported, which may be long ago.
+    """
+    enabled = getattr(ray_constants, UV_HOOK, None)
+    setattr(ray_constants, UV_HOOK, False)
+    try:
+        yield
+    finally:
+        setattr(ray_constants, UV_HOOK, enabled)
+
+
 def cluster_address(address: str | None) -> str | None:
     """The cluster that a session would join; None where it would start Ray on this machine."""
     found = address or os.environ.get("RAY_ADDRESS")
@@ -114,11 +155,10 @@ def _join(address: str | None, resources: ResourcesConfig, verbose: bool) -> Non
     noise = {"log_to_driver": verbose, "logging_level": logging.INFO if verbose else logging.ERROR}
     if address is None:
         megabytes = resources.object_store_mb or LOCAL_OBJECT_STORE_MB
-        with _inherited({OPTIONS_VARIABLE: storage.options().model_dump_json()}):
+        with _inherited({OPTIONS_VARIABLE: storage.options().model_dump_json(), UV_HOOK: "0"}), _without_uv_hook():
             ray.init(
                 address="local",
-                # A network actor and a CPU task must fit at the same time, on a machine with one core too.
-                num_cpus=max(2, os.cpu_count() or 1),
+                num_cpus=machine_cpus(resources.cpus),
                 include_dashboard=False,
                 object_store_memory=megabytes << 20,
                 **noise,

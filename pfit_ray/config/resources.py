@@ -114,6 +114,12 @@ class ResourcesConfig(Section):
         "Nodes that the cluster's autoscaler may add, so that a run can tell whether its workers will fit. Not needed "
         "on the head of a cluster of `ray up`, whose file says it.",
     )
+    cpus: int | None = option(
+        None,
+        "CPUs of a local Ray; null takes the least of what the machine has, what the process may run on (Slurm, "
+        "taskset) and the quota of its control group (a container), but two at the least.",
+        ge=1,
+    )
     object_store_mb: int | None = option(
         None, "Size of the object store of a local Ray; null takes Ray's default.", unit="MiB", ge=80
     )

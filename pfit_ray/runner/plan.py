@@ -1,6 +1,5 @@
 """What a run would do, without doing it."""
 
-import os
 import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -9,7 +8,7 @@ from itertools import islice
 
 import torch
 
-from pfit_ray.cluster.resources import Cluster
+from pfit_ray.cluster.resources import Cluster, machine_cpus
 from pfit_ray.cluster.session import cluster_address, ray_session
 from pfit_ray.config import RunConfig
 from pfit_ray.config.data import ImageSetConfig
@@ -89,7 +88,7 @@ def describe_plan(config: RunConfig, address: str | None = None) -> Iterator[str
 
 def _describe_place(config: RunConfig, address: str | None, networks: list[Network]) -> str:
     if cluster_address(address) is None:
-        machine = Cluster.of_one_node(max(2, os.cpu_count() or 1), torch.cuda.device_count())
+        machine = Cluster.of_one_node(machine_cpus(config.resources.cpus), torch.cuda.device_count())
         return f"on this machine: {preflight(config, machine, networks).describe()}"
     with ray_session(address, config.resources, verbose=False) as cluster:
         return f"on the cluster ({cluster}): {preflight(config, cluster, networks).describe()}"

@@ -10,7 +10,7 @@ from pfit_ray.cluster import pipeline
 from pfit_ray.cluster.placement import Placement, place
 from pfit_ray.cluster.preflight import check_nodes
 from pfit_ray.cluster.resources import Cluster
-from pfit_ray.cluster.session import cluster_address, ray_session
+from pfit_ray.cluster.session import ray_session
 from pfit_ray.config import PASSES, Pass, RunConfig
 from pfit_ray.config.data import ImageSetConfig
 from pfit_ray.config.stored import stored_yaml
@@ -124,16 +124,15 @@ class Runner:
     def _do_all(self, todo: Sequence[Step], address: str | None, verbose: bool) -> None:
         run, config = self.run_directory, self.config
         with interrupts() as self.interrupts, self._published():
-            on_cluster = cluster_address(address) is not None
-            if not on_cluster:
-                self._prepare(todo)
-            with ray_session(address, config.resources, verbose) as cluster:
+            preload = pipeline.warm_up if any(step.kind == "pass" for step in todo) else None
+            with ray_session(address, config.resources, verbose, preload) as cluster:
                 self.interrupts.handle()
                 self.progress.say(f"Ray: {cluster}")
                 placement = preflight(config, cluster, networks_of(todo))
                 check_nodes(config, run.root)
-                if on_cluster:  # listing a bucket may take hours: not before the cluster is known to suffice
-                    self._prepare(todo)
+                # Listing a bucket may take hours: not before the cluster is known to suffice. On this machine workers
+                # import meanwhile.
+                self._prepare(todo)
                 self._work(todo, placement)
 
     def _go_on(self) -> None:
@@ -150,7 +149,7 @@ class Runner:
         self.run_directory.write_json(state, PROGRESS_FILE)
 
     def _prepare(self, todo: Sequence[Step]) -> None:
-        """What needs no Ray: it shows mistakes early."""
+        """What needs no workers: it shows mistakes early."""
         storage.write_bytes(self.run_directory.url("config.yaml"), stored_yaml(self.config))
         self.run_directory.write_json(describe_environment(self.config), "environment.json")
         for step in todo:

@@ -196,7 +196,7 @@ def test_placement_for_people() -> None:
     assert cpu.describe() == "networks: up to 3 actors of 1 CPU; the rest: tasks of 0.5 CPU"
     gpu = Placement(fetch_cpus=0.25, network_cpus=0.25, network_gpus=0.5, network_workers=8, cpu_cpus=1)
     fused = Placement(0.01, 0.99, 0, 8, 0.99, fused=True)
-    assert fused.describe() == "up to 8 actors of 1 CPU, each for networks and all the rest"
+    assert fused.describe() == "up to 8 workers of 1 CPU, each for networks and all the rest"
     assert gpu.describe() == "networks: up to 8 actors of 0.25 CPU, 0.5 GPU; the rest: tasks of 1 CPU"
 
 

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ray._private.utils import get_num_cpus
 
 from pfit_ray.cluster import resources
 from pfit_ray.cluster.resources import (
@@ -13,6 +14,7 @@ from pfit_ray.cluster.resources import (
     NodeKind,
     bootstrap_types,
     joined_cluster,
+    machine_cpus,
     merged,
 )
 from pfit_ray.config.resources import NodeType
@@ -128,3 +130,65 @@ def test_room_beside_another_worker() -> None:
     node = NodeKind(8, 2, 10.0)
     assert Need(1, gpus=1).room(node, beside=Need(7)) == 1
     assert Need(1, memory=5.0).room(node, beside=Need(1, memory=5.1)) == 0
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A machine of 64 CPUs without limits; its control groups lie below the folder."""
+    (tmp_path / "own").write_text("0::/job/step\n")
+    monkeypatch.setattr(resources, "CONTROL_GROUPS", tmp_path / "groups")
+    monkeypatch.setattr(resources, "OWN_CONTROL_GROUPS", tmp_path / "own")
+    monkeypatch.setattr(resources.os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(resources.os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    return tmp_path
+
+
+def group(machine: Path, name: str, **files: str) -> None:
+    folder = machine / "groups" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, text in files.items():
+        (folder / file.replace("__", ".")).write_text(text + "\n")
+
+
+def test_the_cpus_of_a_machine_without_limits(machine: Path) -> None:
+    group(machine, "job/step", cpu__max="max 100000")
+    assert machine_cpus() == 64
+
+
+@pytest.mark.parametrize(
+    ("own", "name", "files", "cpus"),
+    [
+        ("0::/job/step", "job/step", {"cpu__max": "400000 100000"}, 4),
+        ("0::/job/step", "job", {"cpu__max": "250000 100000"}, 2),  # of a group around it; no part of a CPU
+        ("0::/", ".", {"cpu__max": "800000 100000"}, 8),  # a container
+        ("0::/docker/5f", ".", {"cpu__max": "800000 100000"}, 8),  # a container that sees its path on the host
+        ("0::/", ".", {"cpu__max": "50000 100000"}, 2),
+        ("4:cpu,cpuacct:/pod", "cpu,cpuacct/pod", {"cpu__cfs_quota_us": "300000", "cpu__cfs_period_us": "100000"}, 3),
+        ("4:cpu:/pod\n0::/", "cpu", {"cpu__cfs_quota_us": "600000", "cpu__cfs_period_us": "100000"}, 6),
+        ("4:cpu:/pod", "cpu/pod", {"cpu__cfs_quota_us": "-1", "cpu__cfs_period_us": "100000"}, 64),
+        ("9:memory:/pod", "memory/pod", {"cpu__max": "300000 100000"}, 64),
+        ("4:cpu:/\n0::/job", "unified/job", {"cpu__max": "500000 100000"}, 5),
+    ],
+)
+def test_quotas_of_control_groups_hold(machine: Path, own: str, name: str, files: dict[str, str], cpus: int) -> None:
+    (machine / "own").write_text(own + "\n")
+    group(machine, name, **files)
+    assert machine_cpus() == cpus
+
+
+@pytest.mark.parametrize(("allowed", "cpus"), [(6, 6), (2, 2), (1, 2)])
+def test_cpus_that_a_process_may_not_run_on_do_not_count(
+    machine: Path, monkeypatch: pytest.MonkeyPatch, allowed: int, cpus: int
+) -> None:
+    group(machine, "job/step", cpu__max="900000 100000")
+    monkeypatch.setattr(resources.os, "sched_getaffinity", lambda _: set(range(allowed)))
+    assert machine_cpus() == cpus
+
+
+def test_stated_cpus_go_before_what_is_found(machine: Path) -> None:
+    group(machine, "job/step", cpu__max="400000 100000")
+    assert (machine_cpus(1), machine_cpus(16)) == (1, 16)
+
+
+def test_no_more_cpus_than_ray_finds_itself() -> None:
+    assert machine_cpus() <= max(2, get_num_cpus())

@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +16,11 @@ from pfit_ray.errors import UserError
 from pfit_ray.storage import drivers
 
 
-def test_a_ray_that_was_joined_before_is_used_and_left_running(local_ray: None) -> None:
-    with ray_session("127.0.0.1:1", ResourcesConfig(), verbose=False) as cluster:
+def test_a_ray_that_was_joined_before_is_used_and_left_running(
+    local_ray: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "_preload", lambda modules: pytest.fail("its workers are not ours"))
+    with ray_session("127.0.0.1:1", ResourcesConfig(), verbose=False, preload=("colorsys",)) as cluster:
         assert (cluster.nodes, cluster.cpus, cluster.gpus) == (1, 2, 0)
         assert cluster.memory is not None
         assert cluster.memory > 1 << 20
@@ -45,26 +49,68 @@ def test_no_cluster_at_the_address(monkeypatch: pytest.MonkeyPatch, address: str
 
 
 ALONE = """
+import os
+import sys
+
 import ray
 from pfit_ray.config.resources import ResourcesConfig
 from pfit_ray.cluster.session import ray_session
 
-with ray_session(None, ResourcesConfig(object_store_mb=100), verbose=False) as size:
+resources = ResourcesConfig(object_store_mb=100, cpus=3)
+with ray_session(None, resources, verbose=False, preload=("colorsys",)) as size:
     print(size, "|", int(ray.cluster_resources()["object_store_memory"]) >> 20)
+
+    @ray.remote(num_cpus=0.75)
+    def seen():
+        return os.getpid(), "colorsys" in sys.modules
+
+    # Later tasks find the processes that have been told to import.
+    print({warm for _, warm in ray.get([seen.remote() for _ in range(3)])})
 print(ray.is_initialized())
 """
 
 
-def test_a_ray_of_its_own_is_started_quietly_and_ended() -> None:
+def test_a_ray_of_its_own_is_started_quietly_with_warm_workers_and_ended() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     done = subprocess.run(
         [sys.executable, "-c", ALONE], env=environment, capture_output=True, text=True, timeout=240, check=False
     )
     assert done.returncode == 0, done.stderr
-    cpus = max(2, os.cpu_count() or 1)
-    assert done.stdout.splitlines() == [f"1 node(s), {cpus} CPU, {ray_gpus(done.stdout)} GPU | 100", "False"]
+    size = f"1 node(s), 3 CPU, {ray_gpus(done.stdout)} GPU | 100"
+    assert done.stdout.splitlines() == [size, "{True}", "False"]
     assert "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) <= 1
+
+
+UNDER_UV = """
+import sys
+
+import ray
+from pfit_ray.config.resources import ResourcesConfig
+from pfit_ray.cluster.session import ray_session
+
+with ray_session(None, ResourcesConfig(object_store_mb=100, cpus=2), verbose=False):
+    interpreter = ray.remote(lambda: sys.executable).remote()
+    print(ray.get(interpreter, timeout=100) == sys.executable, ray.get_runtime_context().runtime_env)
+"""
+
+
+@pytest.mark.skipif(shutil.which("uv") is None, reason="uv is not installed: pip install uv")
+@pytest.mark.parametrize("place", ["project", "elsewhere"])
+def test_workers_start_under_uv_run(tmp_path: Path, place: str) -> None:
+    """By default Ray starts them by uv in a copy of the folder, where none has an environment."""
+    project, folder = tmp_path / "project", tmp_path / place
+    for one in {project, folder}:
+        one.mkdir()
+    (project / "pyproject.toml").write_text('[project]\nname = "mine"\nversion = "1"\n')
+    (project / ".venv").symlink_to(sys.prefix)
+    (folder / "program.py").write_text(UNDER_UV)
+    command = ["uv", "run", "--no-sync", "--project", str(project), "python", "program.py"]
+    environment = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "VIRTUAL_ENV")}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.stdout.splitlines() == ["True {}"], done.stderr
 
 
 ON_A_CLUSTER = """

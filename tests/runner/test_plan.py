@@ -20,7 +20,7 @@ LITE = {"name": "efficientnet_lite0", "weights": "package"}
 
 @pytest.fixture(autouse=True)
 def _four_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(plan, "machine_cpus", lambda stated: 4)
 
 
 def config(folder: Path, **fields: Any) -> RunConfig:
@@ -51,7 +51,7 @@ def test_a_new_run(tmp_path: Path) -> None:
         "network deeplab: train efficientnet_lite0 for 50 epochs",
         "pass predict: all images",
         "evaluation: score and draw contact sheets",
-        "on this machine: up to 4 actors of 1 CPU, each for networks and all the rest",
+        "on this machine: up to 4 workers of 1 CPU, each for networks and all the rest",
     ]
     assert not (tmp_path / "run").exists()
 
