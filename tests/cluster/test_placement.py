@@ -110,7 +110,7 @@ def test_two_fused_workers_run_on_a_small_machine_too() -> None:
     assert placement.memory is not None
     assert placement.memory.fetch + 2 * placement.memory.network <= 4 * GIB
     assert placement.warning is not None
-    assert placement.warning.startswith("Memory: two workers and one that reads may take 12,048 MiB")
+    assert placement.warning.startswith("Memory: two workers and one that reads may take 12,392 MiB")
 
 
 def test_fused_workers_take_the_memory_that_network_states() -> None:
