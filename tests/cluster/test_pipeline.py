@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from conftest import SmallRun
-from support.faults import paint_plan, write_pictures
+from support.faults import Heavy, go, paint_plan, write_pictures
 from support.shards import current
 
 from pfit_ray.cluster.pipeline import run_pass
@@ -68,3 +68,17 @@ def test_fewer_shards_than_workers_are_no_matter_of_warnings(local_ray: None, tm
     config = validate({"output": run.root, "data": {"source": "samples"}, "resources": resources})
     (result,) = run_pass(paint_plan(), config, run, [0], two_cpus(config))
     assert result["ok"] == 2
+
+
+@pytest.mark.timeout(900)
+def test_workers_load_once_in_a_pass_and_the_next_pass_finds_them(local_ray: None, tmp_path: Path) -> None:
+    images = tuple(f"image{number}" for number in range(8))
+    run = write_pictures(tmp_path, images, shard_size=1)
+    passes = []
+    for marks in (tmp_path / "first", tmp_path / "second"):
+        marks.mkdir()
+        assert len(list(go(run, paint_plan(network=(Heavy(str(marks)),)), list(range(8))))) == 8
+        loaded = [mark.name.partition("-")[0] for mark in marks.iterdir()]
+        assert len(loaded) == len(set(loaded)) <= 3
+        passes.append(set(loaded))
+    assert passes[0] & passes[1]

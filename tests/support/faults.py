@@ -104,6 +104,21 @@ class Bomb(Stage):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+@dataclass
+class Heavy(Stage):
+    """Leaves the id of its process in a folder each time that it loads."""
+
+    marks: str
+    name: str = "heavy"  # type: ignore[misc]
+
+    def setup(self) -> None:
+        """Load."""
+        (Path(self.marks) / f"{os.getpid()}-{time.monotonic_ns()}").touch()
+
+    def process(self, row: Row) -> None:
+        """Do nothing."""
+
+
 class Paint(Stage):
     """Stands in for the networks and the CRF of pass 3: a label map that follows from the image."""
 
