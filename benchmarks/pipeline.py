@@ -37,9 +37,9 @@ from PIL import Image
 from scale_run import descendants
 
 from pfit_ray import storage
-from pfit_ray.cluster.pipeline import run_pass
+from pfit_ray.cluster.pipeline import run_pass, warm_up
 from pfit_ray.cluster.placement import Placement, place
-from pfit_ray.cluster.session import PASS_MODULES, ray_session
+from pfit_ray.cluster.session import ray_session
 from pfit_ray.config import PASSES, Pass, RunConfig
 from pfit_ray.config.load import load_config
 from pfit_ray.data.sources.item import Item
@@ -123,7 +123,7 @@ def measure(folder: Path, arguments: argparse.Namespace) -> None:
         if "pool" not in arguments.skip:
             pools[name] = pool(name, config, runs["pool"], cores)
     began = time.perf_counter()
-    with ray_session("local", config.resources, verbose=False, preload=PASS_MODULES) as cluster:
+    with ray_session("local", config.resources, verbose=False, preload=warm_up) as cluster:
         print(f"start of Ray, once per run: {time.perf_counter() - began:.1f} s")
         prepare(runs["ray"], config, items)  # as a run does, while workers import
         print(f"with the list of images and the networks: {time.perf_counter() - began:.1f} s")

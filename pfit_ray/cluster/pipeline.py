@@ -7,6 +7,7 @@ What comes out is a small summary per shard; results go from the workers straigh
 """
 
 import gc
+import importlib
 import math
 import uuid
 import warnings
@@ -27,6 +28,7 @@ from pfit_ray.cluster.resources import node_id
 from pfit_ray.config import RunConfig
 from pfit_ray.config.resources import StageResources
 from pfit_ray.errors import RunFailedError, UserError, last_line
+from pfit_ray.ops.compiling import compile_kernels
 from pfit_ray.rundir.directory import RunDirectory
 from pfit_ray.tasks.operators import FusedOperator
 from pfit_ray.tasks.packing import MISTAKE
@@ -34,6 +36,12 @@ from pfit_ray.tasks.passes import PassPlan
 
 FED_BY_ONE = 4
 """Workers without a GPU that one task reads for: it reads many images at once, and they compute for much longer."""
+
+
+def warm_up(worker: int, workers: int) -> None:
+    """Import what a worker of the passes imports, which this module has not, and compile its share of the kernels."""
+    importlib.import_module("timm")
+    compile_kernels(worker, workers)
 
 
 def run_pass(

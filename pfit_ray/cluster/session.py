@@ -1,10 +1,9 @@
 """Ray's start and end, with its noise turned down."""
 
-import importlib
 import logging
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,15 +23,15 @@ IDLE_WORKER_MS = ("RAY_idle_worker_killing_time_threshold_ms", "300000")
 """By default Ray ends a worker that it has no CPU for when it has been idle for a second. Operators of a pipeline wait
 longer for each other, a pass waits for a short training, and a new process costs six CPU seconds of imports."""
 UV_HOOK = "RAY_ENABLE_UV_RUN_RUNTIME_ENV"
-PASS_MODULES = ("pfit_ray.cluster.pipeline", "ray.data", "timm")
-"""What the workers of the passes import, and what these import."""
+Preload = Callable[[int, int], None]
+"""What a worker does ahead of its work, told its number and how many there are."""
 ANSWER_SECONDS = 10.0
 CLIENT_PREFIX = "ray://"
 
 
 @contextmanager
 def ray_session(
-    address: str | None, resources: ResourcesConfig, verbose: bool, preload: Sequence[str] = ()
+    address: str | None, resources: ResourcesConfig, verbose: bool, preload: Preload | None = None
 ) -> Iterator[Cluster]:
     """Join a cluster, or start Ray on this machine, and leave it as it was.
 
@@ -44,7 +43,7 @@ def ray_session(
             and where that is unset starts a local Ray. A Ray that this process has joined is used as it is.
         resources: object store of a local Ray, and the nodes that a cluster may add.
         verbose: keep Ray's messages.
-        preload: modules that the workers of a Ray that is started here import at once, while this process goes on.
+        preload: what the workers of a Ray that is started here do at once, while this process goes on.
 
     Yields:
         What the cluster has, and may add.
@@ -79,19 +78,15 @@ def worker_environment() -> dict[str, Any]:
     return {"worker_process_setup_hook": Handover(variables)} if variables else {}
 
 
-def _preload(modules: Sequence[str]) -> None:
-    """Have as many workers as there are CPUs import modules; the tasks that come next find them warm.
+def _preload(preload: Preload) -> None:
+    """Have as many workers as there are CPUs get ready; the tasks that come next find them warm.
 
     Ray's own `preload_python_modules` would do so in each of its processes, those that never see an image among them.
     """
-    preload = ray.remote(num_cpus=1)(_import)
-    for _ in range(int(ray.cluster_resources()["CPU"])):
-        preload.remote(modules)
-
-
-def _import(modules: Sequence[str]) -> None:
-    for module in modules:
-        importlib.import_module(module)
+    workers = int(ray.cluster_resources()["CPU"])
+    task = ray.remote(num_cpus=1)(preload)
+    for number in range(workers):
+        task.remote(number, workers)
 
 
 def _check_storage() -> None:

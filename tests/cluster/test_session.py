@@ -19,8 +19,8 @@ from pfit_ray.storage import drivers
 def test_a_ray_that_was_joined_before_is_used_and_left_running(
     local_ray: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "_preload", lambda modules: pytest.fail("its workers are not ours"))
-    with ray_session("127.0.0.1:1", ResourcesConfig(), verbose=False, preload=("colorsys",)) as cluster:
+    monkeypatch.setattr(session, "_preload", lambda preload: pytest.fail("its workers are not ours"))
+    with ray_session("127.0.0.1:1", ResourcesConfig(), verbose=False, preload=print) as cluster:
         assert (cluster.nodes, cluster.cpus, cluster.gpus) == (1, 2, 0)
         assert cluster.memory is not None
         assert cluster.memory > 1 << 20
@@ -49,23 +49,26 @@ def test_no_cluster_at_the_address(monkeypatch: pytest.MonkeyPatch, address: str
 
 
 ALONE = """
-import os
 import sys
+import time
 
 import ray
 from pfit_ray.config.resources import ResourcesConfig
 from pfit_ray.cluster.session import ray_session
 
 resources = ResourcesConfig(object_store_mb=100, cpus=3)
-with ray_session(None, resources, verbose=False, preload=("colorsys",)) as size:
+
+def preload(number, count):
+    sys.told = number, count
+    time.sleep(3)
+
+
+with ray_session(None, resources, verbose=False, preload=preload) as size:
     print(size, "|", int(ray.cluster_resources()["object_store_memory"]) >> 20)
 
-    @ray.remote(num_cpus=0.75)
-    def seen():
-        return os.getpid(), "colorsys" in sys.modules
-
-    # Later tasks find the processes that have been told to import.
-    print({warm for _, warm in ray.get([seen.remote() for _ in range(3)])})
+    seen = ray.remote(num_cpus=0.75)(lambda: (time.sleep(1), sys.told)[1])
+    # Later tasks find the processes that have been told to get ready.
+    print(sorted(ray.get([seen.remote() for _ in range(3)])))
 print(ray.is_initialized())
 """
 
@@ -77,7 +80,7 @@ def test_a_ray_of_its_own_is_started_quietly_with_warm_workers_and_ended() -> No
     )
     assert done.returncode == 0, done.stderr
     size = f"1 node(s), 3 CPU, {ray_gpus(done.stdout)} GPU | 100"
-    assert done.stdout.splitlines() == [size, "{True}", "False"]
+    assert done.stdout.splitlines() == [size, "[(0, 3), (1, 3), (2, 3)]", "False"]
     assert "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) <= 1
 
