@@ -48,7 +48,7 @@ def test_estimates(fields: dict, expected: tuple[int, int, int]) -> None:
 def test_fused_workers_take_the_larger_estimate() -> None:
     assert megabytes(worker_memory(config(**SMALL_IMAGES), gpu=False, fused=True)) == (664, 1903, 0)
     cpu_alone = config(resources={"network": {"memory_mb": 900}}, **SMALL_IMAGES)
-    assert megabytes(worker_memory(cpu_alone, gpu=False, fused=True)) == (320, 900, 0)
+    assert megabytes(worker_memory(cpu_alone, gpu=False, fused=True)) == (664, 900, 0)
     assert megabytes(worker_memory(config(**SMALL_IMAGES), gpu=True, fused=True)) == (320, 1290, 0)
 
 
@@ -94,7 +94,7 @@ def test_estimates_of_two_fused_workers_are_lowered() -> None:
     memory, warning = fit_memory(config(**SMALL_IMAGES), False, 2000 * MEBIBYTE, largest)
     assert megabytes(memory) == (296, 851, 0)
     assert warning == (
-        "Memory: two workers and one that reads may take 4,128 MiB on large images, and the cluster has 2,000 MiB; "
+        "Memory: two workers and one that reads may take 4,472 MiB on large images, and the cluster has 2,000 MiB; "
         "they share that, and large images may fail: lower images.max_pixels, or see docs/memory.md"
     )
 
