@@ -13,6 +13,7 @@ from pfit_ray.data.class_maps import read_npz
 from pfit_ray.data.images import decode_mask
 from pfit_ray.data.label_shards import iterate_shard
 from pfit_ray.data.sources.mask_ids import mask_lookup
+from pfit_ray.data.sources.spill import SeenTexts
 from pfit_ray.errors import RowError, UserError
 from pfit_ray.results.totals import Totals, summaries
 from pfit_ray.storage.threads import prefetch
@@ -133,6 +134,7 @@ def _places(request: FilesRequest) -> tuple[str, list[str] | None, str]:
 
 def _files(url: str, wanted: set[str] | None) -> Iterator[tuple[str, str, bytes | None]]:
     """Image id, URL and, where it lies in a tar file, content of each file; ids are taken out of `wanted`."""
+    seen = SeenTexts()
     for place, _ in storage.list_files(url):
         stem, _, suffix = place.rpartition("/")[2].rpartition(".")
         if suffix == "tar":
@@ -142,6 +144,11 @@ def _files(url: str, wanted: set[str] | None) -> Iterator[tuple[str, str, bytes 
         else:
             continue
         for image_id, data in members:
+            if not seen.add(f"{suffix == 'npz'} {image_id}"):
+                raise UserError(
+                    f"evaluate: {url} has more than one file of the name {image_id!r}, the second in {place}; give one "
+                    "folder of label maps, or files with names of their own"
+                )
             if wanted is None:
                 yield image_id, place, data
             elif image_id in wanted:

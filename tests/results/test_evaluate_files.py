@@ -101,6 +101,13 @@ def test_files_that_cannot_be_used_are_told(folder: Path) -> None:
     assert found["problems"] == ["b: the mask has 2 x 1 pixels, its image has 4 x 1"]
 
 
+@pytest.mark.parametrize("names", [None, "val"])
+def test_two_label_maps_of_one_name(folder: Path, names: str | None) -> None:
+    storage.write_bytes(str(folder / "pngs" / "deep" / "a.png"), png(LABEL["a"]))
+    with pytest.raises(UserError, match=r"more than one file of the name 'a', the second in .*deep/a.png"):
+        evaluate_files(request(folder, "pngs", names=names))
+
+
 def test_images_of_the_list_must_be_there(folder: Path) -> None:
     (folder / "pngs" / "b.png").unlink()
     with pytest.raises(UserError, match=r"1 images of the list have no file in .*pngs: b"):

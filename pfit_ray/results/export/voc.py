@@ -1,5 +1,9 @@
 """PASCAL VOC's layout, as CVAT ("Segmentation mask 1.1") and Datumaro read it."""
 
+from xml.etree import ElementTree
+
+import numpy as np
+
 from pfit_ray.constants import IGNORE, voc_palette
 from pfit_ray.results.export.items import LabelledImage
 from pfit_ray.results.export.writer import FormatWriter, Target, checked_names
@@ -7,10 +11,28 @@ from pfit_ray.results.export.writer import FormatWriter, Target, checked_names
 IGNORED = "ignored"
 
 
-class VocWriter(FormatWriter):
-    """JPEGImages, SegmentationClass, ImageSets/Segmentation/SPLIT.txt and labelmap.txt.
+def _add(parent: ElementTree.Element, **texts: object) -> None:
+    for name, text in texts.items():
+        ElementTree.SubElement(parent, name).text = str(text)
 
-    The label maps are the run's own PNGs: palette indices are class ids, colours those of labelmap.txt.
+
+def _box(mask: np.ndarray) -> dict[str, int] | None:
+    """The box of a mask's pixels, counted from 1; None where VOC's readers would find a box without an area."""
+    box: dict[str, int] = {}
+    for axis, side in (("x", 0), ("y", 1)):
+        found = np.flatnonzero(mask.any(axis=side))
+        if not found.size or mask.shape[1 - side] < 3:
+            return None
+        top = min(int(found[-1]) + 1, mask.shape[1 - side] - 1)
+        box[f"{axis}min"], box[f"{axis}max"] = max(1, min(int(found[0]) + 1, top - 1)), top
+    return {name: box[name] for name in ("xmin", "ymin", "xmax", "ymax")}
+
+
+class VocWriter(FormatWriter):
+    """JPEGImages, SegmentationClass, Annotations, ImageSets/Segmentation/SPLIT.txt and labelmap.txt.
+
+    The label maps are the run's own PNGs: palette indices are class ids, colours those of labelmap.txt. An annotation
+    has one object for each class of the image's label, with the box of all its pixels.
     """
 
     photographs = "JPEGImages"
@@ -30,7 +52,24 @@ class VocWriter(FormatWriter):
         """See `FormatWriter`."""
         _ = image.label  # a damaged map is found here
         self.list.write(f"{image.image_id}\n")
-        return {f"SegmentationClass/{image.image_id}.png": image.png}
+        return {
+            f"SegmentationClass/{image.image_id}.png": image.png,
+            f"Annotations/{image.image_id}.xml": self._annotation(image, photograph),
+        }
+
+    def _annotation(self, image: LabelledImage, photograph: str) -> bytes:
+        root = ElementTree.Element("annotation")
+        _add(root, folder=self.photographs, filename=photograph)
+        _add(ElementTree.SubElement(root, "size"), width=image.width, height=image.height, depth=3)
+        _add(root, segmented=1)
+        for key in image.keys:
+            entry = ElementTree.SubElement(root, "object")
+            _add(entry, name=self.target.classes.name(key), pose="Unspecified", truncated=0, difficult=0)
+            box = _box(image.label == key)
+            if box is not None:
+                _add(ElementTree.SubElement(entry, "bndbox"), **box)
+        ElementTree.indent(root)
+        return ElementTree.tostring(root, encoding="utf-8")
 
     def finish(self) -> None:
         """Write the list of the images."""

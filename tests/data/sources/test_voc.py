@@ -85,6 +85,25 @@ def test_split_is_a_file(root: str, tmp_path: Path) -> None:
     assert ids(list_voc(config(root), f"{root}/ImageSets/Segmentation/val.txt", Notes())) == ["b"]
 
 
+def test_lists_with_the_ground_truth_in_a_second_column(root: str, tmp_path: Path) -> None:
+    storage.write_bytes(f"{root}/SegmentationClassAug/b.png", b"x")
+    storage.write_bytes(f"{root}/JPEGImages/my photo.PNG", b"x")
+    url, notes = str(tmp_path / "mine.txt"), Notes()
+    lines = (
+        "/JPEGImages/b.jpg /SegmentationClassAug/b.png",
+        "a.jpg /../secret/a.png",
+        "my photo 1",
+        "e /Nowhere/e.png",
+    )
+    storage.write_bytes(url, "\n".join(lines).encode())
+    b, a, photo, e = list_voc(config(root), url, notes)
+    assert b.mask_uri == f"{root}/SegmentationClassAug/b.png"
+    assert a.mask_uri is None
+    assert (photo.uri, photo.reason) == (f"{root}/JPEGImages/my photo.PNG", "no_label")
+    assert e.mask_uri is None
+    assert [(note.count, note.example) for note in notes] == [(2, "/../secret/a.png")]
+
+
 def test_unsafe_ids_are_failed_items(root: str, tmp_path: Path) -> None:
     url = str(tmp_path / "mine.txt")
     storage.write_bytes(url, "../../etc/passwd\n..\n/a\nb\\c\n.a\na\x07\na.b\nfür\na".encode())
