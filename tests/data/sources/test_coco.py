@@ -12,6 +12,7 @@ from pfit_ray.data.sources.coco import list_coco
 from pfit_ray.data.sources.item import Item
 from pfit_ray.data.sources.notes import Notes
 from pfit_ray.errors import UserError
+from pfit_ray.tasks.score import read_truth
 
 CLASSES = ("dog", "cat", "person", "cup")
 IDS = [f"COCO_train2014_{number:012d}" for number in (9, 25, 30, 34)]
@@ -47,6 +48,8 @@ def test_ground_truth_is_drawn(tmp_path: Path) -> None:
     np.testing.assert_array_equal(maps[0], first)
     assert np.unique(maps[1]).tolist() == [0, 4, 255]
     assert [np.unique(label).tolist() for label in maps[2:]] == [[0], [0, 1]]
+    items = listed(tmp_path, draw_masks=True)
+    np.testing.assert_array_equal(read_truth(items[0].mask_uri or "", np.arange(256, dtype=np.uint8), 4), first)
     cats = listed(tmp_path, draw_masks=True, classes=("cat",), unknown_classes="ignore")
     assert np.unique(draw_masks(cats[0].mask_uri or "")).tolist() == [0, 1]
 
