@@ -9,6 +9,7 @@ from pfit_ray import __version__, storage
 from pfit_ray.cli.classes import classes
 from pfit_ray.cli.evaluate import evaluate, print_scores
 from pfit_ray.cli.export import export, serve
+from pfit_ray.cli.init import init
 from pfit_ray.cli.outcome import describe_outcome
 from pfit_ray.cli.shared import AddressOption, RunArgument, VerboseOption, err, out
 from pfit_ray.config import RunConfig, load_config
@@ -118,6 +119,7 @@ def status(run: RunArgument) -> None:
         out.print(line, soft_wrap=True)
 
 
+app.command()(init)
 app.command()(classes)
 app.command()(evaluate)
 app.command()(export)

@@ -18,7 +18,7 @@ from pfit_ray.config import load_config
 from pfit_ray.config.load import resolved_yaml
 from pfit_ray.runner.run import Runner
 
-COMMANDS = ("run", "plan", "status", "evaluate", "export", "serve", "show", "import-checkpoint", "classes")
+COMMANDS = ("run", "plan", "status", "evaluate", "export", "serve", "show", "import-checkpoint", "classes", "init")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
