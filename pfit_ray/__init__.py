@@ -12,21 +12,29 @@ from pfit_ray.api.renamed import RenamedFinder
 
 if TYPE_CHECKING:
     from pfit_ray.api.runs import Run, open, run
-    from pfit_ray.api.single import cam, load_classifier, perimeter_fit, pseudo_label, zero_shot_classifier
+    from pfit_ray.api.single import (
+        cam,
+        load_classifier,
+        load_segmenter,
+        perimeter_fit,
+        pseudo_label,
+        zero_shot_classifier,
+    )
 
 __version__ = version("pfit-ray")
 
 sys.meta_path.append(RenamedFinder())
 
 __all__ = [
-    "Run", "__version__", "cam", "load_classifier", "open", "perimeter_fit", "pseudo_label", "run",
+    "Run", "__version__", "cam", "load_classifier", "load_segmenter", "open", "perimeter_fit", "pseudo_label", "run",
     "zero_shot_classifier",
 ]  # fmt: skip
 
 _PLACES = {
     **dict.fromkeys(("Run", "open", "run"), "pfit_ray.api.runs"),
     **dict.fromkeys(
-        ("cam", "load_classifier", "perimeter_fit", "pseudo_label", "zero_shot_classifier"), "pfit_ray.api.single"
+        ("cam", "load_classifier", "load_segmenter", "perimeter_fit", "pseudo_label", "zero_shot_classifier"),
+        "pfit_ray.api.single",
     ),
 }
 

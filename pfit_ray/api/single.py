@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from pfit_ray import storage
 from pfit_ray.config.data import PredictedLabelsConfig
-from pfit_ray.config.stages import CamConfig, FitConfig, RegionsConfig
-from pfit_ray.constants import OK, Row
+from pfit_ray.config.stages import CamConfig, FitConfig, PredictConfig, RegionsConfig
+from pfit_ray.constants import OK, CrfEngine, Row
 from pfit_ray.errors import UserError
 from pfit_ray.nets.classifier import CamClassifier
 from pfit_ray.nets.imagenet import zero_shot_sets
@@ -25,9 +25,12 @@ from pfit_ray.ops.cam.label_maps import pseudo_label as label_map
 from pfit_ray.ops.cam.perimeter_fit import connected_regions
 from pfit_ray.ops.cam.pool import pool_hr_walk
 from pfit_ray.ops.crf.crf import LabelCrf
+from pfit_ray.runner.segmenter import segmenter_fields
 from pfit_ray.tasks.base import Stage
 from pfit_ray.tasks.cam import CamStage
 from pfit_ray.tasks.fit import FitStage, PerimeterStage
+from pfit_ray.tasks.predict import PredictStage
+from pfit_ray.tasks.prediction import PredictionStage
 from pfit_ray.tasks.regions import RegionsStage
 
 
@@ -147,6 +150,45 @@ def cam(
     stage.finish(row, output)
     hr_cam = merge_hr_cam(row["cam_maps"], row["height"], row["width"], crop=False)
     return Cam(np.array(row["keys"], dtype=np.int32), row["cam"], hr_cam, output[1])
+
+
+class Segmenter:
+    """A trained DeepLabv3+ with its multi-scale inference and CRF; made by `load_segmenter`.
+
+    `classes` has the names of the class ids 1, 2, ...
+    """
+
+    def __init__(self, classes: Sequence[str], stages: Sequence[Stage]) -> None:
+        self.classes = tuple(classes)
+        self._stages = stages
+        for stage in stages:
+            stage.setup()
+
+    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The label map uint8 (H, W) of an image uint8 RGB (H, W, 3): class ids, 0 is background."""
+        row = _row(image)
+        for stage in self._stages:
+            stage.process(row)
+        label: NDArray[np.uint8] = row["prediction"]
+        return label
+
+
+def load_segmenter(model: str, **options: Any) -> Segmenter:
+    """A trained network on single images, as pass predict computes it.
+
+    Args:
+        model: a run directory with a trained DeepLabv3+, or the .safetensors file of one.
+        **options: fields of the config's section `predict`, such as `scales=(1.0,)`, instead of the run's.
+
+    Raises:
+        UserError: when there is no such network, or an option is wrong.
+    """
+    fields = segmenter_fields(model)
+    config = _section(PredictConfig, {**fields.get("predict", {}), **options}, "predict")
+    reference = (config.fidelity or fields.get("fidelity")) == "reference"
+    engine: CrfEngine = fields.get("crf_engine") or ("pydensecrf" if reference else "native")
+    weights = fields["deeplab"]["weights"]
+    return Segmenter(fields["classes"], [PredictStage(weights, config, reference), PredictionStage(config, engine)])
 
 
 def perimeter_fit(

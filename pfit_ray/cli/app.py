@@ -7,10 +7,11 @@ import typer
 
 from pfit_ray import __version__, storage
 from pfit_ray.cli.classes import classes
-from pfit_ray.cli.evaluate import evaluate, print_scores
+from pfit_ray.cli.evaluate import evaluate
 from pfit_ray.cli.export import export, serve
 from pfit_ray.cli.init import init
-from pfit_ray.cli.outcome import describe_outcome
+from pfit_ray.cli.outcome import carry_out
+from pfit_ray.cli.predict import predict
 from pfit_ray.cli.shared import AddressOption, RunArgument, VerboseOption, err, out
 from pfit_ray.config import RunConfig, load_config
 from pfit_ray.config.credentials import redacted
@@ -19,8 +20,6 @@ from pfit_ray.rundir.directory import open_run
 
 EXIT_FAILED = 1
 EXIT_MISTAKE = 2
-EXIT_INTERRUPTED = 130
-EXIT_TERMINATED = 143
 
 app = typer.Typer(
     name="pfit-ray",
@@ -71,31 +70,11 @@ def run(
     )  # before the slow imports: a mistake is told at once
     storage.configure(loaded.storage)
 
-    from pfit_ray.runner.fingerprint import REDO_FROM
     from pfit_ray.runner.progress import Progress
     from pfit_ray.runner.run import Runner
-    from pfit_ray.storage.signals import Terminated
 
     runner = Runner(loaded, Progress(out), retry_failed, force)
-    if redo is not None:
-        if redo not in REDO_FROM:
-            raise UserError(f"--redo {redo}: no such step; choose from {', '.join(REDO_FROM)}")
-        runner.forget(redo)
-    try:
-        outcome = runner.run(address, verbose)
-    except KeyboardInterrupt as stop:  # typer would leave without a word
-        terminated = isinstance(stop, Terminated)
-        word = "Terminated" if terminated else "Interrupted"
-        text = f"{word}. Finished shards and epochs are kept: the same command goes on from there."
-        err.print(text, soft_wrap=True)
-        raise typer.Exit(EXIT_TERMINATED if terminated else EXIT_INTERRUPTED) from None
-    if not outcome.worked:
-        text = f"Nothing to do: {outcome.run.root} is finished. Use --redo STEP to compute a step again."
-        out.print(text, soft_wrap=True)
-    if outcome.metrics:
-        print_scores(outcome.run, outcome.metrics)
-    for line in describe_outcome(outcome, config, overrides or []):
-        out.print(line, soft_wrap=True)
+    carry_out(runner, ["pfit-ray", "run", config, *(overrides or [])], address, verbose, redo)
 
 
 @app.command()
@@ -120,6 +99,7 @@ def status(run: RunArgument) -> None:
 
 
 app.command()(init)
+app.command()(predict)
 app.command()(classes)
 app.command()(evaluate)
 app.command()(export)

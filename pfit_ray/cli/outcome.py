@@ -4,10 +4,15 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import typer
+
 from pfit_ray import storage
+from pfit_ray.cli.evaluate import print_scores
+from pfit_ray.cli.shared import EXIT_INTERRUPTED, EXIT_TERMINATED, err, out
+from pfit_ray.errors import UserError
 
 if TYPE_CHECKING:
-    from pfit_ray.runner.run import Outcome
+    from pfit_ray.runner.run import Outcome, Runner
 
 TRANSIENT = ("timeout", "io_error", "crashed", "stuck", "out_of_memory", "error")
 """Reasons that may be gone at the next try."""
@@ -23,13 +28,52 @@ LISTED = ("unknown_class", "no_label", "bad_id")
 _FEW = 4
 
 
-def describe_outcome(outcome: "Outcome", config: str, overrides: Sequence[str] = ()) -> Iterator[str]:
+def carry_out(
+    runner: "Runner", command: Sequence[str], address: str | None, verbose: bool, redo: str | None = None
+) -> None:
+    """Let a runner do its work, and print what it came to.
+
+    Args:
+        runner: what runs.
+        command: the words of the command line that goes on with it.
+        address: Ray cluster to join.
+        verbose: keep Ray's messages.
+        redo: the step to forget first.
+
+    Raises:
+        UserError: when there is no such step.
+        typer.Exit: when a signal ends the work.
+    """
+    from pfit_ray.runner.fingerprint import REDO_FROM
+    from pfit_ray.storage.signals import Terminated
+
+    if redo is not None:
+        if redo not in REDO_FROM:
+            raise UserError(f"--redo {redo}: no such step; choose from {', '.join(REDO_FROM)}")
+        runner.forget(redo)
+    try:
+        outcome = runner.run(address, verbose)
+    except KeyboardInterrupt as stop:  # typer would leave without a word
+        terminated = isinstance(stop, Terminated)
+        word = "Terminated" if terminated else "Interrupted"
+        text = f"{word}. Finished shards and epochs are kept: the same command goes on from there."
+        err.print(text, soft_wrap=True)
+        raise typer.Exit(EXIT_TERMINATED if terminated else EXIT_INTERRUPTED) from None
+    if not outcome.worked:
+        text = f"Nothing to do: {outcome.run.root} is finished. Use --redo STEP to compute a step again."
+        out.print(text, soft_wrap=True)
+    if outcome.metrics:
+        print_scores(outcome.run, outcome.metrics)
+    for line in describe_outcome(outcome, command):
+        out.print(line, soft_wrap=True)
+
+
+def describe_outcome(outcome: "Outcome", command: Sequence[str]) -> Iterator[str]:
     """The last lines of a run.
 
     Args:
         outcome: what it came to.
-        config: the config as it stood on the command line.
-        overrides: the overrides as they stood there.
+        command: the words of the command line that goes on with it.
     """
     run = outcome.run
     for name, (ok, failed) in outcome.counts.items():
@@ -41,7 +85,7 @@ def describe_outcome(outcome: "Outcome", config: str, overrides: Sequence[str] =
         sheets = run.url("sheets")
         drawn = f", contact sheets in {sheets}," if any(storage.list_files(sheets)) else ""
         yield f"Look: {report}{drawn} or {_words('pfit-ray', 'serve', run.root)}"
-    yield from _next(outcome, ["pfit-ray", "run", config, *overrides])
+    yield from _next(outcome, list(command))
 
 
 def _next(outcome: "Outcome", command: list[str]) -> Iterator[str]:

@@ -5,6 +5,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
 out = Console(highlight=False, markup=False, emoji=False)
 err = Console(stderr=True, highlight=False, markup=False, emoji=False)
 

@@ -18,7 +18,19 @@ from pfit_ray.config import load_config
 from pfit_ray.config.load import resolved_yaml
 from pfit_ray.runner.run import Runner
 
-COMMANDS = ("run", "plan", "status", "evaluate", "export", "serve", "show", "import-checkpoint", "classes", "init")
+COMMANDS = (
+    "run",
+    "plan",
+    "status",
+    "evaluate",
+    "export",
+    "serve",
+    "show",
+    "import-checkpoint",
+    "classes",
+    "init",
+    "predict",
+)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -22,7 +22,7 @@ def outcome(folder: Path, reasons: dict[str, dict[str, int]], **fields: Any) -> 
 
 
 def told(one: Outcome, *overrides: str) -> list[str]:
-    return list(describe_outcome(one, "my config.yaml", overrides))
+    return list(describe_outcome(one, ["pfit-ray", "run", "my config.yaml", *overrides]))
 
 
 def test_nothing_has_failed(tmp_path: Path) -> None:
