@@ -8,6 +8,7 @@ from pfit_ray import storage
 from pfit_ray.config import RunConfig
 from pfit_ray.config.credentials import is_secret_name, redacted, without_secrets
 from pfit_ray.config.stored import completed, is_field, value_before
+from pfit_ray.data.sources.voc import list_url
 from pfit_ray.errors import UserError
 from pfit_ray.rundir.directory import NETWORKS, Network, RunDirectory
 from pfit_ray.storage.ranges import open_seekable
@@ -90,7 +91,7 @@ REDO_FROM = {
 
 
 FILES = "files"
-"""Entry of a step's record: by field, the size, version and SHA-256 of the table or list that it names."""
+"""Entry of a step's record: by URL, the size, version and SHA-256 of the tables and lists that it reads."""
 
 _BLOCK = 1 << 23
 
@@ -98,7 +99,7 @@ _BLOCK = 1 << 23
 def begin_step(run: RunDirectory, config: RunConfig, step: str) -> None:
     """Record the fields that a step depends on, and the tables that it reads, before its first result."""
     record = _fields(config, step)
-    if found := {name: told for name, url in _tables(config, step) if (told := _file(url))}:
+    if found := {url: told for _, url in _tables(config, step) if (told := _file(url))}:
         record[FILES] = found
     run.write_json(record, "steps", f"{step}.json")
 
@@ -125,7 +126,7 @@ def check_fresh(run: RunDirectory, config: RunConfig) -> None:
         files = recorded.pop(FILES, {})
         _check_fields(run, step, redo, without_secrets(recorded), _fields(config, step))
         for name, url in _tables(config, step):
-            if name in files and _has_changed(url, files[name]):
+            if url in files and _has_changed(url, files[url]):
                 raise UserError(
                     f"config: {url} of {name!r} has changed since {step} was computed in {run.root}; put the former "
                     f"file back, choose another output, or add --redo {redo}"
@@ -159,18 +160,19 @@ def _tables(config: RunConfig, step: str) -> Iterator[tuple[str, str]]:
     if not step.startswith("manifest-"):
         return
     data, image_set = config.data, step.removeprefix("manifest-")
-    yield from (
-        (name, url)
-        for name in ("data.labels", "data.table")
-        if (url := getattr(data, name.partition(".")[2])) is not None
-    )
-    chosen = getattr(data, image_set) or data.train
-    for name, split in (
-        (f"data.{image_set}.split", chosen.split),
-        ("data.score", data.score if image_set == "train" else None),
-    ):
-        if split is not None and ("/" in split or split.endswith(".txt")):
+    for name in ("labels", "table", "annotations"):
+        if (url := getattr(data, name)) is not None:
+            yield f"data.{name}", url
+    splits = {f"data.{image_set}.split": (getattr(data, image_set) or data.train).split}
+    if image_set == "train":
+        splits["data.score"] = data.score
+    for name, split in splits.items():
+        if split is not None and ("/" in split or split.endswith((".txt", ".json"))):
             yield name, split
+        elif split is not None and data.source == "voc":
+            yield name, list_url(storage.absolute(data.root or ""), split)
+            if split == "train_aug":
+                yield from (("data.sbd_lists", url) for url in data.sbd_lists or ())
 
 
 def _file(url: str) -> dict[str, Any] | None:
@@ -234,8 +236,6 @@ def _fields(config: RunConfig, step: str) -> dict[str, Any]:
         for part in name.split("."):
             value = value[part]
         _flatten(name, value, result)
-    if not config.data.draw_masks:  # runs that older versions have begun know nothing of it
-        result.pop("data.draw_masks", None)
     if step in NETWORKS and getattr(config, step).source != "train":
         unused = (f"{step}.train.", f"{step}.puzzle.")
         result = {name: value for name, value in result.items() if not name.startswith(unused)}

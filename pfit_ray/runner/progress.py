@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pfit_ray.cluster.resources import describe_use
+from pfit_ray.config.credentials import redacted
 from pfit_ray.rundir.pace import describe_duration, describe_left, describe_rate
 from pfit_ray.tasks.base import Timings, add_timings
 
@@ -137,8 +138,8 @@ class Progress:
         self._spoken = self._looked = 0.0
 
     def say(self, text: str) -> None:
-        """Print one line."""
-        self.console.print(text, markup=False, soft_wrap=True)
+        """Print one line, without secrets."""
+        self.console.print(redacted(text), markup=False, soft_wrap=True)
 
     @contextmanager
     def images(self, name: str, total: int, done: int, unit: str = "images") -> Iterator[StepProgress]:

@@ -100,8 +100,8 @@ def write_bytes(url: str, data: bytes) -> None:
 def create_bytes(url: str, data: bytes) -> bool:
     """Write a small file where there is none, and say whether it was written: of several who try, one succeeds.
 
-    It is created exclusively on disk, and by a conditional request in S3, GCS and Azure; a store that knows no such
-    request is asked whether the file exists before.
+    It is created exclusively on disk, and by a conditional request in S3, GCS and Azure; where a store knows no such
+    request, only one who comes a moment later is turned away.
 
     Raises:
         UserError: as `write_bytes` does.
@@ -116,6 +116,8 @@ def create_bytes(url: str, data: bytes) -> bool:
             except FileExistsError:
                 return False
             return True
+        if exists(url):
+            return False
         system, path = open_system(url)
         protocols = {system.protocol} if isinstance(system.protocol, str) else set(system.protocol)
         condition: dict[str, Any] = {"overwrite": False} if protocols & {*AZURE} else {"mode": "create"}
@@ -127,8 +129,6 @@ def create_bytes(url: str, data: bytes) -> bool:
                 return False
             if status != _UNKNOWN_REQUEST:
                 raise
-            if exists(url):
-                return False
             _patiently(lambda: _write_object(lambda: system.pipe_file(path, data)))
         return True
 

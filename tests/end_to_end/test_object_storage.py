@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import pytest
@@ -79,6 +80,34 @@ def test_faults_change_nothing(proxy: FaultyProxy, place: str, seed: int) -> Non
     # aiohttp repeats by itself what was reset on a connection that had been idle.
     assert proxy.faults.done["busy"] + proxy.faults.done["cut"] > 5
     assert storage.retries() - before >= proxy.faults.done["busy"] + proxy.faults.done["cut"]
+
+
+def test_of_several_who_create_an_object_one_succeeds(proxy: FaultyProxy, place: str) -> None:
+    with ThreadPoolExecutor(6) as pool:
+        won = list(pool.map(lambda n: storage.create_bytes(f"{place}/lock", b"%d" % n), range(6)))
+    assert sum(won) == 1
+    assert storage.read_bytes(f"{place}/lock") == b"%d" % won.index(True)
+
+
+def test_a_store_without_conditional_requests_is_asked_before(
+    proxy: FaultyProxy, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system, _ = drivers.open_system(place)
+    real, refused = system.pipe_file, []
+
+    def pipe_file(path: str, value: bytes, **options: Any) -> Any:
+        if options.get("mode") != "create":
+            return real(path, value, **options)
+        error: Any = OSError("A header you provided implies functionality that is not implemented")
+        error.response = {"ResponseMetadata": {"HTTPStatusCode": 501}, "Error": {"Code": "NotImplemented"}}
+        refused.append(path)
+        raise error
+
+    monkeypatch.setattr(system, "pipe_file", pipe_file)
+    assert storage.create_bytes(f"{place}/lock", b"first")
+    assert not storage.create_bytes(f"{place}/lock", b"second")
+    assert len(refused) == 1
+    assert storage.read_bytes(f"{place}/lock") == b"first"
 
 
 def test_one_request_for_one_object(proxy: FaultyProxy, place: str) -> None:

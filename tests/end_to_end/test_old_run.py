@@ -70,7 +70,7 @@ def test_report_and_show(old: Path) -> None:
     assert Image.open(io.BytesIO((old / "sheets" / "coffee.png").read_bytes())).size[0] > 100
 
 
-def test_evaluate(old: Path) -> None:
+def test_evaluate(old: Path, local_ray: None) -> None:
     said = command("evaluate", str(old))
     assert said.code == 0, said
     assert "pseudo_label" in said.out

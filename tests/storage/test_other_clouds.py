@@ -91,6 +91,14 @@ def bucket(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
         yield url
 
 
+def test_a_file_is_created_once(bucket: str) -> None:
+    assert storage.create_bytes(f"{bucket}/run/lock", b"first")
+    assert not storage.create_bytes(f"{bucket}/run/lock", b"second")
+    assert storage.read_bytes(f"{bucket}/run/lock") == b"first"
+    storage.remove(f"{bucket}/run/lock")
+    assert storage.create_bytes(f"{bucket}/run/lock", b"again")
+
+
 def test_files_are_written_read_listed_and_removed(bucket: str) -> None:
     odd = f"{bucket}/run/deep/b c#1.bin"
     assert not storage.exists(f"{bucket}/run/a.bin")

@@ -107,7 +107,7 @@ def read_names(data: DataConfig, split: str | None) -> Iterable[str]:
 
 def _split_lines(data: DataConfig, split: str, images: Container[str]) -> list[_Listed]:
     root = _checked_root(data)
-    url = split if "/" in split or split.endswith(".txt") else _list_url(root, split)
+    url = split if "/" in split or split.endswith(".txt") else list_url(root, split)
     if storage.exists(url):
         return _read_list(url, images)
     if split == "train_aug":
@@ -128,17 +128,18 @@ def _checked_root(data: DataConfig) -> str:
     return root
 
 
-def _list_url(root: str, name: str) -> str:
+def list_url(root: str, name: str) -> str:
+    """Where the list of a split lies."""
     return storage.join(root, "ImageSets", "Segmentation", f"{name}.txt")
 
 
 def _train_aug(root: str, sbd_lists: tuple[str, str] | None, images: Container[str]) -> list[str]:
     if sbd_lists is None:
         raise UserError(
-            f"data: there is no list {_list_url(root, 'train_aug')}; put it there, or set data.sbd_lists to "
+            f"data: there is no list {list_url(root, 'train_aug')}; put it there, or set data.sbd_lists to "
             "SBD's train.txt and val.txt, from which it is built"
         )
-    train, val = _list_url(root, "train"), _list_url(root, "val")
+    train, val = list_url(root, "train"), list_url(root, "val")
     for url in (train, val, *sbd_lists):
         if not storage.exists(url):
             raise UserError(f"data: split train_aug is built from the list {url}, which does not exist")
