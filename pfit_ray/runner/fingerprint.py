@@ -19,6 +19,8 @@ _SOURCE = (
     "data.table",
     "data.image_column",
     "data.id_column",
+    "data.label_column",
+    "data.mask_column",
     "data.tar_ids",
     "data.tar_first_class",
     "data.sample",

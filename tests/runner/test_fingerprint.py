@@ -6,6 +6,7 @@ import pytest
 
 from pfit_ray import storage
 from pfit_ray.config import RunConfig
+from pfit_ray.config.data import DataConfig
 from pfit_ray.config.load import validate
 from pfit_ray.errors import UserError
 from pfit_ray.rundir.directory import RunDirectory
@@ -342,6 +343,11 @@ def test_forget_removes_a_step_and_all_that_follow(finished: RunDirectory, word:
     forget(finished, word)
     files = {name for step in stay for name in FILES[step]} | {f"steps/{step}.json" for step in stay}
     assert left(finished) == files | {"config.yaml"}
+
+
+def test_every_field_of_the_data_decides_a_listing() -> None:
+    decisive = {name for names in STEP_FIELDS.values() for name in names}
+    assert {f"data.{name}" for name in DataConfig.model_fields} - decisive == set()
 
 
 def test_every_word_and_every_step_is_known() -> None:
