@@ -22,6 +22,8 @@ STALE = 120.0
 """A run that has given no sign for so long is gone, or has lost its storage."""
 SETTLE = 1.0
 """Seconds after which whoever has taken a place over looks whether another has done the same at that moment."""
+PATIENCE = 5.0
+"""Seconds to wait for a slow storage at the end."""
 
 _held: set[str] = set()
 """The locks of this process."""
@@ -78,11 +80,12 @@ class RunLock:
             raise
         finally:
             over.set()
-            thread.join(BEAT)
+            thread.join(PATIENCE)
             _held.discard(self._me["id"])
             if self._lost is None:
-                with suppress(Exception):  # the next run finds that this process is gone
-                    storage.remove(self._url)
+                leave = threading.Thread(target=self._leave, daemon=True)
+                leave.start()
+                leave.join(PATIENCE)
 
     def check(self) -> None:
         """Raise a RunFailedError where another run has taken the place over; to be called between pieces of work."""
@@ -153,6 +156,10 @@ class RunLock:
                     if in_main:
                         os.kill(os.getpid(), signal.SIGINT)  # a training has no pieces to look between
                     return
+
+    def _leave(self) -> None:
+        with suppress(Exception):  # the next run finds that this process is gone
+            storage.remove(self._url)
 
     def _record(self) -> bytes:
         return (json.dumps({**self._me, "at": time.time()}, indent=1) + "\n").encode()
