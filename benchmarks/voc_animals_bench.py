@@ -22,9 +22,9 @@ from pfit_ray.ops.cam.pool import pool_hr_walk
 from pfit_ray.ops.scores.evaluation import confusion, threshold_sweep
 from pfit_ray.tasks.affinity_label import AffinityLabelStage, CombineStage, HrCamStage
 from pfit_ray.tasks.cam import CamStage
-from pfit_ray.tasks.decode import DecodeStage
 from pfit_ray.tasks.edge import EdgeStage
 from pfit_ray.tasks.fit import FitStage, PerimeterStage
+from pfit_ray.tasks.operators import DecodeStage
 from pfit_ray.tasks.predict import PredictStage
 from pfit_ray.tasks.prediction import PredictionStage
 from pfit_ray.tasks.pseudo_label import PseudoLabelStage, WalkStage

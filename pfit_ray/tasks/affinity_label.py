@@ -6,14 +6,13 @@ import numpy as np
 
 from pfit_ray.config.stages import AffinityLabelConfig, CombineMode
 from pfit_ray.constants import PUBLISHED_SOURCES, CrfEngine, Row
-from pfit_ray.ops.cam.cam import merge_hr_cam
+from pfit_ray.ops.cam.cam import merge_hr_cam, resize_maps
 from pfit_ray.ops.cam.combine import combine_cam, combine_hr_cam
 from pfit_ray.ops.cam.label_maps import affinity_label
-from pfit_ray.ops.cam.pool import pool_cam, pool_hr_cam
-from pfit_ray.ops.cam.pool_fit import pool_fit_cam, pool_fit_hr_cam
+from pfit_ray.ops.cam.pool import pool_hr_cam
 from pfit_ray.ops.crf.crf import LabelCrf
 from pfit_ray.ops.scores.seed_scores import cam_margin, foreground_share
-from pfit_ray.tasks.base import Stage
+from pfit_ray.tasks.base import Stage, columns
 from pfit_ray.tasks.fit import components_of
 
 
@@ -25,6 +24,8 @@ class HrCamStage(Stage):
     """
 
     name = "hr_cam"
+    reads = ("cam_maps", "height", "width")
+    adds = ("hr_cam",)
 
     def __init__(self, crop: bool) -> None:
         self.crop = crop
@@ -50,6 +51,15 @@ class CombineStage(Stage):
     def __init__(self, mode: CombineMode = "fit", sources: Sequence[str] = PUBLISHED_SOURCES, rounds: int = 1) -> None:
         self.mode = mode
         self.sources = tuple(sources)
+        masked, pooled = mode in ("fit", "pool_fit"), mode in ("pool", "pool_fit")
+        self.reads = (
+            "cam", "hr_cam", *columns("regions", sources if pooled else ()),
+            *columns("fit_mask", sources if masked else ()),
+        )  # fmt: skip
+        self.adds = (
+            "combined_cam", "combined_hr_cam", *columns("components", sources if pooled else ()),
+            *(("mask_agreement",) if mode == "none" else ()),
+        )  # fmt: skip
         self.rounds = rounds
 
     def process(self, row: Row) -> None:
@@ -58,19 +68,14 @@ class CombineStage(Stage):
             row["combined_cam"], row["combined_hr_cam"] = row["cam"], row["hr_cam"]
             row["mask_agreement"] = None
             return
-        masks = [row[f"fit_mask_{source}"] for source in self.sources]
-        if self.mode == "fit":
-            row["combined_cam"] = combine_cam(row["cam"], masks)
-            row["combined_hr_cam"] = combine_hr_cam(row["hr_cam"], masks)
-            return
-        regions = [components_of(row, source) for source in self.sources]
-        pooled = pool_hr_cam(row["hr_cam"], regions, self.rounds)
-        size = row["cam"].shape[1:]
-        if self.mode == "pool":
-            row["combined_cam"], row["combined_hr_cam"] = pool_cam(pooled, *size), pooled
-        else:
-            row["combined_cam"] = pool_fit_cam(pooled, masks, *size)
-            row["combined_hr_cam"] = pool_fit_hr_cam(pooled, masks)
+        cam, hr_cam = row["cam"], row["hr_cam"]
+        if self.mode != "fit":  # the means within regions are known at image size
+            hr_cam = pool_hr_cam(hr_cam, [components_of(row, source) for source in self.sources], self.rounds)
+            cam = resize_maps(hr_cam, *cam.shape[1:])
+        if self.mode != "pool":  # the masks are those of the CAM as it was before it was pooled
+            masks = [row[f"fit_mask_{source}"] for source in self.sources]
+            cam, hr_cam = combine_cam(cam, masks), combine_hr_cam(hr_cam, masks)
+        row["combined_cam"], row["combined_hr_cam"] = cam, hr_cam
 
 
 class AffinityLabelStage(Stage):
@@ -83,6 +88,8 @@ class AffinityLabelStage(Stage):
     """
 
     name = "affinity_label"
+    reads = ("image", "keys", "hr_cam", "combined_hr_cam")
+    adds = ("affinity_label", "cam_margin", "foreground_share")
 
     def __init__(
         self, config: AffinityLabelConfig, crf_engine: CrfEngine = "native", mode: CombineMode = "fit"

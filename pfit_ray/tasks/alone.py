@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pfit_ray.constants import OK, Row
 from pfit_ray.tasks.base import Stage, StorageWatch, Timings, add_timings, run_stages, watchdog
 from pfit_ray.tasks.fetch import FetchOperator, timed_fetch
-from pfit_ray.tasks.operators import TRANSIENT, limit_threads
+from pfit_ray.tasks.operators import drop_transient, limit_threads
 from pfit_ray.tasks.packing import pack_rows
 
 
@@ -59,6 +59,5 @@ class RowWorker:
 
     def take(self) -> bytes:
         """The row as the stages left it, packed, with what they took."""
-        for name in TRANSIENT:
-            self.row.pop(name, None)
+        drop_transient([self.row])
         return pack_rows([self.row], self.timings)

@@ -5,7 +5,7 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -54,9 +54,15 @@ Outcome = Exception | None
 
 
 class Stage(ABC):
-    """One step of a pass. It declares its name, loads what it needs once, and adds its columns to rows."""
+    """One step of a pass. It declares its name and its columns, loads what it needs once, and adds to rows.
+
+    A class, or in `__init__` an object, says which columns it `reads` and `adds`; a pass is checked against them when
+    it is planned. Where `adds` is None the stage does not say, and what follows may read anything.
+    """
 
     name: ClassVar[str]
+    reads: Sequence[str] = ()
+    adds: Sequence[str] | None = None
 
     def setup(self) -> None:  # noqa: B027 - most stages have nothing to load
         """Load what is needed once per worker, such as a network."""
@@ -72,6 +78,11 @@ class Stage(ABC):
     def process_batch(self, rows: Sequence[Row]) -> list[Outcome]:
         """Process several rows, one after the other unless the stage knows better; none stops the others."""
         return [attempted(self.process, row) for row in rows]
+
+
+def columns(kind: str, sources: Iterable[str]) -> tuple[str, ...]:
+    """`KIND_NAME` of each region source: the names of one kind of column."""
+    return tuple(f"{kind}_{source}" for source in sources)
 
 
 def attempted(action: Callable[..., None], *arguments: Any) -> Outcome:

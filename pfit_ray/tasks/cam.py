@@ -40,6 +40,8 @@ class CamStage(NetworkStage[tuple[ScaledMaps, np.ndarray, Levels]]):
     """
 
     name = "cam"
+    reads = ("image", "keys")
+    adds = ("cam", "cam_maps", "keys", "key_scores", "labels_predicted", "label_scores")
 
     def __init__(
         self,
@@ -54,6 +56,8 @@ class CamStage(NetworkStage[tuple[ScaledMaps, np.ndarray, Levels]]):
         self.config = config
         self.predicted = predicted
         self.levels = tuple(levels)
+        if levels:
+            self.adds = (*self.adds, "levels")
         self.thresholds = np.array([predicted.class_thresholds.get(name, predicted.threshold) for name in classes])
 
     def setup(self) -> None:

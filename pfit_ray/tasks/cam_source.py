@@ -24,6 +24,8 @@ class CamSourceStage(Stage):
     """
 
     name = "cam"
+    reads = ("image", "image_id", "keys")
+    adds = ("cam", "cam_maps", "keys", "key_scores", "labels_predicted", "label_scores")
 
     def __init__(self, source: CamSource, predicted: PredictedLabelsConfig, n_classes: int) -> None:
         self.source = source

@@ -40,6 +40,8 @@ class EdgeStage(NetworkStage[np.ndarray]):
     """
 
     name = "edge"
+    reads = ("image",)
+    adds = ("edge",)
 
     def __init__(self, weights_url: str, config: WalkConfig, reference: bool) -> None:
         super().__init__()

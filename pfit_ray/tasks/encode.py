@@ -29,6 +29,10 @@ class EncodeStage(Stage):
     def __init__(self, pass_name: str, array_dtype: str, sources: Sequence[str] = PUBLISHED_SOURCES) -> None:
         self.label = LABEL_COLUMN[pass_name]
         self.fields = result_fields(pass_name, sources)
+        made = ("label_ids", "label_pixels")
+        stored = (name for name, _ in self.fields if name not in made)
+        self.reads = (*dict.fromkeys(("image_id", "uri", "height", "width", self.label, *stored)),)
+        self.adds = (*made, "label")
         self.array_dtype = np.dtype(array_dtype)
 
     def process(self, row: Row) -> None:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from pfit_ray.constants import DONE, OK, SKIPPED, Row
 from pfit_ray.data.image_bytes import fetch_images
@@ -15,15 +15,22 @@ from pfit_ray.errors import RowError
 from pfit_ray.rundir.directory import RunDirectory
 from pfit_ray.rundir.manifest import read_manifest_shard
 from pfit_ray.rundir.published import read_failures, read_label, read_rows
-from pfit_ray.tasks.base import StorageWatch, fail
+from pfit_ray.tasks.base import StorageWatch, columns, fail
 from pfit_ray.tasks.encode import array_from_bytes
 from pfit_ray.tasks.packing import NODES, Packed, Where, carry_mistakes, pack_rows, visited
+
+SOURCE_COLUMNS = ("image_id", "uri", "keys", "encoded")
+"""Columns of the rows that `FetchOperator` makes, besides those of an earlier pass."""
 
 _PLACE = ("label_url", "label_file", "label_offset", "label_size")
 
 
 class Upstream(Protocol):
     """Adds what an earlier pass computed to a shard's rows."""
+
+    @property
+    def adds(self) -> tuple[str, ...]:
+        """The columns that it adds."""
 
     def __call__(self, shard: int, rows: Sequence[Row]) -> None:
         """Add columns in place; rows that failed earlier are failed."""
@@ -104,6 +111,8 @@ class FinishedRows:
     pass_name: str
     work: str = ""
 
+    adds: ClassVar[tuple[str, ...]] = ()
+
     def __call__(self, shard: int, rows: Sequence[Row]) -> None:
         """Mark one shard's finished rows as done."""
         marker = self.run.read_json(self.pass_name, "done", f"{shard:05d}.json")
@@ -132,9 +141,14 @@ class SeedMaps:
     column: str
     regions: tuple[str, ...] = ()
 
+    @property
+    def adds(self) -> tuple[str, ...]:
+        """The columns that it adds."""
+        return ("keys", "seed_cam", *columns("regions", self.regions))
+
     def __call__(self, shard: int, rows: Sequence[Row]) -> None:
         """Add one shard's seeds to its rows."""
-        regions = [f"regions_{source}" for source in self.regions]
+        regions = columns("regions", self.regions)
         found = read_rows(self.run, "seeds", shard, ["image_id", "keys", self.column, *regions])
         seeds = {seed["image_id"]: seed for seed in found}
         skipped = self._skipped(shard) if len(seeds) < len(rows) else {}

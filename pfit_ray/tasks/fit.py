@@ -13,7 +13,7 @@ from pfit_ray.ops.cam.reference_fit import reference_fit_masks
 from pfit_ray.ops.regions.reference_perimeter import canny_perimeter, jpeg_round_trip, region_picture
 from pfit_ray.ops.regions.region_maps import perimeter_map
 from pfit_ray.ops.scores.seed_scores import mask_agreement
-from pfit_ray.tasks.base import Stage
+from pfit_ray.tasks.base import Stage, columns
 
 
 class PerimeterStage(Stage):
@@ -34,6 +34,8 @@ class PerimeterStage(Stage):
         self.sources = tuple(sources)
         self.config = config
         self.reference = reference
+        self.reads = columns("regions", sources)
+        self.adds = columns("perimeter", sources) + columns("picture", sources if reference else ())
 
     def process(self, row: Row) -> None:
         """Find the borders in one image's region maps."""
@@ -78,6 +80,11 @@ class FitStage(Stage):
         self.thresholds = {name: by_kind.get(kind, config.cam_threshold) for name, kind in self.kinds.items()}
         self.config = config
         self.reference = reference
+        names = tuple(self.kinds)
+        self.reads = ("hr_cam", *columns("perimeter", names), *columns("picture" if reference else "regions", names))
+        self.adds = (
+            *columns("fit_mask", names), "mask_agreement", *columns("components", () if reference else names),
+        )  # fmt: skip
 
     def process(self, row: Row) -> None:
         """Fit one image's CAM to its regions."""

@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 
 from pfit_ray.constants import OK, Row
-from pfit_ray.data.images import image_size
+from pfit_ray.data.images import decode_image, image_size
 from pfit_ray.tasks.base import Stage, Timings, add_timings, run_stages
 from pfit_ray.tasks.packing import NODES, Packed, Where, carry_mistakes, pack_rows, unpack_rows, visited
 from pfit_ray.tasks.write import ShardWriter, summary
@@ -26,6 +26,22 @@ GPU_BATCH = 8
 """Images that go through a GPU together where the config does not say."""
 
 
+class DecodeStage(Stage):
+    """Stage: bytes become pixels. Adds `image` (uint8 RGB (H, W, 3)), `height` and `width`."""
+
+    name = "decode"
+    reads = ("encoded",)
+    adds = ("image", "height", "width")
+
+    def __init__(self, max_pixels: int) -> None:
+        self.max_pixels = max_pixels
+
+    def process(self, row: Row) -> None:
+        """Decode one image."""
+        row["image"] = decode_image(row["encoded"], self.max_pixels)
+        row["height"], row["width"] = row["image"].shape[:2]
+
+
 class StageOperator:
     """Runs a chain of stages over a shard's rows.
 
@@ -35,6 +51,7 @@ class StageOperator:
         batch_size: so many images of one shape are decoded and go through the chain together, in which a network
             takes them at once; None takes 1 on a CPU and 8 on a GPU.
         stage_seconds: a stage that takes longer for a batch ends its worker.
+        decode: decodes the images that another worker has decoded before; their time counts, they do not.
 
     Whoever runs the pass may set `where`, see `FetchOperator`.
     """
@@ -42,24 +59,32 @@ class StageOperator:
     where: Where | None = None
 
     def __init__(
-        self, stages: Sequence[Stage], threads: int, batch_size: int | None = 1, stage_seconds: float | None = None
+        self,
+        stages: Sequence[Stage],
+        threads: int,
+        batch_size: int | None = 1,
+        stage_seconds: float | None = None,
+        decode: DecodeStage | None = None,
     ) -> None:
         self.stages = stages
         self.threads = threads
         self.batch_size = batch_size
         self.stage_seconds = stage_seconds
+        self.decode = decode
         self.ready = False
 
     @carry_mistakes
     def __call__(self, packed: Packed) -> Packed:
         """Run the chain over one shard."""
         rows, timings = unpack_rows(packed["rows"])
-        timings = self.run(rows, timings)
+        for batch in self.batches(rows):
+            timings = add_timings(timings, self.run(batch))
+            drop_transient(batch)
         nodes = json.dumps(visited(packed, "network", self.where))
         return {"shard": int(packed["shard"]), "rows": pack_rows(rows, timings), NODES: nodes}
 
     def prepare(self) -> None:
-        """Let the stages load what they need, once; the first shard does it where nobody has done it before."""
+        """Let the stages load what they need, once; the first batch does it where nobody has done it before."""
         limit_threads(self.threads)  # each time: another chain of this process may have other threads
         if self.ready:
             return
@@ -67,17 +92,18 @@ class StageOperator:
             stage.setup()
         self.ready = True
 
-    def run(self, rows: Sequence[Row], timings: Timings) -> Timings:
-        """Take a shard's rows through the chain, in place; what all stages so far took, and these."""
+    def run(self, batch: Sequence[Row]) -> Timings:
+        """Take rows through the chain, in place, and tell what it took."""
         self.prepare()
-        for batch in self._batches(rows):
-            timings = add_timings(timings, run_stages(self.stages, batch, self.stage_seconds))
-            for row in batch:
-                for name in TRANSIENT:
-                    row.pop(name, None)
-        return timings
+        again: Timings = {}
+        if self.decode is not None:
+            without = [row for row in batch if row["status"] == OK and "image" not in row]
+            again = run_stages([self.decode], without, self.stage_seconds)
+            for timing in again.values():
+                timing["images"] = 0  # the worker before has counted them
+        return add_timings(again, run_stages(self.stages, batch, self.stage_seconds))
 
-    def _batches(self, rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    def batches(self, rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
         """The rows in groups whose images have one shape; those of which no shape is known each for itself."""
         size = self.batch_size or (GPU_BATCH if _has_gpu() else 1)
         groups: dict[tuple[int, int], list[Row]] = defaultdict(list)
@@ -91,6 +117,13 @@ class StageOperator:
         for group in groups.values():
             for start in range(0, len(group), size):
                 yield group[start : start + size]
+
+
+def drop_transient(rows: Sequence[Row]) -> None:
+    """Take off the columns that do not travel to the next worker."""
+    for row in rows:
+        for name in TRANSIENT:
+            row.pop(name, None)
 
 
 def limit_threads(threads: int) -> None:
@@ -112,26 +145,32 @@ class FinishOperator:
     """Runs the last chain of a pass, which ends with the encoding of the rows, and writes the shard."""
 
     def __init__(
-        self, stages: Sequence[Stage], threads: int, writer: ShardWriter, stage_seconds: float | None = None
+        self,
+        stages: Sequence[Stage],
+        threads: int,
+        writer: ShardWriter,
+        stage_seconds: float | None = None,
+        decode: DecodeStage | None = None,
     ) -> None:
-        self.chain = StageOperator(stages, threads, stage_seconds=stage_seconds)
+        self.chain = StageOperator(stages, threads, stage_seconds=stage_seconds, decode=decode)
         self.writer = writer
 
     @carry_mistakes
     def __call__(self, packed: Packed) -> dict[str, Any]:
         """Finish one shard; the result is a small summary."""
         rows, timings = unpack_rows(packed["rows"])
-        return self.finish(packed, rows, timings)
+        for row in rows:
+            timings = add_timings(timings, self.chain.run([row]))
+        return self.write(packed, rows, timings)
 
-    def finish(self, packed: Packed, rows: list[Row], timings: Timings) -> dict[str, Any]:
-        """Take a shard's rows through the chain and write them; `packed` tells which shard and where it has been."""
-        timings = self.chain.run(rows, timings)
+    def write(self, packed: Packed, rows: list[Row], timings: Timings) -> dict[str, Any]:
+        """Write a shard's encoded rows; `packed` tells which shard it is and where it has been."""
         nodes = visited(packed, "cpu", self.chain.where)
         return summary(self.writer.write(int(packed["shard"]), rows, timings, nodes))
 
 
 class FusedOperator:
-    """Takes a shard through the network and the rest in one process, so that nothing travels between the two.
+    """Takes images through the network and the rest in one process: each is decoded once, and nothing travels.
 
     Where both run on CPUs no core then waits for the other kind of work.
     """
@@ -144,6 +183,9 @@ class FusedOperator:
     def __call__(self, packed: Packed) -> dict[str, Any]:
         """Take one shard through both chains; the result is a small summary."""
         rows, timings = unpack_rows(packed["rows"])
-        timings = self.network.run(rows, timings)
+        for batch in self.network.batches(rows):
+            timings = add_timings(timings, self.network.run(batch))
+            for row in batch:
+                timings = add_timings(timings, self.rest.chain.run([row]))
         nodes = json.dumps(visited(packed, "network", self.network.where))
-        return self.rest.finish({**packed, NODES: nodes}, rows, timings)
+        return self.rest.write({**packed, NODES: nodes}, rows, timings)

@@ -11,12 +11,11 @@ from pfit_ray.tasks.affinity_label import AffinityLabelStage, CombineStage, HrCa
 from pfit_ray.tasks.base import Stage
 from pfit_ray.tasks.cam import CamStage
 from pfit_ray.tasks.cam_source import CamSourceStage
-from pfit_ray.tasks.decode import DecodeStage
 from pfit_ray.tasks.edge import EdgeStage
 from pfit_ray.tasks.encode import EncodeStage
-from pfit_ray.tasks.fetch import FetchOperator, FinishedRows, SeedMaps, Upstream
+from pfit_ray.tasks.fetch import SOURCE_COLUMNS, FetchOperator, FinishedRows, SeedMaps, Upstream
 from pfit_ray.tasks.fit import FitStage, PerimeterStage
-from pfit_ray.tasks.operators import FinishOperator, StageOperator
+from pfit_ray.tasks.operators import DecodeStage, FinishOperator, StageOperator
 from pfit_ray.tasks.predict import PredictStage
 from pfit_ray.tasks.prediction import PredictionStage
 from pfit_ray.tasks.pseudo_label import PoolWalkStage, PseudoLabelStage, WalkStage
@@ -26,10 +25,13 @@ from pfit_ray.tasks.write import ShardWriter
 
 @dataclass(frozen=True)
 class PassPlan:
-    """What one pass runs: its chain on network workers and its chain on CPU workers.
+    """What one pass runs: its chain on network workers, which decodes the images, and its chain on CPU workers.
 
     `retry` takes up the failed rows of shards that are finished, and those alone. `work` tells the shards that this
     plan has published from those that were finished before.
+
+    Raises:
+        RuntimeError: when a stage reads a column that nothing before it adds; see `Stage`.
     """
 
     name: Pass
@@ -39,10 +41,24 @@ class PassPlan:
     retry: bool = False
     work: str = field(default_factory=lambda: uuid.uuid4().hex)
 
+    def __post_init__(self) -> None:
+        known = {*SOURCE_COLUMNS, *(self.upstream.adds if self.upstream else ())}
+        for stage in (*self.network, *self.finish):
+            lacking = [column for column in stage.reads if column not in known]
+            if lacking:
+                raise RuntimeError(
+                    f"pass {self.name}: stage {stage.name} reads the column {lacking[0]!r}, which no stage before it "
+                    "adds; put it behind the stage that does, or name the column in that stage's `adds`"
+                )
+            if stage.adds is None:
+                return
+            known.update(stage.adds)
+
     def operators(self, config: RunConfig, run: RunDirectory) -> tuple[FetchOperator, StageOperator, FinishOperator]:
         """The pass's three operators."""
         threads, seconds = config.resources, config.faults.stage_seconds
         writer = ShardWriter(run, self.name, config.region_names, work=self.work, replaces=self.retry)
+        decode = next((stage for stage in self.network if isinstance(stage, DecodeStage)), None)
         return (
             FetchOperator(
                 run,
@@ -52,7 +68,7 @@ class PassPlan:
                 threads.fetch.threads,
             ),
             StageOperator(self.network, threads.network.threads, threads.network.batch_size, seconds),
-            FinishOperator(self.finish, threads.cpu.threads, writer, seconds),
+            FinishOperator(self.finish, threads.cpu.threads, writer, seconds, decode),
         )
 
 
@@ -68,7 +84,6 @@ def plan_pass(name: Pass, config: RunConfig, run: RunDirectory) -> PassPlan:
             name,
             network=[decode, _cam_stage(config, run, levels), *beside_cam],
             finish=[
-                decode,
                 HrCamStage(crop=config.fidelity_of("cam") == "reference"),
                 *(stage for stage in regions if not stage.source.levels),
                 *_fit_stages(config),
@@ -84,7 +99,6 @@ def plan_pass(name: Pass, config: RunConfig, run: RunDirectory) -> PassPlan:
             upstream=SeedMaps(run, config.walk.source, config.pooled_regions),
             network=[decode, EdgeStage(run.weights("affinitynet"), config.walk, reference)],
             finish=[
-                decode,
                 WalkStage(config.walk),
                 *([PoolWalkStage(config.pooled_regions)] if config.pooled_regions else []),
                 PseudoLabelStage(config.pseudo_label, config.used_crf_engine),
@@ -95,7 +109,7 @@ def plan_pass(name: Pass, config: RunConfig, run: RunDirectory) -> PassPlan:
     return PassPlan(
         name,
         network=[decode, PredictStage(run.weights("deeplab"), config.predict, reference)],
-        finish=[decode, PredictionStage(config.predict, config.used_crf_engine), encode],
+        finish=[PredictionStage(config.predict, config.used_crf_engine), encode],
     )
 
 

@@ -39,6 +39,8 @@ class PredictStage(NetworkStage[np.ndarray]):
     """
 
     name = "predict"
+    reads = ("image",)
+    adds = ("probabilities", "label_ids")
 
     def __init__(self, weights_url: str, config: PredictConfig, reference: bool) -> None:
         super().__init__()

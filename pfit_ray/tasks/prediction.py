@@ -20,6 +20,8 @@ class PredictionStage(Stage):
     """
 
     name = "prediction"
+    reads = ("image", "probabilities", "label_ids")
+    adds = ("prediction", "keys", "margin", "crf_change", "foreground_share")
 
     def __init__(self, config: PredictConfig, crf_engine: CrfEngine = "native") -> None:
         self.crf = SoftmaxCrf(**config.crf.model_dump(), engine=crf_engine)

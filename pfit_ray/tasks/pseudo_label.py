@@ -12,7 +12,7 @@ from pfit_ray.ops.cam.label_maps import pseudo_label
 from pfit_ray.ops.cam.pool import pool_hr_walk
 from pfit_ray.ops.crf.crf import LabelCrf
 from pfit_ray.ops.scores.seed_scores import cam_margin, crf_change, foreground_share
-from pfit_ray.tasks.base import Stage
+from pfit_ray.tasks.base import Stage, columns
 from pfit_ray.tasks.fit import components_of
 
 
@@ -24,6 +24,8 @@ class WalkStage(Stage):
     """
 
     name = "walk"
+    reads = ("seed_cam", "edge", "height", "width")
+    adds = ("walk", "hr_walk")
 
     def __init__(self, config: WalkConfig) -> None:
         self.config = config
@@ -51,6 +53,8 @@ class PoolWalkStage(Stage):
 
     def __init__(self, sources: Sequence[str]) -> None:
         self.sources = tuple(sources)
+        self.reads = ("hr_walk", *columns("regions", sources))
+        self.adds = ("hr_walk", *columns("regions", sources), *columns("components", sources))
 
     def process(self, row: Row) -> None:
         """Pool one image's walked map."""
@@ -64,6 +68,8 @@ class PseudoLabelStage(Stage):
     """Adds `pseudo_label` (uint8 (H, W) class ids) and its scores."""
 
     name = "pseudo_label"
+    reads = ("image", "keys", "hr_walk")
+    adds = ("pseudo_label", "crf_change", "walk_margin", "foreground_share")
 
     def __init__(self, config: PseudoLabelConfig, crf_engine: CrfEngine = "native") -> None:
         self.config = config

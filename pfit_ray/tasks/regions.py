@@ -10,7 +10,7 @@ from pfit_ray.data.region_sources import make_region_source
 from pfit_ray.errors import RowError
 from pfit_ray.ops.regions.region_maps import number_regions
 from pfit_ray.ops.regions.uss_fused import first_weights, segment_unsupervised_fused
-from pfit_ray.tasks.base import Stage
+from pfit_ray.tasks.base import Stage, columns
 
 
 class RegionsStage(Stage):
@@ -27,11 +27,12 @@ class RegionsStage(Stage):
     def __init__(self, source: RegionSourceConfig | str, config: RegionsConfig, reference: bool) -> None:
         chosen = config.source(source) if isinstance(source, str) else source
         self.name = f"regions_{chosen.column}"  # type: ignore[misc]
-        self.columns = tuple(f"regions_{name}" for name in chosen.columns)
+        self.maps = self.adds = columns("regions", chosen.columns)
         self.merged = chosen.merged
         self.config = config
         self.reference = reference and chosen.kind in PUBLISHED_SOURCES
         self.source = make_region_source(config, chosen)
+        self.reads = ("image", "image_id", *(("levels",) if self.source.levels else ()))
         fused = self.merged and config.uss.fused and not self.reference
         self.first = first_weights(config.uss.seed) if fused else None
 
@@ -46,9 +47,9 @@ class RegionsStage(Stage):
         shown = seen if self.source.reads_pixels else image
         levels = [row["levels"][level] for level in self.source.levels]
         found = self.source.label_maps(shown, row["image_id"], levels)
-        if len(found) != len(self.columns):
-            raise RowError("bad_regions", f"{self.name}: the source gave {len(found)} maps, not {len(self.columns)}")
-        for column, labels in zip(self.columns, found, strict=True):
+        if len(found) != len(self.maps):
+            raise RowError("bad_regions", f"{self.name}: the source gave {len(found)} maps, not {len(self.maps)}")
+        for column, labels in zip(self.maps, found, strict=True):
             row[column] = self._finished(column, np.asarray(labels), seen, shown.shape, image.shape)
 
     def _finished(

@@ -42,6 +42,7 @@ from pfit_ray.ops.cam.cam import merge_hr_cam
 from pfit_ray.rundir.directory import Network, RunDirectory
 from pfit_ray.tasks.base import Stage, run_stages
 from pfit_ray.tasks.encode import compressed_array, decompressed_array
+from pfit_ray.tasks.operators import DecodeStage
 from pfit_ray.tasks.passes import PassPlan, plan_pass
 
 RECIPE = str(REPOSITORY / "configs" / "voc2012.yaml")
@@ -63,6 +64,8 @@ def without(stages: tuple[Stage, ...] | list[Stage], *names: str) -> list[Stage]
 
 def run(stages: list[Stage], row: Row) -> Row:
     row["status"] = "ok"
+    if "image" not in row and stages[0].name != "decode":
+        DecodeStage(1 << 24).process(row)
     for stage in stages:
         stage.setup()
     run_stages(stages, [row])

@@ -24,8 +24,8 @@ from pfit_ray.data.sources.item import Item
 from pfit_ray.rundir.directory import RunDirectory
 from pfit_ray.rundir.manifest import write_manifest
 from pfit_ray.tasks.base import Stage
-from pfit_ray.tasks.decode import DecodeStage
 from pfit_ray.tasks.encode import EncodeStage
+from pfit_ray.tasks.operators import DecodeStage
 from pfit_ray.tasks.passes import PassPlan
 
 register_pickle_by_value(sys.modules[__name__])  # workers do not know the tests' folder
@@ -69,7 +69,7 @@ def paint_plan(
     return PassPlan(
         "predict",
         network=[decode, *network],
-        finish=[decode, Paint(), *finish, EncodeStage("predict", "float16"), *last],
+        finish=[Paint(), *finish, EncodeStage("predict", "float16"), *last],
         retry=retry,
     )
 

@@ -1,6 +1,5 @@
 """The classes of docs/extend.md work as they stand there: in whole passes, and in all three networks."""
 
-import dataclasses
 import doctest
 import importlib
 import re
@@ -28,6 +27,7 @@ from pfit_ray.nets.classifier import CamClassifier
 from pfit_ray.nets.deeplab import DeepLabV3Plus
 from pfit_ray.rundir.directory import RunDirectory
 from pfit_ray.rundir.manifest import write_manifest
+from pfit_ray.tasks import passes
 from pfit_ray.tasks.base import run_stages
 from pfit_ray.tasks.passes import plan_pass
 from pfit_ray.tasks.results import RESULT_FIELDS
@@ -85,9 +85,11 @@ def test_sources_and_stage_in_a_whole_pass(
     config = make_config(**fields)
     monkeypatch.setitem(RESULT_FIELDS, "seeds", [*RESULT_FIELDS["seeds"], ("sharpness", pa.float32())])
     stage = importlib.import_module("sharpness_stage").SharpnessStage(minimum=1.0)
-    plan = plan_pass("seeds", config, listed)
-    *before, encode = plan.finish
-    fetch, network, finish = dataclasses.replace(plan, finish=[*before, stage, encode]).operators(config, listed)
+    with pytest.raises(RuntimeError, match="stage encode reads the column 'sharpness'"):
+        plan_pass("seeds", config, listed)
+    region_stages = passes._region_stages
+    monkeypatch.setattr(passes, "_region_stages", lambda config: [stage, *region_stages(config)])
+    fetch, network, finish = plan_pass("seeds", config, listed).operators(config, listed)
     summary = finish(network(fetch({"shard": 0})))
     assert (summary["ok"], summary["failed"]) == (2, 1)
     failed = pd.read_parquet(current(listed, "seeds", "failures", 0)).set_index("image_id")

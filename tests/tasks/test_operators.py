@@ -12,11 +12,11 @@ from pfit_ray.config.data import PredictedLabelsConfig
 from pfit_ray.config.stages import CamConfig
 from pfit_ray.constants import FAILED, OK, Row
 from pfit_ray.data.images import decode_image, encode_label
+from pfit_ray.errors import RowError
 from pfit_ray.rundir.directory import RunDirectory
 from pfit_ray.tasks.base import Outcome, Stage
 from pfit_ray.tasks.cam import CamStage
-from pfit_ray.tasks.decode import DecodeStage
-from pfit_ray.tasks.operators import FinishOperator, StageOperator
+from pfit_ray.tasks.operators import DecodeStage, FinishOperator, StageOperator
 from pfit_ray.tasks.packing import pack_rows, unpack_rows
 from pfit_ray.tasks.write import ShardWriter
 
@@ -151,3 +151,28 @@ def test_finish_writes_the_shard_and_returns_a_small_summary(tmp_path: Path) -> 
     }
     assert marker["reasons"] == {"error": 1}
     assert set(marker["stages"]) == {"counting", "write"}
+
+
+def png(image: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_image_height_and_width() -> None:
+    image = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
+    row = {"encoded": png(image)}
+    DecodeStage(max_pixels=6).process(row)
+    np.testing.assert_array_equal(row["image"], image, strict=True)
+    assert (row["height"], row["width"]) == (2, 3)
+    assert row["encoded"] == png(image)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [(b"", "empty_file"), (b"GIF8", "unreadable"), (png(np.zeros((3, 3, 3), np.uint8)), "too_large")],
+)
+def test_bad_bytes(data: bytes, reason: str) -> None:
+    with pytest.raises(RowError) as caught:
+        DecodeStage(max_pixels=6).process({"encoded": data})
+    assert caught.value.reason == reason

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,11 +15,16 @@ from ray import cloudpickle
 from support.shards import current
 
 from pfit_ray.config import Pass, RunConfig
+from pfit_ray.constants import Row
+from pfit_ray.data.images import decode_image, encode_grey
 from pfit_ray.data.sources.item import Item
 from pfit_ray.rundir.directory import LABEL_COLUMN, RunDirectory
 from pfit_ray.rundir.manifest import write_manifest
+from pfit_ray.tasks import operators
+from pfit_ray.tasks.base import Stage, run_stages
 from pfit_ray.tasks.fetch import SeedMaps
-from pfit_ray.tasks.passes import plan_pass
+from pfit_ray.tasks.operators import FusedOperator
+from pfit_ray.tasks.passes import PassPlan, plan_pass
 
 KEYS = {"photo": (1, 2), "plain": (), "pixel": (2,), "line": (1,), "pixel_plain": (), "predicted": None}
 
@@ -163,16 +169,16 @@ def test_chains_follow_the_config(run: RunDirectory, make_config) -> None:
     assert labels_plan.finish[-2].crf.engine == "pydensecrf"
     assert labels_plan.upstream == SeedMaps(run, "combined_cam")
     assert [stage.name for stage in labels_plan.network] == ["decode", "edge"]
-    assert [stage.name for stage in labels_plan.finish] == ["decode", "walk", "pseudo_label", "encode"]
+    assert [stage.name for stage in labels_plan.finish] == ["walk", "pseudo_label", "encode"]
     pooled = plan_pass("labels", make_config(), run)
     assert pooled.upstream == SeedMaps(run, "cam", ("slic", "quickshift"))
-    assert [stage.name for stage in pooled.finish] == ["decode", "walk", "pool_walk", "pseudo_label", "encode"]
+    assert [stage.name for stage in pooled.finish] == ["walk", "pool_walk", "pseudo_label", "encode"]
     predict = plan_pass("predict", config, run)
     assert predict.upstream is None
     assert predict.finish[-2].crf.engine == "pydensecrf"
     assert plan_pass("predict", make_config(), run).finish[-2].crf.engine == "native"
     assert [stage.name for stage in (*predict.network, *predict.finish)] == [
-        "decode", "predict", "decode", "prediction", "encode",
+        "decode", "predict", "prediction", "encode",
     ]  # fmt: skip
     assert LABEL_COLUMN == {"seeds": "affinity_label", "labels": "pseudo_label", "predict": "prediction"}
 
@@ -217,3 +223,100 @@ def test_regions_of_the_network_s_features_come_with_the_cam(listed: RunDirector
     cam = rows.loc["photo", "cam"]
     run_pass("seeds", plain, listed)
     assert pd.read_parquet(listed.rows("seeds", 0)).set_index("image_id").loc["photo", "cam"] == cam
+
+
+def encode_image(image: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+class Noted(dict):
+    """A row that notes which of its columns are read and which are set."""
+
+    def __init__(self, row: Row) -> None:
+        super().__init__(row)
+        self.read: set[str] = set()
+        self.written: set[str] = set()
+
+    def __getitem__(self, name: str) -> Any:
+        self.read.add(name)
+        return super().__getitem__(name)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.written.add(name)
+        super().__setitem__(name, value)
+
+    def pop(self, name: str, *default: Any) -> Any:
+        self.read.add(name)
+        return super().pop(name, *default)
+
+    def update(self, *others: Row, **columns: Any) -> None:
+        for row in (*others, columns):
+            self.written.update(row)
+            super().update(row)
+
+
+@pytest.mark.parametrize("fields", [{}, {"fidelity": "reference"}, {"combine": {"mode": "pool_fit"}}])
+def test_stages_read_and_add_what_they_say(
+    run: RunDirectory, photo: np.ndarray, make_config, fields: dict[str, Any]
+) -> None:
+    config = make_config(**fields)
+    source = {"image_id": "photo", "uri": "u", "keys": [1, 2], "status": "ok", "encoded": encode_image(photo)}
+    earlier: Row = {}
+    for name in ("seeds", "labels", "predict"):
+        plan = plan_pass(name, config, run)
+        row = Noted(source | (earlier if name == "labels" else {}))
+        for stage in (*plan.network, *plan.finish):
+            if stage.name == "encode" and name == "seeds":
+                regions = {column: encode_grey(row[column]) for column in ("regions_slic", "regions_quickshift")}
+                earlier = {"seed_cam": row["cam"], **regions}
+            stage.setup()
+            row.read, row.written = set(), set()
+            run_stages([stage], [row])
+            assert row["status"] == "ok", row["message"]
+            kept = {column for column in stage.adds if column.startswith("components_")}  # found by whoever needs them
+            assert row.read - row.written - {"status"} <= {*stage.reads, *kept}, stage.name
+            made = row.written - (set(stage.reads) | {"status"} if stage.name == "encode" else set())
+            assert made <= set(stage.adds) <= set(row), stage.name
+
+
+def test_a_column_that_nothing_adds_is_found_when_the_pass_is_planned(run: RunDirectory, make_config) -> None:
+    plan = plan_pass("seeds", make_config(), run)
+    without = [stage for stage in plan.finish if stage.name != "combine"]
+    with pytest.raises(RuntimeError, match=r"pass seeds: stage affinity_label reads .* 'combined_hr_cam'"):
+        PassPlan("seeds", plan.network, without)
+
+    class Silent(Stage):
+        name = "silent"
+
+        def process(self, row: Row) -> None:
+            """Adds who knows what."""
+
+    PassPlan("seeds", plan.network, [Silent(), *without])
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_one_worker_for_both_chains_decodes_once_and_writes_the_same(
+    listed: RunDirectory, make_config, monkeypatch: pytest.MonkeyPatch, batch_size: int
+) -> None:
+    config = make_config(resources={"network": {"batch_size": batch_size}})
+    decoded: list[bytes] = []
+    monkeypatch.setattr(operators, "decode_image", lambda data, most: decoded.append(data) or decode_image(data, most))
+    for name in ("seeds", "labels", "predict"):
+        counts = []
+        for fused in (False, True):
+            decoded.clear()
+            fetch, network, finish = plan_pass(name, config, listed).operators(config, listed)
+            fetched = fetch({"shard": 0})
+            told = FusedOperator(network, finish)(fetched) if fused else finish(network(fetched))
+            counts.append((told["ok"], told["failed"], len(decoded)))
+            if not fused:
+                apart = files(listed, name)
+            marker = listed.finished_shards(name)[0]
+            assert marker["stages"]["decode"]["images"] == (7 if name != "labels" else 6)
+        together = files(listed, name)
+        assert apart.pop("done/00000.json") != together.pop("done/00000.json")
+        assert apart == together
+        tries = 7 if name != "labels" else 6
+        assert counts == [(6, 3, tries + 6), (6, 3, tries)]

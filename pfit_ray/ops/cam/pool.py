@@ -5,8 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pfit_ray.ops.cam.cam import resize_maps
-
 Components = tuple[NDArray[np.int32], int]
 """Connected regions int32 (H, W), 0..count-1, and their count, as `connected_regions` gives them."""
 
@@ -57,23 +55,6 @@ def _pooled(hr_cam: NDArray[np.floating], sources: Sequence[Components]) -> NDAr
             one += means.astype(np.float32)[components]
     pooled /= len(sources)
     return pooled
-
-
-def pool_cam(pooled_hr_cam: NDArray[np.floating], height: int, width: int) -> NDArray[np.float32]:
-    """The pooled CAM on the strided grid.
-
-    Regions are known at image size, so pooling takes place there; the result is resized as the masks of the published
-    combination are (bilinear, not antialiased), which keeps borders within one cell.
-
-    Args:
-        pooled_hr_cam: float (K, H, W) of `pool_hr_cam`.
-        height: h of the strided CAM, ceil(H / 4).
-        width: w of the strided CAM.
-
-    Returns:
-        float32 (K, h, w).
-    """
-    return resize_maps(pooled_hr_cam, height, width)
 
 
 def pool_hr_walk(hr_walk: NDArray[np.floating], sources: Sequence[Components]) -> NDArray[np.float32]:

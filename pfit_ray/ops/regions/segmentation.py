@@ -1,17 +1,19 @@
 """Segmentation inference: logits become class probabilities, and these labels."""
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pfit_ray.constants import BACKGROUND
 from pfit_ray.ops.cam.cam import resize_maps
 
+if TYPE_CHECKING:
+    from torch import Tensor  # workers that only finish images do without torch
 
-def merge_logits(logits: Iterable[Tensor], height: int, width: int) -> NDArray[np.float32]:
+
+def merge_logits(logits: "Iterable[Tensor]", height: int, width: int) -> NDArray[np.float32]:
     """Class probabilities: the softmax of the sum of the logits over all scales and mirrorings.
 
     The logits are summed, not averaged, as PuzzleCAM does: probabilities are sharper with more scales.
@@ -39,12 +41,14 @@ def merge_logits(logits: Iterable[Tensor], height: int, width: int) -> NDArray[n
     return probabilities
 
 
-def _at_image_size(scale: Tensor, height: int, width: int) -> Tensor:
+def _at_image_size(scale: "Tensor", height: int, width: int) -> "Tensor":
     if scale.ndim != 5 or scale.shape[1] not in (1, 2):
         raise ValueError(f"logits of a scale have shape {tuple(scale.shape)}, not (B, 1 or 2, C, h, w)")
     maps = scale.float()
     # Interpolation is linear and mirror-symmetric, so the two maps are added before it, at the lesser size.
     merged = maps[:, 0] + maps[:, 1].flip(-1) if maps.shape[1] == 2 else maps[:, 0]
+    from torch.nn import functional as F
+
     return F.interpolate(merged, (height, width), mode="bilinear", align_corners=False)
 
 

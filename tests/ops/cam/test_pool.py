@@ -6,8 +6,9 @@ from oracles.cam import slow_resize
 from oracles.perimeter_fit import slow_components
 from oracles.pool import slow_pool, slow_pool_walk
 
+from pfit_ray.ops.cam.cam import resize_maps
 from pfit_ray.ops.cam.perimeter_fit import connected_regions
-from pfit_ray.ops.cam.pool import pool_cam, pool_hr_cam, pool_hr_walk
+from pfit_ray.ops.cam.pool import pool_hr_cam, pool_hr_walk
 
 LEFT_RIGHT = (np.array([[0, 0, 1, 1]], dtype=np.int32), 2)
 WHOLE = (np.zeros((1, 4), dtype=np.int32), 1)
@@ -62,13 +63,12 @@ def test_equals_the_slow_one(seed, height, width, n_classes, n_sources, rounds):
         expected = slow_pool(expected, [slow_components(labels)[0] for labels in label_maps])
     pooled = pool_hr_cam(hr_cam, [connected_regions(labels) for labels in label_maps], rounds)
     np.testing.assert_allclose(pooled, expected, atol=1e-6)
-    strided = pool_cam(pooled, -(-height // 4), -(-width // 4))
+    strided = resize_maps(pooled, -(-height // 4), -(-width // 4))
     np.testing.assert_allclose(strided, slow_resize(expected, *strided.shape[1:]), atol=1e-6)
 
 
 def test_no_class():
     assert pool_hr_cam(np.zeros((0, 1, 4), np.float32), [LEFT_RIGHT]).shape == (0, 1, 4)
-    assert pool_cam(np.zeros((0, 1, 4), np.float32), 1, 1).shape == (0, 1, 1)
 
 
 def test_bad_regions():
