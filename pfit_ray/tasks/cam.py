@@ -41,7 +41,7 @@ class CamStage(NetworkStage[tuple[ScaledMaps, np.ndarray, Levels]]):
 
     name = "cam"
     reads = ("image", "keys")
-    adds = ("cam", "cam_maps", "keys", "key_scores", "labels_predicted", "label_scores")
+    adds: Sequence[str] = ("cam", "cam_maps", "keys", "key_scores", "labels_predicted", "label_scores")
 
     def __init__(
         self,
