@@ -1,14 +1,17 @@
 """A CAM classifier without training: our classes are sets of the classes of an ImageNet classifier."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from pfit_ray.nets.backbones import training_side
 from pfit_ray.nets.classifier import CamClassifier
-from pfit_ray.nets.pretrained import ImageNetWeights
 from pfit_ray.nets.weights import load_into
+
+if TYPE_CHECKING:
+    from pfit_ray.nets.pretrained import ImageNetWeights
 
 
 class ZeroShotClassifier(CamClassifier):
@@ -44,7 +47,7 @@ class ZeroShotClassifier(CamClassifier):
 
 
 def zero_shot_classifier(
-    backbone_name: str, weights: ImageNetWeights, index_sets: Sequence[Sequence[int]]
+    backbone_name: str, weights: "ImageNetWeights", index_sets: Sequence[Sequence[int]]
 ) -> ZeroShotClassifier:
     """Make a CAM classifier from ImageNet weights, in evaluation mode.
 

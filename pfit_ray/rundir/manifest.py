@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from itertools import groupby, islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,11 +16,12 @@ from pfit_ray import storage
 from pfit_ray.config.credentials import redacted
 from pfit_ray.constants import FAILED, LABEL_REASONS, OK, Row
 from pfit_ray.data.image_bytes import PLACE_FIELDS
-from pfit_ray.data.sources.item import Item
-from pfit_ray.data.sources.notes import Notes
-from pfit_ray.data.sources.spill import SeenTexts
 from pfit_ray.rundir.directory import RunDirectory
 from pfit_ray.storage.ranges import open_seekable
+
+if TYPE_CHECKING:  # who only reads a manifest knows no sources
+    from pfit_ray.data.sources.item import Item
+    from pfit_ray.data.sources.notes import Notes
 
 SHARDS_PER_PART = 256
 UNLABELLED_SET = "predict"
@@ -44,7 +45,7 @@ listing does not tell. An image that has changed since is read as it is now."""
 
 
 def write_manifest(
-    run: RunDirectory, name: str, items: Iterator[Item], shard_size: int, notes: Notes | None = None
+    run: RunDirectory, name: str, items: "Iterator[Item]", shard_size: int, notes: "Notes | None" = None
 ) -> dict[str, Any]:
     """Write the manifest of one set of images.
 
@@ -119,11 +120,13 @@ class _Listing:
     """
 
     def __init__(self, shard_size: int) -> None:
+        from pfit_ray.data.sources.spill import SeenTexts
+
         self.seen = SeenTexts()
         self.digest = hashlib.sha256()
         self.counts = {"images": 0, "shards": 0, "shard_size": shard_size, "bytes": 0, "unknown_sizes": 0}
 
-    def table(self, items: Sequence[Item]) -> pa.Table:
+    def table(self, items: "Sequence[Item]") -> pa.Table:
         """The table of one shard."""
         items = [item if self.seen.add(item.image_id) else _twice(item) for item in items]
         items = [replace(item, message=redacted(item.message)) if item.message else item for item in items]
@@ -137,17 +140,17 @@ class _Listing:
         return pa.table(columns, schema=MANIFEST_SCHEMA)
 
 
-def _twice(item: Item) -> Item:
+def _twice(item: "Item") -> "Item":
     message = f"image id {item.image_id!r} stands twice in the source; the first image keeps it"
     return replace(item, reason="bad_id", message=message)
 
 
-def _without_label(item: Item) -> Item:
+def _without_label(item: "Item") -> "Item":
     """An image whose label may be unusable, because nobody asks for it."""
     return replace(item, keys=None, reason=None, message=None) if item.reason in LABEL_REASONS else item
 
 
-def _write_part(run: RunDirectory, name: str, listing: _Listing, chunks: Iterator[list[Item]]) -> bool:
+def _write_part(run: RunDirectory, name: str, listing: _Listing, chunks: "Iterator[list[Item]]") -> bool:
     """Write the next part, and say whether there was anything to write."""
     part = listing.counts["shards"] // SHARDS_PER_PART
     buffer = io.BytesIO()
