@@ -12,6 +12,7 @@ from pfit_ray.config import RunConfig, load_config
 from pfit_ray.config.load import validate
 from pfit_ray.errors import UserError
 from pfit_ray.rundir.directory import RunDirectory
+from pfit_ray.storage.drivers import quiet_drivers
 
 if TYPE_CHECKING:
     import pandas
@@ -138,7 +139,8 @@ def run(
     from pfit_ray.runner.progress import Progress
     from pfit_ray.runner.run import Runner
 
-    outcome = Runner(loaded, Progress(Console()), force=force).run(address, verbose)
+    with quiet_drivers():
+        outcome = Runner(loaded, Progress(Console()), force=force).run(address, verbose)
     return Run(outcome.run, loaded)
 
 

@@ -17,6 +17,7 @@ from pfit_ray.config import RunConfig, load_config
 from pfit_ray.config.credentials import redacted
 from pfit_ray.errors import UserError
 from pfit_ray.rundir.directory import open_run
+from pfit_ray.storage.drivers import quiet_drivers
 
 EXIT_FAILED = 1
 EXIT_MISTAKE = 2
@@ -178,7 +179,8 @@ def main() -> NoReturn:
     from pfit_ray.errors import RunFailedError
 
     try:
-        app(prog_name=app.info.name)
+        with quiet_drivers():
+            app(prog_name=app.info.name)
     except UserError as error:
         err.print(redacted(str(error)), soft_wrap=True)
         sys.exit(EXIT_MISTAKE)

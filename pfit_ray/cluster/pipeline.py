@@ -10,21 +10,21 @@ import gc
 import importlib
 import math
 import uuid
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import ray
 import ray.data
-from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
+from ray.data import ActorPoolStrategy, TaskPoolStrategy
 from ray.data.exceptions import ExecutionTimeoutError
 from ray.exceptions import RayError
-from ray.util.annotations import RayDeprecationWarning
 
+from pfit_ray import storage
 from pfit_ray.cluster.placement import Placement
 from pfit_ray.cluster.prometheus import count_stages
 from pfit_ray.cluster.quarantine import run_alone
 from pfit_ray.cluster.resources import node_id
+from pfit_ray.cluster.tries import LOST, CountedOperator, count_tries
 from pfit_ray.config import RunConfig
 from pfit_ray.config.resources import StageResources
 from pfit_ray.errors import RunFailedError, UserError, last_line
@@ -36,6 +36,8 @@ from pfit_ray.tasks.passes import PassPlan
 
 FED_BY_ONE = 4
 """Workers without a GPU that one task reads for: it reads many images at once, and they compute for much longer."""
+_START_DEATHS = 8
+"""So many actors in a row may die while they start, and as many as there are workers."""
 
 
 def warm_up(worker: int, workers: int) -> None:
@@ -87,6 +89,7 @@ def run_pass(
         if placement.labels.get("network"):
             takes["label_selector"] = dict(placement.labels["network"])
         yield from run_alone(plan, config, run, sorted(lost), placement.network_workers, takes)
+    storage.remove(run.url(plan.name, "tries"))
 
 
 def _stream(
@@ -96,13 +99,10 @@ def _stream(
     finish.writer.report = count_stages
     for operator in (fetch, network, finish.chain):
         operator.where = node_id
-    faults = config.faults
-    context = DataContext.get_current()
-    context.max_errored_blocks = max(faults.max_lost_shards, len(shards) // 10)
-    context.execution_no_progress_timeout_s = faults.silence_seconds
-    tries = faults.shard_tries - 1
+    faults, memory = config.faults, placement.memory
+    most = max(faults.max_lost_shards, len(shards) // 10)
     workers = min(placement.network_workers, len(shards))
-    memory = placement.memory
+    tries = count_tries(run, plan.name, faults.shard_tries)
 
     def selector(operator: str) -> dict[str, str] | None:
         return dict(placement.labels.get(operator, {})) or None
@@ -115,53 +115,56 @@ def _stream(
 
     def in_actors(operator: Any) -> dict[str, Any]:
         return {
-            "fn": _Actor,
-            "fn_constructor_args": (operator,),
+            "fn": CountedOperator,
+            "fn_constructor_args": (operator, "network", tries),
             "compute": ActorPoolStrategy(min_size=min(placement.min_network_workers, workers), max_size=workers),
             **of_networks,
             "num_gpus": placement.network_gpus,
-            "max_restarts": -1,
-            "max_task_retries": tries,
         }
 
-    # The tail of a run, and what follows a lost shard, has fewer shards than workers. Ray Data warns of it from a
-    # thread of its own until the last row; a block, open while rows are yielded, would change the caller's filters.
-    warnings.filterwarnings("ignore", message="The (max|min)imum number of concurrent (tasks|actors) for")
-    with warnings.catch_warnings():
-        # Ray Data has no other place for the numbers of retries; by default it retries without end.
-        warnings.filterwarnings("ignore", message=".*ray_remote_args", category=RayDeprecationWarning)
-        dataset = ray.data.from_items([{"shard": shard} for shard in shards], override_num_blocks=len(shards)).map(
-            fetch.__call__,
-            num_cpus=placement.fetch_cpus,
-            memory=memory and memory.fetch,
-            compute=_pool(config.resources.fetch, math.ceil(workers / FED_BY_ONE) if placement.fused else None),
-            label_selector=selector("fetch"),
-            max_retries=tries,
+    dataset = ray.data.from_items([{"shard": shard} for shard in shards], override_num_blocks=len(shards))
+    context = dataset.context  # its own: other datasets of this process keep their ways
+    context.max_errored_blocks = most
+    context.execution_no_progress_timeout_s = faults.silence_seconds
+    context.max_consecutive_actor_init_deaths = _START_DEATHS + workers  # a lost node may take many that start
+    # No pool is larger than what it gets: Ray Data would warn of it.
+    dataset = dataset.map(
+        CountedOperator(fetch, "fetch", tries).__call__,
+        num_cpus=placement.fetch_cpus,
+        memory=memory and memory.fetch,
+        compute=_pool(
+            config.resources.fetch, len(shards), math.ceil(workers / FED_BY_ONE) if placement.fused else None
+        ),
+        label_selector=selector("fetch"),
+    )
+    if placement.fused and placement.network_gpus:
+        dataset = dataset.map(**in_actors(FusedOperator(network, finish)))
+    elif placement.fused:
+        # Actors would take their processes, and all that these have imported, with them at the end of the pass.
+        dataset = dataset.map(
+            Kept(CountedOperator(FusedOperator(network, finish), "network", tries)).__call__,
+            compute=TaskPoolStrategy(size=workers),
+            **of_networks,
         )
-        if placement.fused and placement.network_gpus:
-            dataset = dataset.map(**in_actors(FusedOperator(network, finish)))
-        elif placement.fused:
-            # Actors would take their processes, and all that these have imported, with them at the end of the pass.
-            dataset = dataset.map(
-                Kept(FusedOperator(network, finish)).__call__,
-                compute=TaskPoolStrategy(size=workers),
-                **of_networks,
-                max_retries=tries,
-            )
-        else:
-            dataset = dataset.map(**in_actors(network)).map(
-                finish.__call__,
-                num_cpus=placement.cpu_cpus,
-                memory=memory and memory.cpu,
-                compute=_pool(config.resources.cpu),
-                label_selector=selector("cpu"),
-                max_retries=tries,
-            )
+    else:
+        dataset = dataset.map(**in_actors(network)).map(
+            CountedOperator(finish, "cpu", tries).__call__,
+            num_cpus=placement.cpu_cpus,
+            memory=memory and memory.cpu,
+            compute=_pool(config.resources.cpu, len(shards)),
+            label_selector=selector("cpu"),
+        )
     try:
+        given_up = 0
         for row in dataset.iter_rows():
             if MISTAKE in row:
                 raise UserError(row[MISTAKE])
-            yield row
+            if LOST not in row:
+                yield row
+                continue
+            given_up += 1
+            if given_up > most:
+                raise _failed(plan, most, f"shard {row['shard']}: {row[LOST]}")
     except ExecutionTimeoutError as error:
         raise RunFailedError(
             f"pass {plan.name}: nothing has moved for {faults.silence_seconds:g} seconds (faults.silence_seconds); "
@@ -169,27 +172,20 @@ def _stream(
             "shards"
         ) from error
     except RayError as error:
-        raise RunFailedError(
-            f"pass {plan.name}: workers cannot start, or more than {context.max_errored_blocks} shards have lost "
-            f"theirs (faults.max_lost_shards): {last_line(error)}; the same command goes on from the finished shards"
-        ) from error
+        raise _failed(plan, most, last_line(error)) from error
+
+
+def _failed(plan: PassPlan, most: int, why: str) -> RunFailedError:
+    return RunFailedError(
+        f"pass {plan.name}: workers cannot start, or more than {most} shards have lost theirs "
+        f"(faults.max_lost_shards): {why}; the same command goes on from the finished shards"
+    )
 
 
 def _waiting(error: ExecutionTimeoutError) -> str:
     _, _, running = str(error).partition("still running:")
     names = [line.strip(" -") for line in running.splitlines() if line.strip(" -")]
     return f"waiting at: {names[0]}" if names else "no operator says what it waits for"
-
-
-class _Actor:
-    """The actor of an operator with a network; Ray Data wants a class to keep state between shards."""
-
-    def __init__(self, operator: Any) -> None:
-        self.operator = operator
-
-    def __call__(self, packed: dict[str, Any]) -> dict[str, Any]:
-        result: dict[str, Any] = self.operator(packed)
-        return result
 
 
 class Kept:
@@ -210,7 +206,7 @@ class Kept:
         return result
 
 
-def _pool(resources: StageResources, most: int | None = None) -> TaskPoolStrategy:
+def _pool(resources: StageResources, shards: int, most: int | None = None) -> TaskPoolStrategy:
     """Tasks; without a bound Ray would keep a quarter of the CPUs free for readers that take hardly any."""
     sizes = [size for size in (resources.workers, most) if size]
-    return TaskPoolStrategy(size=min(sizes) if sizes else None)
+    return TaskPoolStrategy(size=min(*sizes, shards) if sizes else None)

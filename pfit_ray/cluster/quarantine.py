@@ -1,5 +1,6 @@
 """Images whose shard lost its workers again and again: each is tried alone, and what kills is found and named."""
 
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -9,6 +10,7 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskErr
 
 from pfit_ray.cluster.prometheus import count_stages
 from pfit_ray.cluster.resources import node_id
+from pfit_ray.cluster.tries import lives
 from pfit_ray.config import RunConfig
 from pfit_ray.config.resources import FaultsConfig
 from pfit_ray.constants import Row
@@ -21,7 +23,16 @@ from pfit_ray.tasks.packing import pack_rows, unpack_rows
 from pfit_ray.tasks.passes import PassPlan
 from pfit_ray.tasks.write import ShardWriter, summary
 
-_NODE_LOST = "node has died"
+_LOOK_SECONDS = 0.5
+"""Between two looks whether the work is to end."""
+_SETTLE_SECONDS = 2.0
+"""After the death of a worker, until Ray knows whether its node is lost too."""
+_START_TRIES = 10
+"""Workers that may die one after the other before they have taken up an image."""
+
+
+class _StoppedError(Exception):
+    """The driver wants no more results."""
 
 
 def run_alone(
@@ -48,7 +59,8 @@ def run_alone(
         RunFailedError: when a shard cannot be published.
     """
     one = _Quarantine(plan, config, run, takes)
-    yield from prefetch(one.shard, shards, threads=min(workers, len(shards)), ahead=workers)
+    threads = min(workers, len(shards))
+    yield from prefetch(one.shard, shards, threads=threads, ahead=workers, stop=one.stopped.set)
 
 
 class _Quarantine:
@@ -62,6 +74,14 @@ class _Quarantine:
         self.threads = [network.threads] * len(plan.network) + [finish.chain.threads] * len(plan.finish)
         self.actor = ray.remote(**takes, max_restarts=0)(RowWorker)
         self.write = ray.remote(num_cpus=0)(_write)
+        self.stopped = threading.Event()
+
+    def get(self, reference: Any) -> Any:
+        """The value of a reference, unless the driver wants no more."""
+        while not ray.wait([reference], timeout=_LOOK_SECONDS)[0]:
+            if self.stopped.is_set():
+                raise _StoppedError
+        return ray.get(reference)
 
     def worker(self) -> Any:
         """A new worker."""
@@ -73,7 +93,7 @@ class _Quarantine:
         try:
             packed = [worker.row(shard, index, row) for index, row in enumerate(self.fetch.rows(shard))]
             nodes = {"alone": worker.node} if worker.node else {}
-            result: dict[str, Any] = ray.get(self.write.remote(self.writer, shard, packed, nodes))
+            result: dict[str, Any] = self.get(self.write.remote(self.writer, shard, packed, nodes))
             return result
         except RayTaskError as error:
             if isinstance(error.cause, UserError):
@@ -101,33 +121,41 @@ class _Worker:
 
     def row(self, shard: int, index: int, row: Row) -> Any:
         """The packed row (or a reference to it) after all stages; a failed one if it cannot live through them."""
-        faults = self.quarantine.faults
-        died = 0
+        get, faults = self.quarantine.get, self.quarantine.faults
+        starts, deaths = 0, list[str]()
         while True:
-            stage, began = "start", time.monotonic()
+            stage, began = "", time.monotonic()
             try:
                 if self.actor is None:
                     self.actor = self.quarantine.worker()
                     # The wait for room is not the image's.
-                    self.node = ray.get(self.actor.__ray_call__.remote(_node_of))
+                    self.node = get(self.actor.__ray_call__.remote(_node_of))
                 stage, began = "fetch", time.monotonic()
-                going = ray.get(self.actor.begin.remote(shard, index))
+                going = get(self.actor.begin.remote(shard, index))
                 for number, next_stage in enumerate(self.quarantine.stages):
                     if not going:
                         break
                     stage, began = next_stage.name, time.monotonic()
-                    going = ray.get(self.actor.step.remote(number))
+                    going = get(self.actor.step.remote(number))
                 packed = self.actor.take.remote()
                 ray.wait([packed], fetch_local=False)
                 return packed
             except (RayActorError, OutOfMemoryError) as error:
+                seconds = time.monotonic() - began
                 self.end()
-                if _NODE_LOST in str(error):
+                if not stage:  # it has not taken up the image
+                    starts += 1
+                    if starts >= _START_TRIES:
+                        raise
                     continue
-                died += 1
-                if died >= faults.image_tries:
-                    seconds = time.monotonic() - began
-                    reason, message = _cause(error, stage, seconds, faults, died)
+                if not getattr(error, "preempted", False):
+                    deaths.append(self.node or "")
+                if len(deaths) < faults.image_tries:
+                    continue
+                time.sleep(_SETTLE_SECONDS)
+                deaths = [node for node in deaths if lives(node)]  # a lost node is no fault of the image
+                if len(deaths) >= faults.image_tries:
+                    reason, message = _cause(error, stage, seconds, faults, len(deaths))
                     fail(row, stage, reason, message)
                     return pack_rows([row], {})
 
@@ -142,7 +170,7 @@ def _cause(error: Exception, stage: str, seconds: float, faults: FaultsConfig, d
     times = f"{died} times" if died > 1 else "once"
     if isinstance(error, OutOfMemoryError) or "OutOfMemory" in str(error) or "memory pressure" in str(error):
         return "out_of_memory", f"stage {stage} ran out of memory, {times}, alone in its worker"
-    if seconds >= faults.stage_seconds and stage != "start":
+    if seconds >= faults.stage_seconds:
         return "stuck", f"stage {stage} did not end within {faults.stage_seconds:g} seconds, {times}"
     return "crashed", f"stage {stage} killed its worker, {times}, alone in it"
 

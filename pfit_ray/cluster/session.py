@@ -53,17 +53,17 @@ def ray_session(
             process.
     """
     joined, address = ray.is_initialized(), cluster_address(address)
-    if not joined:
-        _join(address, resources, verbose)
-    _quiet_data(verbose)
-    try:
-        if preload and not (joined or address):
-            _preload(preload)
-        _check_storage()
-        yield current_cluster(resources.node_types)
-    finally:
+    with _quiet(verbose):
         if not joined:
-            ray.shutdown()
+            _join(address, resources, verbose)
+        try:
+            if preload and not (joined or address):
+                _preload(preload)
+            _check_storage()
+            yield current_cluster(resources.node_types)
+        finally:
+            if not joined:
+                ray.shutdown()
 
 
 def worker_environment() -> dict[str, Any]:
@@ -102,7 +102,7 @@ def _check_storage() -> None:
 
 
 @contextmanager
-def _inherited(variables: Mapping[str, str]) -> Iterator[None]:
+def inherited(variables: Mapping[str, str]) -> Iterator[None]:
     """Environment variables for the processes that are started meanwhile, and for what these start later."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
@@ -139,18 +139,21 @@ def cluster_address(address: str | None) -> str | None:
 
 
 def _join(address: str | None, resources: ResourcesConfig, verbose: bool) -> None:
-    # Waiting threads that spin make several workers on the same cores many times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    # By default a task that the memory monitor kills is tried without end.
-    os.environ.setdefault("RAY_task_oom_retries", MEMORY_KILL_RETRIES)
-    os.environ.setdefault(*IDLE_WORKER_MS)
+    # What Ray's processes inherit; this one has it only while they start.
+    wanted = {
+        "OMP_WAIT_POLICY": "passive",  # waiting threads that spin make workers on the same cores many times slower
+        "RAY_task_oom_retries": MEMORY_KILL_RETRIES,  # by default what the memory monitor kills is tried without end
+        **dict([IDLE_WORKER_MS]),
+    }
     if not verbose:
         # Ray Data makes Ray's core complain about each actor pool, harmlessly (ray-project/ray#53727).
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+        wanted["RAY_BACKEND_LOG_LEVEL"] = "fatal"
+    wanted = {name: value for name, value in wanted.items() if name not in os.environ}
     noise = {"log_to_driver": verbose, "logging_level": logging.INFO if verbose else logging.ERROR}
     if address is None:
         megabytes = resources.object_store_mb or LOCAL_OBJECT_STORE_MB
-        with _inherited({OPTIONS_VARIABLE: storage.options().model_dump_json(), UV_HOOK: "0"}), _without_uv_hook():
+        mine = {**wanted, OPTIONS_VARIABLE: storage.options().model_dump_json(), UV_HOOK: "0"}
+        with inherited(mine), _without_uv_hook():
             ray.init(
                 address="local",
                 num_cpus=machine_cpus(resources.cpus),
@@ -162,7 +165,8 @@ def _join(address: str | None, resources: ResourcesConfig, verbose: bool) -> Non
     try:
         _require_answer(address)
         handed = {} if address.startswith(CLIENT_PREFIX) else {"runtime_env": worker_environment()}
-        ray.init(address=address, **handed, **noise)
+        with inherited(wanted):
+            ray.init(address=address, **handed, **noise)
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError(
             f"--address {address}: no Ray cluster answers there ({error}); start one with 'ray start --head', "
@@ -177,10 +181,21 @@ def _require_answer(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
 
 
-def _quiet_data(verbose: bool) -> None:
+@contextmanager
+def _quiet(verbose: bool) -> Iterator[None]:
+    """Turn down the noise of Ray and Ray Data, and leave everything as it was for the process around."""
     context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = verbose
-    context.print_on_execution_start = verbose
-    if not verbose:
-        # Even errors: a shard whose workers die is told in our own words, without a traceback for each.
-        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    flags = {name: getattr(context, name) for name in ("enable_progress_bars", "print_on_execution_start")}
+    levels = {logger: logger.level for logger in map(logging.getLogger, ("ray", "ray.data"))}
+    try:
+        for name in flags:
+            setattr(context, name, verbose)
+        if not verbose:
+            # Even errors: a shard whose workers die is told in our own words, without a traceback for each.
+            logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+        yield
+    finally:
+        for name, flag in flags.items():
+            setattr(context, name, flag)
+        for logger, level in levels.items():
+            logger.setLevel(level)

@@ -35,6 +35,7 @@ class Ledger:
         self._passes: dict[str, dict[int, ShardCount]] = {}
         self._totals: dict[str, Counter[str]] = {}
         self._reasons: dict[str, Counter[str]] = {}
+        self._processors: dict[str, Counter[str]] = {}
 
     def shards(self, name: str) -> dict[int, ShardCount]:
         """The finished shards of a pass by number."""
@@ -56,6 +57,7 @@ class Ledger:
         self._passes[name] = {shard: _count(marker) for shard, marker in markers.items()}
         self._totals[name] = Counter()
         self._reasons[name] = Counter()
+        self._processors[name] = Counter(marker["processor"] for marker in markers.values() if "processor" in marker)
         for marker in markers.values():
             self._reasons[name].update(marker["reasons"])
         for count in self._passes[name].values():
@@ -86,7 +88,7 @@ class Ledger:
 
     def clear(self) -> None:
         """Read every pass again when it is next asked for."""
-        for known in (self._passes, self._totals, self._reasons):
+        for known in (self._passes, self._totals, self._reasons, self._processors):
             known.clear()
 
     def counts(self, name: str) -> tuple[int, int]:
@@ -98,6 +100,11 @@ class Ledger:
         """Failed images of a pass by reason, the most frequent first, as storage said when it was last read."""
         self.shards(name)
         return dict(self._reasons[name].most_common())
+
+    def processors(self, name: str) -> dict[str, int]:
+        """Shards of a pass by the kind of processor that made them, where markers tell, as storage said last."""
+        self.shards(name)
+        return dict(self._processors[name].most_common())
 
     def faulty(self, name: str) -> int:
         """Failed images of a pass without those that the config skips."""

@@ -279,6 +279,12 @@ class Runner:
                 f"pass {name}: files of {len(lost)} finished shard(s) are gone, of shard {lost[0]} first; the same "
                 "command does them again"
             )
+        if len(kinds := ledger.processors(name)) > 1:
+            told = ", ".join(f"{kind}: {count} shards" for kind, count in kinds.items())
+            self.progress.say(
+                f"warning: pass {name} was computed on processors of several kinds ({told}); the last digits of its "
+                "results may depend on which did what, see docs/reliability.md"
+            )
         ok, failed = ledger.counts(name)
         if ok + failed != manifest["images"]:
             raise RuntimeError(

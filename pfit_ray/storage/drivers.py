@@ -1,8 +1,10 @@
 """How this process reaches storage, and what that means to the drivers of s3://, gs:// and az://."""
 
+import importlib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
@@ -62,6 +64,8 @@ def open_system(url: str) -> tuple[Any, str]:
     try:
         arguments = {name: found for name in protocols if (found := driver_options(name, options()))}
         system, path = fsspec.core.url_to_fs(url, use_listings_cache=False, **arguments)
+        if protocols & {*S3}:
+            _repeat_nothing(system)
     except ImportError as error:
         protocol = url.partition("://")[0].rpartition("::")[2]
         extra = _EXTRAS.get(protocol)
@@ -70,6 +74,14 @@ def open_system(url: str) -> tuple[Any, str]:
     except ValueError as error:
         raise UserError(f"{url}: this URL cannot be opened: {redacted(str(error))}") from error
     return system, path
+
+
+def _repeat_nothing(system: Any) -> None:
+    """Keep a driver of S3 from repeating, uncounted, what its session has repeated; others of its class do so on."""
+    while system is not None:
+        if "s3" in (system.protocol if not isinstance(system.protocol, str) else (system.protocol,)):
+            system.retries = 1
+        system = getattr(system, "fs", None)
 
 
 def refuse_credentials(url: str) -> None:
@@ -118,9 +130,7 @@ def _s3(options: StorageConfig) -> dict[str, Any]:
 def _s3_session(pid: int, options: StorageConfig) -> Any:
     """The process's botocore session: it repeats each single request, also those of multipart writes and listings."""
     from aiobotocore.session import AioSession
-    from s3fs import S3FileSystem
 
-    S3FileSystem.retries = 1  # it would repeat what has been repeated here, uncounted
     session = AioSession(profile=options.profile)
     session.register("needs-retry.s3", _s3_decision(options))
     return session
@@ -142,15 +152,41 @@ def _s3_decision(options: StorageConfig) -> Callable[..., float | None]:
 
 
 def _gcs(options: StorageConfig) -> dict[str, Any]:
-    # It would ask by gRPC what kind of bucket it is: one more permission, and a wait without end on other endpoints.
-    os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
-    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it prints a traceback for each refused request
+    _import_gcsfs()
     given: dict[str, Any] = {"requester_pays": options.requester_pays, "requests_timeout": options.timeout_seconds}
     if options.anonymous:
         given["token"] = "anon"
     if options.endpoint_url:
         given["endpoint_url"] = options.endpoint_url
     return given
+
+
+@cache
+def _import_gcsfs() -> None:
+    """Import gcsfs so that it asks nobody by gRPC what kind of bucket it is.
+
+    That takes one more permission, and on other endpoints a wait without end. It looks once, when it is imported.
+    """
+    name = "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"
+    given = os.environ.get(name)
+    os.environ.setdefault(name, "false")
+    try:
+        importlib.import_module("gcsfs")
+    finally:
+        if given is None:
+            del os.environ[name]
+
+
+@contextmanager
+def quiet_drivers() -> Iterator[None]:
+    """Let drivers say nothing of what is told in our own words: gcsfs prints a traceback for each refused request."""
+    logger = logging.getLogger("gcsfs")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _azure(options: StorageConfig) -> dict[str, Any]:

@@ -86,9 +86,18 @@ def _identity_sentence(url: str, error: Exception) -> str:
 
 
 def _refused(error: Exception) -> bool:
-    if isinstance(error, PermissionError) or str(error).startswith("Forbidden: "):  # so gcsfs says it
+    if isinstance(error, PermissionError) or _gcs_refusal(error):
         return True
     return any(status == 403 for status, _ in answers(error))
+
+
+def _gcs_refusal(error: Exception) -> bool:
+    """Whether gcsfs was answered 403: only then does what looks at its answers raise an OSError without a number."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    origin = "" if trace is None else trace.tb_frame.f_globals.get("__name__", "")
+    return type(error) is OSError and error.errno is None and origin == "gcsfs.retry"
 
 
 def _is_full(error: Exception) -> bool:

@@ -10,8 +10,17 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def prefetch(function: Callable[[T], R], arguments: Iterable[T], threads: int, ahead: int) -> Iterator[R]:
-    """Results of `function` in the order of its arguments, computed by threads at most `ahead` in advance."""
+def prefetch(
+    function: Callable[[T], R],
+    arguments: Iterable[T],
+    threads: int,
+    ahead: int,
+    stop: Callable[[], object] = lambda: None,
+) -> Iterator[R]:
+    """Results of `function` in the order of its arguments, computed by threads at most `ahead` in advance.
+
+    Once no more results are wanted, `stop` is called, and then the calls that have begun are waited for.
+    """
     if threads == 0:
         yield from map(function, arguments)
         return
@@ -24,6 +33,7 @@ def prefetch(function: Callable[[T], R], arguments: Iterable[T], threads: int, a
             pending.extend(pool.submit(function, one) for one in islice(remaining, 1))
             yield result
     finally:
+        stop()
         pool.shutdown(cancel_futures=True)
 
 

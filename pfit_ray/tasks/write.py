@@ -2,13 +2,16 @@
 
 import hashlib
 import io
+import platform
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from llvmlite import binding
 
 from pfit_ray import storage
 from pfit_ray.constants import DONE, OK, PUBLISHED_SOURCES, SKIPPED, Row
@@ -91,6 +94,7 @@ class ShardWriter:
             "finished": time.time(),
             "stages": timings,
             "nodes": dict(nodes or {}),
+            "processor": processor(),
         }
         self.run.write_json(marker, self.pass_name, "done", f"{shard:05d}.json")
         if before is not None:
@@ -110,6 +114,14 @@ def summary(marker: Mapping[str, Any]) -> dict[str, Any]:
     """
     told = {name: marker[name] for name in ("shard", "ok", "failed", "reasons", "stages")}
     return {**told, "skipped": marker["reasons"].get(SKIPPED, 0)}
+
+
+@cache
+def processor() -> str:
+    """What this machine's compiled code is made for: results of the merging network depend on it in their last bits."""
+    features = binding.get_host_cpu_features()
+    vectors = next((name for name in ("avx512f", "avx2", "avx", "sve", "neon") if features.get(name)), "scalar")
+    return f"{platform.machine()} {binding.get_host_cpu_name()} {vectors}"
 
 
 def _named(shard: int, data: bytes, suffix: str) -> str:

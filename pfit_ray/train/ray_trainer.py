@@ -9,6 +9,8 @@ from typing import Any
 import ray
 from ray.train.torch import TorchTrainer
 
+from pfit_ray.cluster.session import inherited
+
 SETTINGS = {
     # Each epoch's report waits until Ray Train's controller looks for it: by default every 2 s.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
@@ -49,11 +51,10 @@ def fit(trainer: RayTrainer) -> dict[str, Any]:
         KeyboardInterrupt: when a Ctrl-C came, at whatever moment.
         TrainingFailedError: when workers were lost more often than the trainer allows.
     """
-    for name, value in SETTINGS.items():
-        os.environ.setdefault(name, value)
     handler = signal.getsignal(signal.SIGINT)
     try:
-        outcome = dict(trainer.fit().return_value)
+        with inherited({name: value for name, value in SETTINGS.items() if name not in os.environ}):
+            outcome = dict(trainer.fit().return_value)
     except SystemExit as error:  # how Ray Train leaves after Ctrl-C, and with exit code 0
         raise KeyboardInterrupt from error
     finally:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from conftest import SmallRun
-from support.faults import Heavy, go, paint_plan, write_pictures
+from support.faults import DiesAtStart, Heavy, go, paint_plan, write_pictures
 from support.shards import current
 
 from pfit_ray.cluster.pipeline import run_pass
@@ -82,3 +82,17 @@ def test_workers_load_once_in_a_pass_and_the_next_pass_finds_them(local_ray: Non
         assert len(loaded) == len(set(loaded)) <= 3
         passes.append(set(loaded))
     assert passes[0] & passes[1]
+
+
+@pytest.mark.timeout(900)
+def test_an_actor_that_dies_while_it_starts_is_replaced(local_ray: None, tmp_path: Path) -> None:
+    run = write_pictures(tmp_path, ("a", "b"), shard_size=1)
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    plan = paint_plan(network=(DiesAtStart(str(marks), times=2),))
+    workers = {"cpus": 0.5, "workers": 2}
+    resources = {"fuse": False, "network": workers, "cpu": workers}  # networks in actors, as on GPUs
+    config = validate({"output": run.root, "data": {"source": "samples"}, "resources": resources})
+    assert [one["ok"] for one in run_pass(plan, config, run, [0, 1], two_cpus(config))] == [1, 1]
+    assert len(list(marks.iterdir())) == 2
+    assert not Path(run.url("predict", "tries")).exists()

@@ -1,15 +1,26 @@
 """Images that kill their worker or never end: found, named, and their neighbours unharmed."""
 
 import logging
+import os
+import signal
+import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pandas as pd
 import pytest
 import ray
+from ray.exceptions import ActorDiedError
 from support.faults import Bomb, Sleeper, expected_labels, go, paint_plan, write_pictures
 from support.small_runs import label_files, table
 
+from pfit_ray.cluster import quarantine
+from pfit_ray.cluster.quarantine import run_alone
+from pfit_ray.config.load import validate
 from pfit_ray.rundir.directory import RunDirectory
+from pfit_ray.tasks.packing import unpack_rows
 from pfit_ray.tasks.passes import PassPlan
 
 pytestmark = pytest.mark.timeout(600)
@@ -80,3 +91,50 @@ def test_a_retry_counts_its_attempts(run: RunDirectory) -> None:
     run_all(run, paint_plan(), [1])
     run_all(run, paint_plan(retry=True), [1])
     assert failures(run)[["reason", "attempt"]].to_dict("index") == {"e": {"reason": "missing", "attempt": 2}}
+
+
+def test_ctrl_c_ends_what_is_tried_alone(run: RunDirectory) -> None:
+    plan = paint_plan(network=(Sleeper(("a",)),))
+    config = validate({"output": run.root, "data": {"source": "samples"}, "faults": {"stage_seconds": 900}})
+    interrupted = threading.Timer(5, lambda: os.kill(os.getpid(), signal.SIGINT))
+    began = time.monotonic()
+    interrupted.start()
+    with pytest.raises(KeyboardInterrupt):
+        list(run_alone(plan, config, run, [0], 1, {"num_cpus": 1}))
+    assert time.monotonic() - began < 60
+    assert run.finished_numbers("predict") == []
+
+
+@pytest.mark.parametrize(("lost", "status"), [(0, "failed"), (1, "ok")])
+def test_a_lost_node_counts_against_no_image_whatever_ray_says(
+    monkeypatch: pytest.MonkeyPatch, lost: int, status: str
+) -> None:
+    """Two workers die at an image, of which the first `lost` ones with their nodes; the third one lives."""
+    nodes, deaths = iter(["one", "two", "three"]), [0]
+    calls = {
+        "__ray_call__": lambda ask: ("node", next(nodes)),
+        "begin": lambda shard, index: ("begin", None),
+        "take": lambda: "packed",
+    }
+    actor = SimpleNamespace(**{name: SimpleNamespace(remote=call) for name, call in calls.items()})
+
+    def get(asked: tuple[str, Any]) -> Any:
+        if asked[0] == "node":
+            return asked[1]
+        deaths[0] += 1
+        if deaths[0] <= 2:
+            raise ActorDiedError()
+        return True
+
+    faults = SimpleNamespace(image_tries=2, stage_seconds=900.0)
+    around = SimpleNamespace(get=get, faults=faults, stages=[], worker=lambda: actor)
+    monkeypatch.setattr(quarantine, "lives", lambda node: node not in ["one", "two"][:lost])
+    monkeypatch.setattr(quarantine, "_SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(quarantine.ray, "kill", lambda actor: None)
+    monkeypatch.setattr(quarantine.ray, "wait", lambda refs, **words: None)
+    packed = quarantine._Worker(around).row(0, 0, {"image_id": "a", "status": "ok"})
+    if status == "ok":
+        assert packed == "packed"
+    else:
+        ((row,), _) = unpack_rows(packed)
+        assert (row["status"], row["stage"], row["reason"]) == ("failed", "fetch", "crashed")

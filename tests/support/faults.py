@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -114,6 +115,26 @@ class Heavy(Stage):
     def setup(self) -> None:
         """Load."""
         (Path(self.marks) / f"{os.getpid()}-{time.monotonic_ns()}").touch()
+
+    def process(self, row: Row) -> None:
+        """Do nothing."""
+
+
+@dataclass
+class DiesAtStart(Stage):
+    """Kills the first `times` processes that it comes to, while they start."""
+
+    marks: str
+    times: int = 1
+    name: str = "dies_at_start"  # type: ignore[misc]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Die, or come to life."""
+        self.__dict__.update(state)
+        tries = len(list(Path(self.marks).iterdir()))
+        if tries < self.times:
+            (Path(self.marks) / str(tries)).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def process(self, row: Row) -> None:
         """Do nothing."""
