@@ -61,3 +61,10 @@ def test_a_cleared_ledger_asks_storage_again(run: RunDirectory) -> None:
     put(run, 3, ok=5, failed=0, reasons={})
     ledger.clear()
     assert ledger.counts("seeds") == (9, 2)
+
+
+def test_processors_that_shards_were_made_by(run: RunDirectory) -> None:
+    assert Ledger(run).processors("seeds") == {}
+    for shard, kind in ((3, "one"), (4, "two"), (5, "two")):
+        put(run, shard, ok=1, failed=0, reasons={}, processor=kind)
+    assert Ledger(run).processors("seeds") == {"two": 2, "one": 1}

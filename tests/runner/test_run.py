@@ -1,6 +1,6 @@
 import io
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import pytest
 from conftest import SmallRun
 from PIL import Image
 from rich.console import Console
+from support.shards import fixed, mark
 from support.small_runs import mtimes
 
 from pfit_ray import storage
@@ -17,6 +18,7 @@ from pfit_ray.data.sources.notes import Notes
 from pfit_ray.errors import RunFailedError, UserError
 from pfit_ray.nets.classifier import CamClassifier
 from pfit_ray.nets.weights import save_network
+from pfit_ray.runner import run as run_module
 from pfit_ray.runner.progress import Progress
 from pfit_ray.runner.run import Runner
 from pfit_ray.runner.steps import Step, networks_of
@@ -236,3 +238,82 @@ def test_a_run_does_not_go_on_after_a_pass_with_too_many_failures(small_run: Sma
         f"{folder}/seeds/failures says why; raise the fraction, or mend the images and add --redo seeds"
     )
     assert mtimes(folder) == before
+
+
+@pytest.mark.parametrize("broken", ["write_report", "write_sheets"])
+def test_looks_that_cannot_be_drawn_do_not_end_a_run(
+    make_runner: MakeRunner, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    runner, order = make_runner(passes=["seeds"], sheets=1), list[str]()
+    told: list[str] = []
+    monkeypatch.setattr(runner.progress, "say", told.append)
+    monkeypatch.setattr(run_module, "record_missing_weights", lambda *words: None)
+    monkeypatch.setattr(run_module.scoring_step, "evaluate_run", lambda *words: {"cam": {"miou": 0.5}})
+
+    def look(name: str) -> Callable[..., list[str]]:
+        def draw(*words: Any, **named: Any) -> list[str]:
+            assert runner.run_directory.read_json("evaluation.json") == {"cam": {"miou": 0.5}}
+            order.append(name)
+            if name == broken:
+                raise FileNotFoundError("rows are gone")
+            return ["no contact sheet of a: torn"] if name == "write_sheets" else []
+
+        return draw
+
+    for name in ("write_report", "write_sheets"):
+        monkeypatch.setattr(run_module, name, look(name))
+    runner._do(Step("report", "evaluation", "to do"), None)  # type: ignore[arg-type]
+    assert order == ["write_report", "write_sheets"]
+    assert [line.startswith("warning: ") for line in told] == [True] * (2 if broken == "write_report" else 1)
+    assert runner.run_directory.read_json("steps", "report.json") == runner.planner.report_fields()
+
+
+def test_processors_of_several_kinds_are_told(make_runner: MakeRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner, told = make_runner(passes=["predict"]), list[str]()
+    monkeypatch.setattr(runner.progress, "say", told.append)
+    run = runner.run_directory
+    run.write_json({"images": 3, "shards": 3}, "manifest", "predict.json")
+
+    def work(plan: Any, config: Any, directory: Any, shards: list[int], *words: Any) -> Iterator[dict[str, Any]]:
+        for shard in shards:
+            one = {"shard": shard, "ok": 1, "failed": 0, "reasons": {}, "stages": {}, "processor": kinds[shard]}
+            run.write_json(one, "predict", "done", f"{shard:05d}.json")
+            for kind in ("rows", "labels"):
+                storage.write_bytes(fixed(run, "predict", kind, shard), b"")
+            yield {**one, "skipped": 0}
+
+    monkeypatch.setattr(run_module.pipeline, "run_pass", work)
+    kinds = ["x86_64 znver4 avx512f"] * 3
+    runner._pass("predict", None)  # type: ignore[arg-type]
+    assert not any("processors" in line for line in told)
+    storage.remove(run.url("predict"))
+    runner.ledger.clear()
+    kinds[1] = "x86_64 haswell avx2"
+    runner._pass("predict", None)  # type: ignore[arg-type]
+    (warning,) = [line for line in told if "processors" in line]
+    assert "x86_64 znver4 avx512f: 2 shards, x86_64 haswell avx2: 1 shards" in warning
+
+
+def test_a_finished_shard_that_has_lost_its_files_is_done_again(
+    make_runner: MakeRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = make_runner(passes=["predict"])
+    run = runner.run_directory
+    run.write_json({"images": 2, "shards": 2}, "manifest", "predict.json")
+    mark(run, "predict", 0)
+    done: list[int] = []
+
+    def work(plan: Any, config: Any, directory: Any, shards: list[int], *words: Any) -> Iterator[dict[str, Any]]:
+        for shard in shards:
+            done.append(shard)
+            mark(run, "predict", shard)
+            for kind in ("rows", "labels"):
+                storage.write_bytes(fixed(run, "predict", kind, shard), b"")
+            yield {"shard": shard, "ok": 1, "failed": 0, "skipped": 0, "reasons": {}, "stages": {}}
+
+    monkeypatch.setattr(run_module.pipeline, "run_pass", work)
+    with pytest.raises(RunFailedError, match="the same command does them again"):
+        runner._pass("predict", None)  # type: ignore[arg-type]
+    runner.ledger.clear()
+    runner._pass("predict", None)  # type: ignore[arg-type]
+    assert done == [1, 0]

@@ -1,3 +1,4 @@
+import logging
 import os
 from typing import Any
 
@@ -106,3 +107,20 @@ def test_a_forked_process_has_connections_of_its_own() -> None:
     mine = driver_options("s3", ALL)["session"]
     other = drivers._s3_session(os.getpid() + 1, ALL)
     assert other is not mine
+
+
+def test_others_that_use_a_driver_s_class_find_it_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    s3fs = pytest.importorskip("s3fs")
+    pytest.importorskip("gcsfs")
+    monkeypatch.delenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", raising=False)
+    before = s3fs.S3FileSystem.retries, logging.getLogger("gcsfs").level
+    drivers.configure(StorageConfig(anonymous=True))
+    system, _ = open_system("s3://bucket/x")
+    assert system.retries == 1
+    open_system("gs://bucket/x")
+    assert (s3fs.S3FileSystem.retries, logging.getLogger("gcsfs").level) == before
+    assert s3fs.S3FileSystem(anon=True, skip_instance_cache=True).retries == before[0] > 1
+    assert "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT" not in os.environ
+    with drivers.quiet_drivers():
+        assert logging.getLogger("gcsfs").level == logging.CRITICAL
+    assert logging.getLogger("gcsfs").level == before[1]

@@ -13,6 +13,7 @@ from pfit_ray import storage
 from pfit_ray.config.storage import StorageConfig
 from pfit_ray.errors import RowError, UserError
 from pfit_ray.storage import drivers
+from pfit_ray.storage.errors import row_error
 
 TROUBLES = {
     "denied": PermissionError("403 Forbidden"),
@@ -365,3 +366,12 @@ def test_credentials_in_urls_are_refused_and_not_repeated(action: Callable[[str]
     with pytest.raises(UserError, match=r"://\*\*\*@bucket/x: this URL carries credentials") as caught:
         action("memory://me:sesame@bucket/x")
     assert "sesame" not in str(caught.value)
+
+
+def test_a_refusal_of_google_is_known_by_whatever_words() -> None:
+    validate = pytest.importorskip("gcsfs.retry").validate_response
+    with pytest.raises(OSError, match="Forbidden") as caught:
+        validate(403, b"", "bucket/x")
+    caught.value.args = ("Verboten",)
+    assert row_error("gs://bucket/x", caught.value).reason == "denied"
+    assert row_error("gs://bucket/x", OSError("Forbidden: fruit")).reason == "io_error"

@@ -66,3 +66,17 @@ def test_a_stream_without_threads_is_opened_when_its_turn_comes() -> None:
     streams = [lambda number=number: iter([opened.append(number) or number]) for number in range(3)]
     chained = chain_ahead(streams, 0, ahead=9, head=9)
     assert (next(chained), opened) == (0, [0])
+
+
+def test_who_wants_no_more_does_not_wait_for_what_has_begun() -> None:
+    stopped = threading.Event()
+
+    def work(number: int) -> int:
+        if number:
+            assert stopped.wait(60)
+        return number
+
+    results = prefetch(work, range(9), threads=2, ahead=4, stop=stopped.set)
+    assert next(results) == 0
+    results.close()
+    assert stopped.is_set()
