@@ -157,10 +157,10 @@ def _stream(
     try:
         given_up = 0
         for row in dataset.iter_rows():
-            if MISTAKE in row:
+            if row.get(MISTAKE):
                 raise UserError(row[MISTAKE])
-            if LOST not in row:
-                yield row
+            if not row.get(LOST):
+                yield _without_nulls(row)
                 continue
             given_up += 1
             if given_up > most:
@@ -173,6 +173,13 @@ def _stream(
         ) from error
     except RayError as error:
         raise _failed(plan, most, last_line(error)) from error
+
+
+def _without_nulls(value: Any) -> Any:
+    """A mapping without what other rows of its block have and it has not."""
+    if not isinstance(value, dict):
+        return value
+    return {key: _without_nulls(one) for key, one in value.items() if one is not None}
 
 
 def _failed(plan: PassPlan, most: int, why: str) -> RunFailedError:

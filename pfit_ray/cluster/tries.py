@@ -87,7 +87,7 @@ class CountedOperator:
 
     def __call__(self, packed: Packed) -> Packed:
         """Run the operator over one shard."""
-        if MISTAKE in packed or LOST in packed:
+        if packed.get(MISTAKE) or packed.get(LOST):
             return packed
         shard = int(packed["shard"])
         # As a future: while a task waits by ray.get, Ray lends its CPU to another one.
