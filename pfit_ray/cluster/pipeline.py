@@ -11,6 +11,7 @@ import importlib
 import math
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import ray
@@ -173,6 +174,9 @@ def _stream(
         ) from error
     except RayError as error:
         raise _failed(plan, most, last_line(error)) from error
+    finally:
+        with suppress(RayError, RuntimeError, ValueError):  # an abandoned pass may outlive Ray
+            ray.kill(tries)  # workers that are kept hold on to it
 
 
 def _without_nulls(value: Any) -> Any:
