@@ -18,7 +18,7 @@ from pfit_ray import storage
 from pfit_ray.config.data import DataConfig, ImageSetConfig
 from pfit_ray.data.images import decode_image
 from pfit_ray.data.sources.listing import list_images
-from pfit_ray.data.sources.mask_ids import mask_lookup
+from pfit_ray.data.sources.mask_ids import mask_ids
 from pfit_ray.ops.scores.bootstrap import mean_iou, pixel_counts
 from pfit_ray.ops.scores.evaluation import threshold_sweep
 from pfit_ray.ops.scores.suggest_threshold import ValueHistogram
@@ -48,7 +48,7 @@ def main() -> None:
     for item in items[given.skip : given.skip + given.images]:
         image = decode_image(storage.fetch(item.uri), 10**8)
         found = pf.cam(image, classifier, item.keys)
-        truth = read_truth(item.mask_uri or "", mask_lookup(data), len(data.class_list), image.shape[:2])
+        truth = read_truth(item.mask_uri or "", mask_ids(data), len(data.class_list), image.shape[:2])
         matrices = threshold_sweep(found.hr_cam, found.keys, truth, LEVELS.tolist(), len(data.class_list))
         counts.append(pixel_counts(matrices))
         values.append(histogram([found.cam]))

@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from pfit_ray import storage
 from pfit_ray.config.data import PredictedLabelsConfig
 from pfit_ray.config.stages import CamConfig, FitConfig, PredictConfig, RegionsConfig
 from pfit_ray.constants import OK, CrfEngine, Row
@@ -17,7 +16,7 @@ from pfit_ray.nets.imagenet import zero_shot_sets
 from pfit_ray.nets.networks import rebuild_network
 from pfit_ray.nets.pretrained import package_weights, timm_weights
 from pfit_ray.nets.published import convert_published, identify_backbone, is_published
-from pfit_ray.nets.weights import load_into, load_state
+from pfit_ray.nets.weights import load_into, read_state
 from pfit_ray.nets.zero_shot import zero_shot_classifier as make_zero_shot
 from pfit_ray.ops.cam.cam import merge_hr_cam
 from pfit_ray.ops.cam.combine import combine_hr_cam
@@ -79,7 +78,7 @@ def load_classifier(url: str, backbone: str | None = None) -> CamClassifier:
         UserError: when there is no such file or it holds something else.
     """
     try:
-        state, metadata = load_state(storage.read_bytes(url))
+        state, metadata = read_state(url)
         name = backbone or metadata.get("backbone") or identify_backbone(state)
         if name is None:
             raise ValueError("the file does not say its backbone; name it")

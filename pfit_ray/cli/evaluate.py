@@ -116,6 +116,8 @@ def print_scores(run: RunDirectory | None, metrics: Mapping[str, Any]) -> None:
         out.print(describe_versions(run.read_json("environment.json")), soft_wrap=True)
     if metrics.get("without_truth"):
         out.print(f"{metrics['without_truth']} label maps have no ground truth and are not counted", soft_wrap=True)
+    for note in metrics.get("notes", ()):
+        out.print(note, soft_wrap=True)
     problems = metrics.get("problems")
     if problems:
         out.print(f"{len(problems)} masks could not be used; the first: {problems[0]}", soft_wrap=True)

@@ -6,7 +6,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +56,17 @@ _PALETTE = voc_palette().tobytes()
 _PNG_DEPTH_BYTE = 24
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
 _header_lock = threading.Lock()
+
+
+class LabelPicture(NamedTuple):
+    """A label map as its PNG has it."""
+
+    values: NDArray[np.uint8] | None
+    """Numbers (H, W); None where it is drawn in colours."""
+    palette: NDArray[np.uint32] | None
+    """Colours 0xRRGGBB of the numbers from 0, of a palette PNG."""
+    colours: NDArray[np.uint32]
+    """Colours 0xRRGGBB (H, W) of an RGB PNG."""
 
 
 def decode_image(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
@@ -138,7 +149,34 @@ def decode_mask(data: bytes, shape: tuple[int, int] | None = None) -> NDArray[np
     Raises:
         RowError: `bad_mask`, when it is not such a PNG, is damaged, or has another size.
     """
-    values = _decode_labels(data, shape, "mask", "class ids", "bad_mask")
+    return _small(_decode_labels(data, shape, "mask", "class ids", "bad_mask")[0])
+
+
+def open_label(data: bytes, shape: tuple[int, int] | None = None) -> LabelPicture:
+    """Decode a label map that may be drawn in colours.
+
+    Args:
+        data: bytes of a PNG.
+        shape: (H, W) that it must have, checked before decoding; None takes any.
+
+    Raises:
+        RowError: `bad_mask`, when it is no PNG, is damaged, transparent, or has another size.
+    """
+    pixels, palette = _decode_labels(data, shape, "mask", "class ids", "bad_mask", colours=True)
+    if pixels.ndim == 2:
+        return LabelPicture(_small(pixels), palette, np.zeros((0, 0), np.uint32))
+    if pixels.shape[2] == 4 and (pixels[..., 3] != 255).any():
+        raise RowError("bad_mask", "the mask is transparent in places; save it without transparency")
+    return LabelPicture(None, None, packed_colours(pixels[..., :3]))
+
+
+def packed_colours(colours: NDArray[np.uint8]) -> NDArray[np.uint32]:
+    """RGB colours (..., 3) as numbers 0xRRGGBB."""
+    wide = colours.astype(np.uint32)
+    return np.asarray(wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2])
+
+
+def _small(values: NDArray[Any]) -> NDArray[np.uint8]:
     if values.max(initial=0) > 255:
         raise RowError("bad_mask", f"the mask has the value {values.max()}; class ids are 0 to 255")
     return values.astype(np.uint8)
@@ -157,11 +195,15 @@ def decode_regions(data: bytes, shape: tuple[int, int]) -> NDArray[np.uint8] | N
     Raises:
         RowError: `bad_regions`, when it is not such a PNG, is damaged, or has another size.
     """
-    values = _decode_labels(data, shape, "map of regions", "region ids", "bad_regions")
+    values, _ = _decode_labels(data, shape, "map of regions", "region ids", "bad_regions")
     return values.astype(np.uint8) if values.max(initial=0) <= 255 else values.astype(np.uint16)
 
 
-def _decode_labels(data: bytes, shape: tuple[int, int] | None, what: str, ids: str, reason: str) -> NDArray[Any]:
+def _decode_labels(
+    data: bytes, shape: tuple[int, int] | None, what: str, ids: str, reason: str, colours: bool = False
+) -> tuple[NDArray[Any], NDArray[np.uint32] | None]:
+    """Values (H, W) and the colours of their palette, if there is one, or with `colours` RGB or RGBA (H, W, C)."""
+    palette = None
     try:
         with _opened(data, ("PNG",), MAX_MASK_PIXELS) as image:
             if shape is not None and image.size != shape[::-1]:
@@ -169,13 +211,16 @@ def _decode_labels(data: bytes, shape: tuple[int, int] | None, what: str, ids: s
                     reason,
                     f"the {what} has {image.size[0]} x {image.size[1]} pixels, its image has {shape[1]} x {shape[0]}",
                 )
-            if image.mode not in ("P", "L", "1", "I;16", "I"):
+            modes = ("RGB", "RGBA") if colours else ()
+            if image.mode not in ("P", "L", "1", "I;16", "I", *modes):
                 raise RowError(
                     reason,
                     f"the {what} is a colour picture (mode {image.mode}); {ids} are needed: save it as a "
                     "palette PNG (mode P) or as a grey PNG whose values are the ids",
                 )
             values = np.asarray(image)
+            if image.mode == "P":
+                palette = packed_colours(np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3))
     except RowError as error:
         raise RowError(reason, error.message) from error
     except Image.UnidentifiedImageError as error:
@@ -186,7 +231,7 @@ def _decode_labels(data: bytes, shape: tuple[int, int] | None, what: str, ids: s
     if image.mode == "L" and depth < 8:
         # Pillow stretches grey of 2 and 4 bits to 0..255.
         values = values // (255 // (2**depth - 1))
-    return values
+    return values, palette
 
 
 def encode_label(label: NDArray[np.uint8]) -> bytes:

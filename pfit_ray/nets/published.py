@@ -18,7 +18,7 @@ from pfit_ray.nets.backbones import create_backbone, resolve_backbone
 from pfit_ray.nets.classifier import CamClassifier
 from pfit_ray.nets.deeplab import DeepLabV3Plus
 from pfit_ray.nets.networks import rebuild_network
-from pfit_ray.nets.weights import load_into, load_state, misfits, save_network, summarise
+from pfit_ray.nets.weights import load_into, misfits, read_state, save_network, summarise, with_counters
 
 PublishedNetwork = Literal["classifier", "affinitynet", "deeplab"]
 
@@ -126,6 +126,7 @@ def convert_published(state: Mapping[str, Tensor], network: PublishedNetwork, ba
     _check_head(converted, network)
     with torch.device("meta"):
         template = rebuild_network(PUBLISHED_CLASSES[network].__name__, backbone, converted)
+    converted = with_counters(template.state_dict(), converted)
     found = misfits(template.state_dict(), converted, _theirs)
     if not found:
         return converted
@@ -137,7 +138,8 @@ def convert_published(state: Mapping[str, Tensor], network: PublishedNetwork, ba
 
 def identify_backbone(state: Mapping[str, Tensor]) -> str | None:
     """Which of `PUBLISHED_BACKBONES` has exactly these tensors, by timm's names and their shapes, if any."""
-    return next((name for name in PUBLISHED_BACKBONES if not misfits(_template(name), state)), None)
+    templates = ((name, _template(name)) for name in PUBLISHED_BACKBONES)
+    return next((name for name, wanted in templates if not misfits(wanted, with_counters(wanted, state))), None)
 
 
 @cache
@@ -214,7 +216,7 @@ def import_checkpoint(
     if storage.absolute(source) == storage.absolute(output):
         raise UserError(f"--output {output} is the checkpoint itself; give another place")
     try:
-        state, metadata = load_state(storage.read_bytes(source))
+        state, metadata = read_state(source)
         if "network" in metadata:
             field = "classifier.weights, affinitynet.weights or deeplab.weights"
             raise ValueError(f"the file is in this package's own format already; name it in the config's {field}")

@@ -5,22 +5,31 @@ import json
 import os
 import re
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-_DATA_PARALLEL = "module."
+from pfit_ray import storage
+from pfit_ray.storage.cache import weights_file
+
+_WRAPPED = ("module.", "_orig_mod.", "model.")
+"""What DataParallel, torch.compile and modules around a network put before the name of each of its tensors."""
 
 MAGICS = (b"PK\x03\x04", b"\x80\x02")
 """First bytes of the files that torch.save writes: a zip archive, or (before PyTorch 1.6) a bare pickle."""
 
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network")
+WRAPPERS = (
+    *("state_dict", "model_state_dict", "model", "net", "network", "module", "student", "online", "online_network"),
+    *("ema", "model_ema", "ema_model", "state_dict_ema", "ema_state_dict", "model_ema_state_dict"),
+    *("teacher", "teacher_model", "teacher_state_dict", "target", "target_network", "momentum"),
+)
 """Names under which training programs keep a state dict."""
+_DEPTH = 2
 
 
 def save_network(network: nn.Module, metadata: Mapping[str, str]) -> bytes:
@@ -48,13 +57,27 @@ def _read_header(data: bytes) -> tuple[dict[str, Any], int]:
     return json.loads(data[8:end]), end
 
 
-def load_state(data: bytes | str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_state(url: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """`load_state` of a path or URL, at whose end `#NAME` chooses an entry.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: as `load_state`.
+    """
+    place, entry = weights_file(url)
+    return load_state(storage.read_bytes(place), entry)
+
+
+def load_state(
+    data: bytes | str | os.PathLike[str], entry: str | None = None
+) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors by name (on the CPU) and metadata of a weight file; code in the file is never run.
 
-    The prefix `module.` that DataParallel gives to every name is taken off.
+    The prefixes `module.`, `_orig_mod.` and `model.` are taken off where every name has them.
 
     Args:
         data: a local path, or the content, of a .safetensors file or of a .pth / .pt file, see `load_torch_file`.
+        entry: of a .pth file with several state dicts, the one that is meant.
 
     Raises:
         ValueError: when the file is missing, damaged, of another format, or holds other things than tensors.
@@ -66,18 +89,18 @@ def load_state(data: bytes | str | os.PathLike[str]) -> tuple[dict[str, Tensor],
         except OSError as error:
             raise ValueError(f"{what} cannot be read: {error.strerror}") from error
         try:
-            return load_state(data)
+            return load_state(data, entry)
         except ValueError as error:
             raise ValueError(f"{what}: {error}") from error
     metadata: dict[str, str] = {}
     if data[8:9] == b"{":
         state, metadata = _load_safetensors(data)
     elif data.startswith(MAGICS):
-        state = load_torch_file(data)
+        state = load_torch_file(data, entry)
     else:
         raise ValueError("this is neither a safetensors file nor a PyTorch state dict")
-    if all(name.startswith(_DATA_PARALLEL) for name in state):
-        state = {name.removeprefix(_DATA_PARALLEL): tensor for name, tensor in state.items()}
+    while prefix := next((one for one in _WRAPPED if state and all(name.startswith(one) for name in state)), ""):
+        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
     return state, metadata
 
 
@@ -107,14 +130,20 @@ def load_into(network: nn.Module, state: Mapping[str, Tensor], what: str) -> Non
 def fit_state(network: nn.Module, state: Mapping[str, Tensor], what: str) -> dict[str, Tensor]:
     """The tensors of a network, after checking that names and shapes are exactly its own.
 
-    timm's own ImageNet classifier inside the backbone is left out: our networks have none.
+    timm's own ImageNet classifier inside the backbone is left out: our networks have none. A first part that all names
+    share and no name of the network has, such as `encoder.`, is taken off; see `with_counters`.
 
     Raises:
         ValueError: one sentence with the first misfit: another number of classes, or a tensor that is
             missing, unknown or of another shape.
     """
     own = network.state_dict()
+    first = {name.partition(".")[0] + "." for name in state}
+    while len(first) == 1 and not any(name.startswith(tuple(first)) for name in own):
+        state = {name.removeprefix(*first): tensor for name, tensor in state.items()}
+        first = {name.partition(".")[0] + "." for name in state if "." in name}
     state = {name: tensor for name, tensor in state.items() if not name.startswith(_timm_heads(network))}
+    state = with_counters(own, state)
     found = misfits(own, state)
     if not found:
         return state
@@ -126,6 +155,17 @@ def fit_state(network: nn.Module, state: Mapping[str, Tensor], what: str) -> dic
             f"{what}: the weights are for {len(state[classes])} classes, but {target} has {len(own[classes])}"
         )
     raise ValueError(f"{what}: the weights belong to another network than {target}: {summarise(found)}")
+
+
+def with_counters(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors, and zeros for the counters of batches that normalisations lack in files of before PyTorch 0.4.1.
+
+    Args:
+        wanted: the network's tensors; only names count.
+        given: the tensors to fill it with.
+    """
+    counters = [name for name in wanted if name.endswith(".num_batches_tracked") and name not in given]
+    return {**given, **{name: torch.zeros((), dtype=torch.int64) for name in counters}}
 
 
 def misfits(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], spell: Callable[[str], str] = str) -> list[str]:
@@ -165,16 +205,19 @@ def _timm_heads(network: nn.Module) -> tuple[str, ...]:
     return tuple(f"{prefix}{name}." for name in ((names,) if isinstance(names, str) else names))
 
 
-def load_torch_file(data: bytes) -> dict[str, Tensor]:
+def load_torch_file(data: bytes, entry: str | None = None) -> dict[str, Tensor]:
     """Tensors by name, on the CPU, of a .pth or .pt file.
 
-    The file holds a mapping of names to tensors, or that mapping as its only entry under one of `WRAPPERS`.
+    The file holds a mapping of names to tensors, or beside other things one such mapping under a name such as those of
+    `WRAPPERS`, or several, one of which `entry` chooses.
 
     Args:
         data: the file's content.
+        entry: name of the mapping, such as `teacher`, or `model.ema` for one inside another.
 
     Raises:
-        ValueError: in one clause, when the file is damaged or holds anything but tensors.
+        ValueError: in one clause, when the file is damaged, holds other objects than tensors and plain values, or
+            several mappings without a word on which is meant.
     """
     if data.startswith(MAGICS[0]):
         _check_archive(data)
@@ -182,13 +225,62 @@ def load_torch_file(data: bytes) -> dict[str, Tensor]:
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle can raise anything
         raise ValueError(_refusal(error)) from error
-    if isinstance(content, dict) and len(content) == 1:
-        ((name, inner),) = content.items()
-        content = inner if name in WRAPPERS and isinstance(inner, dict) else content
     if not isinstance(content, dict):
         raise ValueError(f"the PyTorch file holds a {type(content).__name__}, not a flat mapping of names to tensors")
-    _check_flat(content)
-    return {name: tensor.detach() for name, tensor in content.items()}
+    found = {"": content} if _is_flat(content) else _state_dicts(content)
+    if entry is not None:
+        found = {name: state for name, state in _state_dicts(content).items() if name == entry}
+        if not found:
+            raise ValueError(f"the PyTorch file has no state dict {entry!r}, only {_or(_state_dicts(content))}")
+    elif len(found) > 1:
+        known = {name: state for name, state in found.items() if name.rpartition(".")[2] in WRAPPERS}
+        found = known or found
+    if not found:
+        _refuse_other(content)
+    if len(found) > 1:
+        names = list(found)
+        raise ValueError(
+            f"the PyTorch file holds several networks, {', '.join(names)}; say which is meant by the end of its name, "
+            f"such as FILE.pth#{names[0]}"
+        )
+    return {name: tensor.detach() for name, tensor in next(iter(found.values())).items()}
+
+
+def _is_flat(content: Any) -> bool:
+    return (
+        isinstance(content, dict)
+        and len(content) > 0
+        and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
+    )
+
+
+def _state_dicts(content: Mapping[Any, Any], path: tuple[str, ...] = ()) -> dict[str, dict[str, Tensor]]:
+    """Flat mappings inside a checkpoint, by the names that lead to them; what optimisers keep lies deeper."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, dict):
+            continue
+        if _is_flat(value):
+            found[".".join((*path, name))] = value
+        elif len(path) + 1 < _DEPTH:
+            found |= _state_dicts(value, (*path, name))
+    return found
+
+
+def _or(names: Iterable[str]) -> str:
+    return " or ".join(map(repr, names)) or "none"
+
+
+def _refuse_other(content: dict[Any, Any]) -> NoReturn:
+    other = next(
+        (name for name, value in content.items() if not (isinstance(name, str) and isinstance(value, Tensor))), None
+    )
+    if other is None:
+        raise ValueError("the PyTorch file holds no tensors")
+    raise ValueError(
+        "the PyTorch file must hold one flat mapping of names to tensors, but its entry "
+        f"{other!r} is of type {type(content[other]).__name__}; save its tensors alone"
+    )
 
 
 def _check_archive(data: bytes) -> None:
@@ -216,18 +308,4 @@ def _refusal(error: Exception) -> str:
     return (
         f"the PyTorch file pickles {pickled[1]} besides tensors, which is refused, because it could run code; "
         "where it was made, save its tensors alone: torch.save(model.state_dict(), 'weights.pth')"
-    )
-
-
-def _check_flat(content: dict[Any, Any]) -> None:
-    other = next(
-        (name for name, value in content.items() if not (isinstance(name, str) and isinstance(value, Tensor))), None
-    )
-    if other is None:
-        return
-    wrapper = next((name for name in WRAPPERS if isinstance(content.get(name), dict)), None)
-    chosen = "its tensors" if wrapper is None else f"checkpoint[{wrapper!r}]"
-    raise ValueError(
-        "the PyTorch file must hold one flat mapping of names to tensors, but its entry "
-        f"{other!r} is of type {type(content[other]).__name__}; save {chosen} alone"
     )

@@ -9,9 +9,9 @@ import numpy as np
 from pfit_ray import storage
 from pfit_ray.config import RunConfig
 from pfit_ray.constants import OK, Row, voc_palette
-from pfit_ray.data.image_bytes import fetch_address, fetch_image
+from pfit_ray.data.image_bytes import fetch_image
 from pfit_ray.data.images import decode_grey, decode_image, decode_mask
-from pfit_ray.data.sources.mask_ids import mask_lookup
+from pfit_ray.data.sources.mask_ids import mask_ids
 from pfit_ray.errors import RowError, UserError, last_line
 from pfit_ray.ops.regions.reference_perimeter import canny_edges, jpeg_round_trip
 from pfit_ray.ops.regions.reference_perimeter import region_picture as published_picture
@@ -164,7 +164,7 @@ def _truth_tile(config: RunConfig, photo: np.ndarray, found: dict[str, tuple[int
     if uri is None:
         return []
     try:
-        truth = mask_lookup(config.data)[decode_mask(fetch_address(uri), photo.shape[:2])]
+        truth = mask_ids(config.data).read(uri, photo.shape[:2])
     except RowError as error:
         raise UserError(f"show: the ground truth {uri} cannot be used: {error.message}") from error
     return [Tile("ground truth", label_overlay(photo, truth))]

@@ -5,19 +5,19 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import ValidationError
 
 from pfit_ray import storage
 from pfit_ray.config.data import DataConfig
 from pfit_ray.constants import VOC_CLASSES, ClassList
 from pfit_ray.data.class_maps import read_npz
-from pfit_ray.data.images import decode_mask
 from pfit_ray.data.label_shards import iterate_shard
-from pfit_ray.data.sources.mask_ids import mask_lookup
+from pfit_ray.data.sources.mask_ids import MaskIds, ids_of, mask_lookup
 from pfit_ray.data.sources.spill import SeenTexts
 from pfit_ray.errors import RowError, UserError
 from pfit_ray.results.totals import Totals, summaries
 from pfit_ray.storage.threads import prefetch
-from pfit_ray.tasks.score import MapScore, TruthScorer, read_truth
+from pfit_ray.tasks.score import MapScore, TruthScorer, classless_note, is_classless, read_truth
 
 MAX_ARRAY_BYTES = 4 << 30
 """Class maps of more bytes are refused before they are unpacked."""
@@ -74,13 +74,17 @@ def evaluate_files(request: FilesRequest) -> dict[str, Any]:
     truth, names, split = _places(request)
     data = DataConfig(source="voc", root=truth, classes=request.classes)
     lookup = mask_lookup(data) if request.truth_ids == "voc" else np.arange(256, dtype=np.uint8)
+    classes = ClassList(request.classes)
+    truth_masks = ids_of(classes, _around(truth), lookup, request.truth_ids == "voc")
+    label_masks = ids_of(classes, _around(storage.absolute(request.labels)), np.arange(256, dtype=np.uint8))
+    classless: list[str] = []
     totals: dict[str, Totals] = {}
     problems: list[str] = []
     without_truth = 0
     left = None if names is None else set(names)
 
     def score(file: tuple[str, str, bytes | None]) -> tuple[str, Scored]:
-        return file[0], _scored(file, request, truth, lookup)
+        return file[0], _scored(file, request, truth, truth_masks, label_masks, classless)
 
     for image_id, found in prefetch(score, _files(request.labels, left), _READERS, _AHEAD):
         if isinstance(found, RowError):
@@ -99,20 +103,32 @@ def evaluate_files(request: FilesRequest) -> dict[str, Any]:
             f"ground truth, {len(problems)} that cannot be used{'; ' + problems[0] if problems else ''}"
         )
     origin = {"split": split, "labels": request.labels, "truth": truth, "fidelity": {}, "weights": {}}
-    classes = ["background", *request.classes]
-    result = summaries(totals, classes, list(request.thresholds), dict.fromkeys(totals, origin))
+    counted = max(total.images for total in totals.values())
+    if len(set(classless)) == counted:
+        raise UserError(f"evaluate: no mask in {truth} has a class: {classless_note(sorted(set(classless)))}")
+    result = summaries(
+        totals, ["background", *request.classes], list(request.thresholds), dict.fromkeys(totals, origin)
+    )
     result["without_truth"] = without_truth
     if problems:
         result["problems"] = sorted(problems)
+    if classless:
+        result["notes"] = [classless_note(sorted(set(classless)))]
     return result
+
+
+def _around(folder: str) -> tuple[str, str]:
+    """A folder of masks and the one above it: where a labelmap.txt may lie."""
+    return folder, folder.rstrip("/").rpartition("/")[0] or "/"
 
 
 def _places(request: FilesRequest) -> tuple[str, list[str] | None, str]:
     """Folder of the masks, the wanted images, and what they are called."""
     try:
-        ClassList(request.classes)
-    except ValueError as error:
-        raise UserError(f"evaluate: {error}") from error
+        DataConfig(source="voc", root=request.truth, classes=request.classes)
+    except ValidationError as error:
+        text = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+        raise UserError(f"evaluate: {text}") from error
     if request.truth_ids == "voc" and not set(request.classes) <= set(VOC_CLASSES):
         raise UserError("evaluate: the ground truth has VOC's ids, and classes names some that VOC does not have")
     root = storage.absolute(request.truth)
@@ -137,6 +153,7 @@ def _files(url: str, wanted: set[str] | None) -> Iterator[tuple[str, str, bytes 
     seen = SeenTexts()
     for place, _ in storage.list_files(url):
         stem, _, suffix = place.rpartition("/")[2].rpartition(".")
+        suffix = suffix.lower()
         if suffix == "tar":
             members: Iterator[tuple[str, bytes | None]] = iterate_shard(place)
         elif suffix in ("png", "npz"):
@@ -157,24 +174,31 @@ def _files(url: str, wanted: set[str] | None) -> Iterator[tuple[str, str, bytes 
 
 
 def _scored(
-    file: tuple[str, str, bytes | None], request: FilesRequest, truth_folder: str, lookup: np.ndarray
+    file: tuple[str, str, bytes | None],
+    request: FilesRequest,
+    truth_folder: str,
+    truth_masks: MaskIds,
+    label_masks: MaskIds,
+    classless: list[str],
 ) -> Scored:
     image_id, url, data = file
     if "/" in image_id or "\\" in image_id or image_id in (".", ".."):
         return RowError("bad_id", f"{image_id!r} in {url} is no image id")
     n_classes = len(request.classes)
     try:
-        truth = read_truth(storage.join(truth_folder, f"{image_id}.png"), lookup, n_classes)
+        truth = read_truth(storage.join(truth_folder, f"{image_id}.png"), truth_masks, n_classes)
     except RowError as error:
         return None if error.reason == "missing" and request.names is None else error
     scorer = TruthScorer(truth, n_classes, request.thresholds, request.boundary)
     one = MapScore()
+    if is_classless(truth):
+        classless.append(image_id)
     try:
         content = storage.fetch(url) if data is None else data
-        if data is None and url.endswith(".npz"):
+        if data is None and url.lower().endswith(".npz"):
             one.add(image_id, *scorer.maps(*_class_maps(content, n_classes)))
             return "map", one
-        one.add(image_id, *scorer.label(decode_mask(content, (truth.shape[0], truth.shape[1]))))
+        one.add(image_id, *scorer.label(label_masks.decode(content, (truth.shape[0], truth.shape[1]))))
         return "label", one
     except RowError as error:
         return error

@@ -8,6 +8,7 @@ from pfit_ray.config import RunConfig
 from pfit_ray.config.stages import LabelCrfConfig, SoftmaxCrfConfig
 from pfit_ray.rundir.directory import NETWORKS, Network, RunDirectory
 from pfit_ray.rundir.review import used_marks_url
+from pfit_ray.storage.cache import weights_file
 
 TOLD_PACKAGES = ("torch", "scikit-image", "opencv-python-headless", "opencv-python", "pillow", "pydensecrf2")
 """Packages whose version is known to move scores; the JPEG library is told too."""
@@ -21,7 +22,7 @@ def record_weights(run: RunDirectory, config: RunConfig, network: Network) -> No
     section = getattr(config, network)
     record = {"sha256": _digest(run.weights(network)), "source": section.source}
     if section.source == "weights":
-        record |= {"from": section.weights, "from_sha256": _digest(section.weights)}
+        record |= {"from": section.weights, "from_sha256": _digest(weights_file(section.weights)[0])}
     if section.source == "train" and section.train.review:
         record |= {"review": section.train.review, "marks_sha256": _digest(used_marks_url(run, network))}
     run.write_json(record, "checkpoints", f"{network}.json")

@@ -181,6 +181,8 @@ class Runner:
                 self.ledger.tidy(name)
             metrics = scoring_step.evaluate_run(self.config, self.run_directory, self.progress)
             self.run_directory.write_json(metrics, "evaluation.json")
+            for note in metrics.get("notes", ()):
+                self.progress.say(f"evaluation: {note}")
             self._look("report", lambda: write_report(self.config, self.run_directory, metrics=metrics))
             self._look("contact sheets", self._sheets)
             self.run_directory.write_json(self.planner.report_fields(), "steps", "report.json")

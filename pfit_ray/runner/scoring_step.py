@@ -9,13 +9,13 @@ import numpy as np
 import ray
 
 from pfit_ray.config import PASSES, RunConfig
-from pfit_ray.data.sources.mask_ids import mask_lookup
+from pfit_ray.data.sources.mask_ids import mask_ids
 from pfit_ray.errors import UserError
 from pfit_ray.results.totals import Totals, summaries
 from pfit_ray.rundir.directory import RunDirectory
 from pfit_ray.rundir.provenance import provenance
 from pfit_ray.runner.progress import Progress
-from pfit_ray.tasks.score import ShardScore, ShardScorer
+from pfit_ray.tasks.score import ShardScore, ShardScorer, classless_note
 
 IN_FLIGHT = 64
 """Shards that are scored at the same time."""
@@ -39,20 +39,25 @@ def evaluate_run(config: RunConfig, run: RunDirectory, progress: Progress | None
     Returns:
         Per scored map (`cam`, `combined_cam`, `walk`, `pseudo_label`, `prediction`): `images`, the numbers of
         `pfit_ray.results.totals.Totals.summary`, and what it was computed with, `provenance`. Empty where there is no
-        ground truth. `problems` lists masks that could not be used.
+        ground truth. `problems` lists masks that could not be used, `notes` says what is odd about others; where
+        none of them has a class, nothing is scored.
     """
     sweep = config.evaluate
     names = ["background", *config.data.class_list.names]
     totals: dict[str, Totals] = {}
     problems: list[str] = []
+    classless: list[str] = []
+    images = 0
     shards = {name: run.finished_numbers(name) for name in PASSES}
-    lookup = mask_lookup(config.data)
+    ids = mask_ids(config.data)
     count = sum(map(len, shards.values()))
     with progress.images("evaluation", count, 0, "shards") if progress and count else nullcontext() as step:
         for pass_name in PASSES:
-            scorer = ShardScorer(run, pass_name, len(names) - 1, lookup, thresholds(config), sweep.boundary)
+            scorer = ShardScorer(run, pass_name, len(names) - 1, ids, thresholds(config), sweep.boundary)
             for score in _score_all(scorer, shards[pass_name]):
                 problems += score.problems
+                classless += score.classless
+                images += score.images
                 for name, found in score.maps.items():
                     totals.setdefault(name, Totals(sweep.bootstrap, config.seed)).add(found)
                 if step is not None:
@@ -60,6 +65,11 @@ def evaluate_run(config: RunConfig, run: RunDirectory, progress: Progress | None
     result = summaries(totals, names, thresholds(config), provenance(config, run))
     if problems:
         result["problems"] = sorted(set(problems))
+    if classless:
+        note = classless_note(sorted(set(classless)))
+        if len(classless) == images:  # mIoU would be 100 %
+            return {"notes": [f"nothing is scored: {note}"], "problems": sorted(set(problems))}
+        result["notes"] = [note]
     return result
 
 

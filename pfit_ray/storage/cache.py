@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import time
 from pathlib import Path
 
@@ -17,6 +18,14 @@ CACHE_VARIABLE = "PFIT_RAY_CACHE"
 
 KEPT_SECONDS = 14 * 24 * 3600.0
 """Files that nobody has used for so long go when another one comes."""
+
+_ENTRY = re.compile(r"(.+\.(?:pth|pt|ckpt|bin|tar))#([^#/]+)", re.IGNORECASE | re.DOTALL)
+
+
+def weights_file(url: str) -> tuple[str, str | None]:
+    """The file of a weights URL, and which of its entries is meant: `checkpoint.pth#teacher`, or `#model.ema`."""
+    found = _ENTRY.fullmatch(url)
+    return (url, None) if found is None or storage.exists(url) else (found[1], found[2])
 
 
 def read_weights(url: str) -> bytes:

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from pfit_ray.constants import BACKGROUND, IGNORE, OK
-from pfit_ray.data.coco_masks import PREFIX, draw_masks
-from pfit_ray.data.image_bytes import fetch_address
 from pfit_ray.data.images import decode_mask
+from pfit_ray.data.sources.mask_ids import MaskIds
 from pfit_ray.errors import RowError
 from pfit_ray.ops.cam.cam import resize_maps
 from pfit_ray.ops.cam.thresholding import label_ids, strongest_class
@@ -56,11 +55,19 @@ class MapScore:
 
 @dataclass
 class ShardScore:
-    """Scores by name of the map, images with ground truth, and a sentence for each mask that cannot be used."""
+    """Scores by name of the map, images with ground truth, and a sentence for each mask that cannot be used.
+
+    Args:
+        maps: scores.
+        images: how many have ground truth.
+        problems: sentences.
+        classless: ids of those of them that are labelled with a class, while their masks hold 0 and 255 alone.
+    """
 
     maps: dict[str, MapScore] = field(default_factory=lambda: defaultdict(MapScore))
     images: int = 0
     problems: list[str] = field(default_factory=list)
+    classless: list[str] = field(default_factory=list)
 
 
 class TruthScorer:
@@ -105,7 +112,7 @@ class ShardScorer:
         run: the run directory.
         pass_name: `seeds`, `labels` or `predict`.
         n_classes: number of foreground classes.
-        lookup: uint8 (256,), from the masks' label ids to the run's.
+        ids: how the masks' numbers or colours are understood.
         thresholds: background values of the sweep.
         boundary: width of the boundaries' bands as a share of the image's diagonal; 0 leaves them out.
     """
@@ -115,14 +122,14 @@ class ShardScorer:
         run: RunDirectory,
         pass_name: str,
         n_classes: int,
-        lookup: np.ndarray,
+        ids: MaskIds,
         thresholds: Sequence[float],
         boundary: float,
     ) -> None:
         self.run = run
         self.pass_name = pass_name
         self.n_classes = n_classes
-        self.lookup = lookup
+        self.ids = ids
         self.thresholds = list(thresholds)
         self.boundary = boundary
 
@@ -141,7 +148,7 @@ class ShardScorer:
             if image_id not in masks:
                 continue
             try:
-                truth = read_truth(masks[image_id], self.lookup, self.n_classes, (row["height"], row["width"]))
+                truth = read_truth(masks[image_id], self.ids, self.n_classes, (row["height"], row["width"]))
                 scored = self._scored(row, truth)
             except RowError as error:
                 result.problems.append(f"{image_id}: {error.message}")
@@ -149,6 +156,8 @@ class ShardScorer:
             for name, (matrix, boundary) in scored.items():
                 result.maps[name].add(image_id, matrix, boundary)
             result.images += 1
+            if row["keys"] and is_classless(truth):
+                result.classless.append(image_id)
         return result
 
     def _scored(self, row: dict[str, Any], truth: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
@@ -160,12 +169,25 @@ class ShardScorer:
         return result
 
 
-def read_truth(uri: str, lookup: np.ndarray, n_classes: int, size: tuple[int, int] | None = None) -> np.ndarray:
+def is_classless(truth: np.ndarray) -> bool:
+    """Whether a mask has pixels that are ignored and background, and no class: 255 may have meant the class."""
+    return bool((truth == IGNORE).any() and np.isin(truth, (BACKGROUND, IGNORE)).all())
+
+
+def classless_note(images: Sequence[str]) -> str:
+    """What is told of images whose masks are `is_classless`."""
+    return (
+        f"{len(images)} masks hold 0 and 255 alone, such as that of {images[0]}: 255 is ignored, so that only the "
+        "background of these is compared; if 255 is the class, save its id instead"
+    )
+
+
+def read_truth(uri: str, ids: MaskIds, n_classes: int, size: tuple[int, int] | None = None) -> np.ndarray:
     """Read a ground truth mask.
 
     Args:
-        uri: a PNG, as `Item.mask_uri`, or what `pfit_ray.data.coco_masks` draws.
-        lookup: uint8 (256,), from its label ids to those that are scored.
+        uri: as `Item.mask_uri`.
+        ids: how its numbers or colours are understood.
         n_classes: number of foreground classes.
         size: (H, W) that it must have.
 
@@ -175,9 +197,13 @@ def read_truth(uri: str, lookup: np.ndarray, n_classes: int, size: tuple[int, in
     Raises:
         RowError: when it cannot be used.
     """
-    drawn = draw_masks(uri, size) if uri.startswith(PREFIX) else decode_mask(fetch_address(uri), size)
-    truth: np.ndarray = lookup[drawn]
+    truth = ids.read(uri, size)
     labels = truth[truth != IGNORE]
     if labels.size and labels.max() > n_classes:
-        raise RowError("bad_mask", f"the mask {uri} holds label {labels.max()} and there are {n_classes} classes")
+        raise RowError(
+            "bad_mask",
+            f"the mask {uri} holds label {labels.max()} and there are {n_classes} classes; if the masks number "
+            "the classes otherwise, such as by COCO's own ids up to 90, those without such a label mislead: number "
+            f"them 1 to {n_classes} in the order of data.classes",
+        )
     return truth

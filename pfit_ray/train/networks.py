@@ -7,14 +7,13 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from pfit_ray import storage
 from pfit_ray.config import RunConfig
 from pfit_ray.config.training import BackboneConfig
 from pfit_ray.errors import UserError
 from pfit_ray.nets.backbones import create_backbone
 from pfit_ray.nets.pretrained import package_weights, timm_weights
 from pfit_ray.nets.published import is_published, rename_published
-from pfit_ray.nets.weights import fit_state, load_into, load_state
+from pfit_ray.nets.weights import fit_state, load_into, read_state
 from pfit_ray.rundir.directory import Network
 from pfit_ray.train.affinitynet import affinity_objective
 from pfit_ray.train.classifier import classifier_objective
@@ -98,7 +97,7 @@ def _explained(name: Network, backbone: BackboneConfig) -> Iterator[None]:
 
 
 def _backbone_of(url: str) -> dict[str, Tensor]:
-    state, _ = load_state(storage.read_bytes(url))
+    state, _ = read_state(url)
     if is_published(state):
         state = rename_published(state)
     prefix = "backbone."

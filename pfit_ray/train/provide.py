@@ -14,7 +14,7 @@ from pfit_ray.nets.imagenet import zero_shot_sets
 from pfit_ray.nets.networks import rebuild_network
 from pfit_ray.nets.pretrained import package_weights, timm_weights
 from pfit_ray.nets.published import PUBLISHED_CLASSES, convert_published, is_published
-from pfit_ray.nets.weights import load_into, load_state, save_network
+from pfit_ray.nets.weights import load_into, read_state, save_network
 from pfit_ray.nets.zero_shot import ZeroShotClassifier, zero_shot_classifier
 from pfit_ray.rundir.directory import Network, RunDirectory
 from pfit_ray.rundir.review import marks_for_training
@@ -133,7 +133,7 @@ def given_network(config: RunConfig, name: Network) -> nn.Module:
     except ValueError as error:
         raise UserError(f"config: {name}.backbone.name: {error}") from error
     try:
-        state, metadata = load_state(storage.read_bytes(url))
+        state, metadata = read_state(url)
         if is_published(state):
             state = convert_published(state, name, backbone)
         kind = metadata.get("network") or PUBLISHED_CLASSES[name].__name__

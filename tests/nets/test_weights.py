@@ -3,15 +3,27 @@ import pickle
 import struct
 import zipfile
 from collections import OrderedDict
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from torch import nn
 
 from pfit_ray.nets.classifier import CamClassifier
 from pfit_ray.nets.deeplab import DeepLabV3Plus
-from pfit_ray.nets.weights import load_into, load_state, load_torch_file, misfits, save_network, summarise
+from pfit_ray.nets.weights import (
+    fit_state,
+    load_into,
+    load_state,
+    load_torch_file,
+    misfits,
+    read_state,
+    save_network,
+    summarise,
+)
 
 
 def small_network(n_classes=2, backbone="resnet18"):
@@ -178,10 +190,6 @@ def test_what_a_file_pickles_is_named_and_not_run(legacy, capsys):
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ({"epoch": 3, "state_dict": TENSORS}, "'epoch' is of type int; save checkpoint['state_dict'] alone"),
-        ({"state_dict": TENSORS, "ema": TENSORS}, "'state_dict' is of type dict; save checkpoint['state_dict'] alone"),
-        ({"weights of mine": TENSORS}, "'weights of mine' is of type dict; save its tensors alone"),
-        ({"state_dict": {"model": TENSORS}}, "'model' is of type dict; save checkpoint['model'] alone"),
         ({**TENSORS, "note": "hello"}, "'note' is of type str; save its tensors alone"),
         ({1: torch.zeros(1)}, "its entry 1 is of type Tensor"),
     ],
@@ -221,3 +229,70 @@ def test_other_zip_files():
     assert refusal(zip_file("word/document.xml")) == "this is a zip archive, but not one that PyTorch wrote"
     program = zip_file("net/data.pkl", "net/constants.pkl", "net/code/forward.py")
     assert refusal(program).startswith("this is a TorchScript program, which is refused; save its tensors alone")
+
+
+STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.zeros(2)}
+OTHER = {name: tensor + 1 for name, tensor in STATE.items()}
+OPTIMISER = {"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": [{"lr": 0.1, "params": [0]}]}
+
+
+def prefixed(prefix: str, state: dict[str, torch.Tensor] = STATE) -> dict[str, torch.Tensor]:
+    return {prefix + name: tensor for name, tensor in state.items()}
+
+
+@pytest.mark.parametrize(
+    ("content", "entry"),
+    [
+        (STATE, None),
+        ({"state_dict": STATE, "epoch": 3}, None),
+        ({"epoch": 3, "arch": "x", "model": prefixed("module."), "optimizer": OPTIMISER, "best": 0.5}, None),
+        ({"model": {"state_dict": STATE, "epoch": 1}}, None),
+        ({"ema": prefixed("_orig_mod.module."), "updates": 7}, None),
+        ({"teacher": prefixed("model."), "epoch": 3}, None),
+        (prefixed("_orig_mod."), None),
+        (prefixed("model."), None),
+        ({"my_weights": STATE, "epoch": 3}, None),
+        ({"state_dict": STATE, "criterion": {"weight": torch.ones(3)}}, None),
+        ({"student": OTHER, "teacher": STATE}, "teacher"),
+        ({"model": OTHER, "model_ema": STATE, "epoch": 3}, "model_ema"),
+        ({"nets": {"online": OTHER, "target": STATE}}, "nets.target"),
+    ],
+)
+def test_checkpoints_of_training_programs(content: Any, entry: str | None) -> None:
+    state, _ = load_state(torch_file(content), entry)
+    assert state.keys() == STATE.keys()
+    assert all(torch.equal(state[name], STATE[name]) for name in STATE)
+
+
+@pytest.mark.parametrize(
+    ("content", "entry", "told"),
+    [
+        ({"student": OTHER, "teacher": STATE}, None, r"student, teacher; .*#student"),
+        ({"state_dict": OTHER, "state_dict_ema": STATE}, None, "state_dict, state_dict_ema"),
+        ({"a": OTHER, "b": STATE}, None, "a, b"),
+        ({"student": OTHER}, "teacher", "no state dict 'teacher', only 'student'"),
+        ({"epoch": 3, "optimizer": OPTIMISER}, None, "'epoch' is of type int"),
+        ({}, None, "no tensors"),
+    ],
+)
+def test_a_checkpoint_of_several_networks_or_none_is_refused(content: Any, entry: str | None, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        load_state(torch_file(content), entry)
+
+
+def test_an_entry_is_named_at_the_end_of_the_path(tmp_path: Path) -> None:
+    (tmp_path / "x.pth").write_bytes(torch_file({"student": OTHER, "teacher": STATE}))
+    assert torch.equal(read_state(f"{tmp_path}/x.pth#teacher")[0]["a.weight"], STATE["a.weight"])
+    (tmp_path / "x.pth#teacher").write_bytes(torch_file(OTHER))  # a file of that very name
+    assert torch.equal(read_state(f"{tmp_path}/x.pth#teacher")[0]["a.weight"], OTHER["a.weight"])
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "encoder.", "net.backbone."])
+def test_weights_of_before_the_counters_of_batches(prefix: str) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    old = {prefix + name: tensor for name, tensor in network.state_dict().items() if "num_batches" not in name}
+    fitted = fit_state(network, old, "old")
+    assert fitted.keys() == network.state_dict().keys()
+    assert fitted["1.num_batches_tracked"].item() == 0
+    with pytest.raises(ValueError, match=r"'1\.running_mean' is missing"):
+        fit_state(network, {name: tensor for name, tensor in old.items() if "running_mean" not in name}, "old")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from support.export_run import ExportRun, write_run
 from support.small_runs import command, one_sentence
 
@@ -157,6 +158,35 @@ def test_the_export_of_a_run_scores_as_the_run_does(tmp_path: Path) -> None:
     run: ExportRun = write_run(tmp_path)
     out = tmp_path / "out"
     assert command("export", run.directory.root, "-o", str(out), "--format", "voc").code == 0
-    found = evaluate_files(FilesRequest(str(out / "SegmentationClass"), str(out), ("cat", "dog", "fox"), "train"))
+    found = evaluate_files(FilesRequest(str(out / "SegmentationClass"), str(out), ("cat", "dog", "red <fox>"), "train"))
     assert found["label"]["images"] == 4
     assert found["label"]["miou"] == found["label"]["boundary_miou"] == 1.0
+
+
+def test_ground_truth_of_0_and_255_alone_is_no_score(folder: Path) -> None:
+    masks = folder / "VOC" / "SegmentationClass"
+    storage.write_bytes(str(masks / "a.png"), png([[0, 255, 255, 0]]))
+    found = evaluate_files(request(folder, "pngs"))
+    (note,) = found["notes"]
+    assert note.startswith("1 masks hold 0 and 255 alone, such as that of a")
+    storage.write_bytes(str(masks / "b.png"), png([[0, 255, 255, 0]]))
+    with pytest.raises(UserError, match=r"no mask in .* has a class: 2 masks hold 0 and 255 alone"):
+        evaluate_files(request(folder, "pngs"))
+
+
+@pytest.mark.parametrize("name", ["background", "Background", "__background__"])
+def test_the_background_is_no_class_of_the_list(folder: Path, name: str) -> None:
+    with pytest.raises(UserError, match=f"evaluate: class 1 is '{name}'"):
+        evaluate_files(request(folder, "pngs", classes=(name, *CLASSES)))
+
+
+def test_label_maps_in_the_colours_of_cvat(folder: Path) -> None:
+    """A corrected export comes back as CVAT writes it, its classes in another order."""
+    colours = {0: (0, 0, 0), 1: (9, 8, 7), 2: (70, 80, 90)}
+    (folder / "cvat" / "SegmentationClass").mkdir(parents=True)
+    (folder / "cvat" / "labelmap.txt").write_text("background:0,0,0::\ndog:70,80,90::\ncat:9,8,7::\n")
+    for image_id, rows in LABEL.items():
+        pixels = np.array([[colours[value] for value in row] for row in rows], np.uint8)
+        Image.fromarray(pixels).save(folder / "cvat" / "SegmentationClass" / f"{image_id}.PNG")
+    found = evaluate_files(request(folder, "cvat/SegmentationClass"))
+    assert found["label"]["iou"] == {name: round(value, 6) for name, value in IOU.items()}

@@ -10,6 +10,7 @@ from pfit_ray import storage
 from pfit_ray.data.images import encode_label
 from pfit_ray.data.label_shards import pack_shard
 from pfit_ray.data.sources.item import Item
+from pfit_ray.data.sources.mask_ids import MaskIds
 from pfit_ray.rundir.directory import LABEL_COLUMN, RunDirectory
 from pfit_ray.rundir.manifest import write_manifest
 from pfit_ray.tasks.encode import array_bytes
@@ -52,7 +53,7 @@ def score(
     run: RunDirectory, pass_name: str, lookup: np.ndarray, thresholds: list[float]
 ) -> tuple[dict[str, np.ndarray], int, list[str]]:
     """Confusion matrices by name, images, problems."""
-    found = ShardScorer(run, pass_name, 2, lookup, thresholds, 0.0)(0)
+    found = ShardScorer(run, pass_name, 2, MaskIds(lookup, {}, {}), thresholds, 0.0)(0)
     return {name: np.asarray(one.matrix) for name, one in found.maps.items()}, found.images, found.problems
 
 
@@ -112,12 +113,22 @@ def test_masks_that_cannot_be_used_are_told_and_left_out(tmp_path: Path) -> None
     totals, images, problems = score(run, "predict", AS_IT_IS, [])
     assert images == 1
     assert totals["prediction"].tolist() == CONFUSION
-    assert problems == [
+    assert [problem.partition(";")[0] for problem in problems] == [
         "large: the mask has 4 x 2 pixels, its image has 4 x 1",
         f"alien: the mask {tmp_path}/alien-mask.png holds label 3 and there are 2 classes",
         "broken: the mask is not a PNG file",
         f"gone: {tmp_path}/gone-mask.png does not exist",
     ]
+    assert "number them 1 to 2 in the order of data.classes" in problems[1]
+
+
+@pytest.mark.parametrize(("keys", "told"), [([1], ["a"]), ([], [])])
+def test_masks_of_0_and_255_alone_are_told_where_a_class_is_there(
+    tmp_path: Path, keys: list[int], told: list[str]
+) -> None:
+    run = listed(tmp_path, [Item("a", "a.png", mask_uri=mask(tmp_path, "a", np.array([[0, 255, 255, 0]], np.uint8)))])
+    results(run, "predict", {"a": {"keys": keys}})
+    assert ShardScorer(run, "predict", 2, MaskIds(AS_IT_IS, {}, {}), [], 0.0)(0).classless == told
 
 
 def test_images_that_failed_are_not_scored(tmp_path: Path) -> None:
@@ -141,7 +152,7 @@ def test_boundaries_and_counts_of_each_image(tmp_path: Path) -> None:
     run = listed(tmp_path, [Item("a", "a.png", mask_uri=uri), Item("b", "b.png", mask_uri=uri)])
     cam = array_bytes(np.full((1, 1, 1), 0.5, dtype=np.float16))
     results(run, "labels", {image_id: {"keys": [1], "walk": cam} for image_id in "ab"})
-    found = ShardScorer(run, "labels", 2, AS_IT_IS, [0.4, 0.6], 0.02)(0)
+    found = ShardScorer(run, "labels", 2, MaskIds(AS_IT_IS, {}, {}), [0.4, 0.6], 0.02)(0)
     label, walk = found.maps["pseudo_label"], found.maps["walk"]
     assert label.images == walk.images == ["a", "b"]
     assert [one.tolist() for one in label.counts] == 2 * [[[1, 1, 1], [1, 1, 2], [0, 1, 0]]]  # hit, true, predicted

@@ -15,7 +15,7 @@ from pfit_ray.config import PASSES, RunConfig
 from pfit_ray.constants import BACKGROUND, Row
 from pfit_ray.data.image_bytes import fetch_image
 from pfit_ray.data.images import decode_grey, decode_image, decode_mask, image_size
-from pfit_ray.data.sources.mask_ids import mask_lookup
+from pfit_ray.data.sources.mask_ids import mask_ids
 from pfit_ray.errors import RowError, UserError
 from pfit_ray.ops.regions.region_maps import perimeter_map
 from pfit_ray.results.contact_sheet import perimeters
@@ -73,7 +73,7 @@ class Pictures:
         self.config = config
         self.index = index
         self.run: RunDirectory = index.run
-        self.lookup = mask_lookup(config.data)
+        self.ids = mask_ids(config.data)
 
     def layers(self, row: int) -> list[Layer]:
         """The layers of an image, in the order of the stages."""
@@ -200,7 +200,7 @@ class Pictures:
         if not place["mask_uri"]:
             raise UnknownLayerError("the image has no ground truth")
         size = image_size(fetch_image(place))
-        return read_truth(place["mask_uri"], self.lookup, len(self.config.data.class_list), size)
+        return read_truth(place["mask_uri"], self.ids, len(self.config.data.class_list), size)
 
     def _photo(self, place: Row, side: int) -> np.ndarray:
         photo = decode_image(fetch_image(place), self.config.images.max_pixels)

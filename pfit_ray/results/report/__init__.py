@@ -1,5 +1,6 @@
 """The report of a run: one HTML page that needs no network."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -43,7 +44,7 @@ def report_page(config: RunConfig, run: RunDirectory, images: int = 72, metrics:
     return environment.get_template("page.html.j2").render(
         root=run.root,
         passes=passes,
-        notes=_notes(run),
+        notes=_notes(run, metrics or {}),
         flows={told.name: flow(told.name, told.stages) for told in passes if told.stages},
         reasons=REASONS,
         class_charts=[_class_charts(config, told) for told in passes if told.ok],
@@ -77,11 +78,16 @@ def write_report(
     return url
 
 
-def _notes(run: RunDirectory) -> list[tuple[str, list[Note]]]:
-    """What the listings noticed, by set of images."""
+def _notes(run: RunDirectory, metrics: Mapping[str, Any]) -> list[tuple[str, Sequence[Note | str]]]:
+    """What the listings noticed, by set of images, and what the evaluation did."""
     sets = dict.fromkeys(("classifier", *IMAGE_SET.values()))
     found = [(name, run.read_json("manifest", f"{name}.json") or {}) for name in sets]
-    return [(name, [Note(**note) for note in told["notes"]]) for name, told in found if told.get("notes")]
+    told: list[tuple[str, Sequence[Note | str]]]
+    told = [(name, [Note(**note) for note in one["notes"]]) for name, one in found if one.get("notes")]
+    scored: list[str] = list(metrics.get("notes", ()))
+    if problems := metrics.get("problems"):
+        scored.append(f"{len(problems)} masks could not be used; the first: {problems[0]}")
+    return told + [("evaluation", scored)] * bool(scored)
 
 
 def _class_charts(config: RunConfig, told: PassTold) -> list[Markup]:

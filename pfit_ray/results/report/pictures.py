@@ -11,7 +11,7 @@ from pfit_ray.config import RunConfig
 from pfit_ray.constants import Row
 from pfit_ray.data.image_bytes import fetch_image
 from pfit_ray.data.images import decode_image, decode_mask
-from pfit_ray.data.sources.mask_ids import mask_lookup
+from pfit_ray.data.sources.mask_ids import mask_ids
 from pfit_ray.errors import RowError, UserError
 from pfit_ray.results.drawing import heat_overlay, label_overlay
 from pfit_ray.results.report.gather import Picked
@@ -60,7 +60,7 @@ def _pictures(config: RunConfig, pass_name: str, place: Row, row: Row) -> list[t
 
 def _truth(config: RunConfig, photo: np.ndarray, mask_uri: str) -> tuple[str, str]:
     try:
-        truth = read_truth(mask_uri, mask_lookup(config.data), len(config.data.class_list), photo.shape[:2])
+        truth = read_truth(mask_uri, mask_ids(config.data), len(config.data.class_list), photo.shape[:2])
     except RowError as error:
         return f"no ground truth: {error}", ""
     return "ground truth", _data_url(label_overlay(photo, truth))
