@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import typer
 
@@ -40,6 +40,12 @@ def evaluate(
         Literal["same", "voc"],
         typer.Option(help="With --truth: whether the ground truth has the ids of --classes, or those of VOC."),
     ] = "same",
+    keys_from: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=1, help="With --truth: key of the first class in class maps, where the files do not tell."
+        ),
+    ] = None,
     format_name: Annotated[
         Format, typer.Option("--format", help="A table to read, or all numbers as JSON or CSV.")
     ] = "table",
@@ -57,7 +63,7 @@ def evaluate(
     if output is not None and format_name == "table":
         raise UserError("evaluate: --output is for numbers; add --format json or --format csv")
     if truth is not None:
-        metrics = _evaluate_files(what, truth, classes, names, truth_ids, seed)
+        metrics = _evaluate_files(what, truth, classes, names, truth_ids, keys_from, seed)
         _tell(metrics, None, format_name, output)
         return
     directory, config = open_run(what)
@@ -124,12 +130,18 @@ def print_scores(run: RunDirectory | None, metrics: Mapping[str, Any]) -> None:
 
 
 def _evaluate_files(
-    labels: str, truth: str, classes: str, names: str | None, truth_ids: Literal["same", "voc"], seed: int
+    labels: str,
+    truth: str,
+    classes: str,
+    names: str | None,
+    truth_ids: Literal["same", "voc"],
+    keys_from: int | None,
+    seed: int,
 ) -> dict[str, Any]:
     from pfit_ray.results.evaluate_files import FilesRequest, evaluate_files
 
     own = VOC_CLASSES if classes == "voc" else tuple(name.strip() for name in classes.split(","))
-    return evaluate_files(FilesRequest(labels, truth, own, names, truth_ids, seed=seed))
+    return evaluate_files(FilesRequest(labels, truth, own, names, truth_ids, keys_from=cast(Any, keys_from), seed=seed))
 
 
 def _tell(metrics: Mapping[str, Any], run: RunDirectory | None, format_name: Format, output: str | None) -> None:

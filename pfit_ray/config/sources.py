@@ -94,8 +94,8 @@ class ExternalConfig(Section):
 
     url: str = option(
         ...,
-        "A folder with a file IMAGE_ID.png (regions) or IMAGE_ID.npz (CAMs) for each image, or tar or Parquet files: "
-        "one file, a folder, or a glob such as masks/*.tar.",
+        "A folder with a file IMAGE_ID.png (regions) or IMAGE_ID.npz or .npy (CAMs) for each image, or tar or Parquet "
+        "files: one file, a folder, or a glob such as masks/*.tar.",
         min_length=1,
     )
     form: Literal["files", "tar", "parquet"] | None = option(
@@ -114,6 +114,11 @@ class ExternalCamConfig(ExternalConfig):
     """CAMs made elsewhere."""
 
     column: str = option("cam", "Parquet: the column with the maps (K, h, w) as the bytes of a .npy file.")
+    keys_from: Literal[0, 1] | None = option(
+        None,
+        "Files: the key of the first foreground class. null: 1 in .npz files, 0 in those of IRN and CLIP-ES, 1 in "
+        "PuzzleCAM's; .npy files with a map for each key, such as MCTformer's (0), need it.",
+    )
     keys_column: str = option("keys", "Parquet: the column with the K class ids of the maps, from 1.")
 
 

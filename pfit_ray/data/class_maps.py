@@ -4,20 +4,76 @@ import io
 import lzma
 import zipfile
 import zlib
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-MAPS = ("cam", "hr_cam")
-"""What the maps may be called in a .npz file."""
+from pfit_ray.data.array_dict import read_array_dict
+
+MAPS = ("cam", "hr_cam", "high_res", "attn_highres")
+"""What the maps may be called."""
+_FROM_ZERO = ("high_res", "attn_highres")
+"""Names that IRN and CLIP-ES give, whose keys count from 0, the first foreground class."""
 _HEADER = 4096
 _LARGEST_KEYS = 1 << 16
 
 
+def read_class_maps(
+    data: bytes, largest: int, keys_from: Literal[0, 1] | None = None
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Class ids (K,) from 1 and class maps (K, h, w) of a .npz or .npy file.
+
+    A .npz file's keys are class ids, unless it has the arrays of IRN or CLIP-ES, whose keys count from 0. A .npy file
+    holds a dictionary: that of IRN or CLIP-ES, that of PuzzleCAM, which has one more key, 0, for the background, or one
+    of a map by key (MCTformer), of which `keys_from` must say where its keys begin. Nothing is unpickled.
+
+    Args:
+        data: bytes of the file.
+        largest: bytes that the maps may have.
+        keys_from: the key of the first foreground class; None goes by the file's form.
+
+    Raises:
+        ValueError: in one sentence what is wrong.
+    """
+    if data.startswith(b"\x93NUMPY"):
+        found = read_array_dict(data, 3 * largest + _LARGEST_KEYS)
+        if found and all(isinstance(key, int | np.integer) and not isinstance(key, bool) for key in found):
+            ids = sorted(found)
+            keys, maps = np.array(ids), np.stack([np.asarray(found[key]) for key in ids])
+            names: Sequence[str] = ()
+        else:
+            name = next((name for name in MAPS if name in found), None)
+            if name is None or "keys" not in found:
+                raise ValueError(
+                    f"the .npy file holds {sorted(map(str, found))}, not keys and one of {', '.join(MAPS)}"
+                )
+            keys, maps, names = np.asarray(found["keys"]), np.asarray(found[name]), tuple(map(str, found))
+        padded = len(keys) == len(maps) + 1 and keys.ndim == 1 and keys[0] == 0
+        if padded:
+            return keys[1:], maps
+        told = 0 if set(names) & set(_FROM_ZERO) else None
+    else:
+        keys, maps = read_npz(data, largest)
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            told = 0 if any(f"{name}.npy" in archive.namelist() for name in _FROM_ZERO) else 1
+    first = told if keys_from is None else keys_from
+    if keys.ndim != 1 or (keys.size and keys.dtype.kind not in "iu"):
+        raise ValueError("the keys of the maps are not a list of class ids")
+    if first is None:
+        raise ValueError(
+            "the .npy file does not say whether its keys count from 0 or from 1; set keys_from to the key of the first "
+            "foreground class"
+        )
+    if first == 1 and (keys == 0).any():
+        raise ValueError("the keys hold 0, so they count from 0 or name the background; set keys_from=0 if the first")
+    return keys.astype(np.int64) + (1 - first), maps
+
+
 def read_npz(data: bytes, largest: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The arrays `keys` and `cam`, or `hr_cam`, of a .npz file, whatever their shapes and dtypes.
+    """The array `keys` and the first of `MAPS` of a .npz file, whatever their shapes and dtypes.
 
     Args:
         data: bytes of the file.

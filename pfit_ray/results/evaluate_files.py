@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from pfit_ray import storage
 from pfit_ray.config.data import DataConfig
 from pfit_ray.constants import VOC_CLASSES, ClassList
-from pfit_ray.data.class_maps import read_npz
+from pfit_ray.data.class_maps import read_class_maps
 from pfit_ray.data.label_shards import iterate_shard
 from pfit_ray.data.sources.mask_ids import MaskIds, ids_of, mask_lookup
 from pfit_ray.data.sources.spill import SeenTexts
@@ -37,13 +37,14 @@ class FilesRequest:
 
     Args:
         labels: a folder, prefix or file: PNGs of class ids, tar files of such PNGs (PNG shards), and .npz files with
-            the arrays `keys` (K,), class ids from 1, and `cam` or `hr_cam` (K, h, w) of any size. Names without the
-            suffix are image ids.
+            the arrays `keys` (K,), class ids from 1, and `cam` or `hr_cam` (K, h, w) of any size, and .npy files as
+            `pfit_ray.data.class_maps.read_class_maps` knows them. Names without the suffix are image ids.
         truth: folder of ground truth PNGs named like the images, or a VOC folder (with SegmentationClass).
         classes: names of the foreground classes in the order of their ids.
         names: name of a list in the VOC folder's ImageSets/Segmentation, or the path or URL of a list file; None scores
             whatever has ground truth.
         truth_ids: `same`: both have the ids of `classes`; `voc`: the ground truth has VOC's ids.
+        keys_from: key of the first foreground class in class maps; None goes by the form of the files.
         thresholds: background values for class maps.
         boundary: width of the boundaries' bands as a share of the image's diagonal; 0 leaves them out.
         bootstrap: draws for the 95 % interval; 0 leaves it out.
@@ -55,6 +56,7 @@ class FilesRequest:
     classes: tuple[str, ...] = VOC_CLASSES
     names: str | None = None
     truth_ids: Literal["same", "voc"] = "same"
+    keys_from: Literal[0, 1] | None = None
     thresholds: Sequence[float] = THRESHOLDS
     boundary: float = 0.02
     bootstrap: int = 1000
@@ -156,12 +158,12 @@ def _files(url: str, wanted: set[str] | None) -> Iterator[tuple[str, str, bytes 
         suffix = suffix.lower()
         if suffix == "tar":
             members: Iterator[tuple[str, bytes | None]] = iterate_shard(place)
-        elif suffix in ("png", "npz"):
+        elif suffix in ("png", "npz", "npy"):
             members = iter([(stem, None)])
         else:
             continue
         for image_id, data in members:
-            if not seen.add(f"{suffix == 'npz'} {image_id}"):
+            if not seen.add(f"{suffix in ('npz', 'npy')} {image_id}"):
                 raise UserError(
                     f"evaluate: {url} has more than one file of the name {image_id!r}, the second in {place}; give one "
                     "folder of label maps, or files with names of their own"
@@ -195,8 +197,8 @@ def _scored(
         classless.append(image_id)
     try:
         content = storage.fetch(url) if data is None else data
-        if data is None and url.lower().endswith(".npz"):
-            one.add(image_id, *scorer.maps(*_class_maps(content, n_classes)))
+        if data is None and url.lower().endswith((".npz", ".npy")):
+            one.add(image_id, *scorer.maps(*_class_maps(content, n_classes, request.keys_from)))
             return "map", one
         one.add(image_id, *scorer.label(label_masks.decode(content, (truth.shape[0], truth.shape[1]))))
         return "label", one
@@ -206,9 +208,9 @@ def _scored(
         return RowError("bad_mask", f"{url}: {error}")
 
 
-def _class_maps(data: bytes, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
+def _class_maps(data: bytes, n_classes: int, keys_from: Literal[0, 1] | None) -> tuple[np.ndarray, np.ndarray]:
     """Class maps and their ids from the bytes of an .npz file; a ValueError says what is wrong."""
-    keys, maps = read_npz(data, MAX_ARRAY_BYTES)
+    keys, maps = read_class_maps(data, MAX_ARRAY_BYTES, keys_from)
     if maps.ndim != 3 or keys.shape != (len(maps),) or keys.dtype.kind not in "iu" or maps.dtype.kind != "f":
         raise ValueError(f"cam must be floats (K, h, w) and keys integers (K,), not {maps.shape} and {keys.shape}")
     if len(keys) and (keys.min() < 1 or keys.max() > n_classes):

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pfit_ray.config.sources import ExternalCamConfig
 from pfit_ray.data.cam_sources.base import CamMaps, CamSource
-from pfit_ray.data.class_maps import read_npy, read_npz
+from pfit_ray.data.class_maps import read_class_maps, read_npy
 from pfit_ray.data.sources.by_id import open_by_id
 from pfit_ray.errors import RowError
 
@@ -19,7 +19,8 @@ _LARGEST_ITEM = 8
 class ExternalCam(CamSource):
     """Maps by image id.
 
-    They are .npz files, alone or in tar files, with the arrays `keys` (K,) and `cam`, or `hr_cam`, (K, h, w), or
+    They are .npz files, alone or in tar files, with the arrays `keys` (K,) and `cam`, or `hr_cam`, (K, h, w), the .npy
+    files of IRN, PuzzleCAM, CLIP-ES or MCTformer (see `pfit_ray.data.class_maps.read_class_maps`), or
     rows of Parquet tables with such columns, as pass seeds writes them. Maps are at most as large as the image.
 
     Args:
@@ -29,7 +30,8 @@ class ExternalCam(CamSource):
     def __init__(self, **options: Any) -> None:
         config = ExternalCamConfig.model_validate(options)
         self.columns = (config.column, config.keys_column)
-        self.files = open_by_id(config.url, config.form, ".npz", config.id_column, self.columns)
+        self.keys_from = config.keys_from
+        self.files = open_by_id(config.url, config.form, (".npz", ".npy"), config.id_column, self.columns)
 
     def setup(self) -> None:
         """Find the files."""
@@ -41,7 +43,7 @@ class ExternalCam(CamSource):
         largest = 254 * image.shape[0] * image.shape[1] * _LARGEST_ITEM
         try:
             if isinstance(found, bytes):
-                ids, maps = read_npz(found, largest)
+                ids, maps = read_class_maps(found, largest, self.keys_from)
             else:
                 cell, ids = (found[name] for name in self.columns)
                 if not isinstance(cell, bytes) or ids is None:

@@ -70,7 +70,7 @@ class ExternalRegions(RegionSource):
 
         config = ExternalRegionsConfig.model_validate(options)
         self.column = config.column
-        self.files = open_by_id(config.url, config.form, ".png", config.id_column, (config.column,))
+        self.files = open_by_id(config.url, config.form, (".png",), config.id_column, (config.column,))
 
     def setup(self) -> None:
         """Find the files."""

@@ -43,7 +43,9 @@ class ById(ABC):
         """
 
 
-def open_by_id(url: str, form: Form | None, suffix: str, id_column: str, columns: tuple[str, ...]) -> ById:
+def open_by_id(
+    url: str, form: Form | None, suffixes: tuple[str, ...], id_column: str, columns: tuple[str, ...]
+) -> ById:
     """What lies at a place, by image id.
 
     Tar and Parquet files are found when `setup` is called; their members and ids are then listed once in each
@@ -52,37 +54,43 @@ def open_by_id(url: str, form: Form | None, suffix: str, id_column: str, columns
     Args:
         url: a folder or URL prefix, a file, or a glob.
         form: what lies there; None goes by the ending of the URL.
-        suffix: ending of single files and of members, such as ".png".
+        suffixes: endings of single files and of members, such as ".png"; of several files of one id the first counts.
         id_column: Parquet: the column of image ids.
         columns: Parquet: the columns that are wanted.
     """
     place = storage.absolute(url)
     if form == "tar" or (form is None and url.lower().endswith(".tar")):
-        return _Tars(place, suffix)
+        return _Tars(place, suffixes)
     if form == "parquet" or (form is None and url.lower().endswith(".parquet")):
         return _Tables(place, id_column, columns)
-    return _Files(place, suffix)
+    return _Files(place, suffixes)
 
 
 class _Files(ById):
-    def __init__(self, folder: str, suffix: str) -> None:
+    def __init__(self, folder: str, suffixes: tuple[str, ...]) -> None:
         self.folder = folder
-        self.suffix = suffix
+        self.suffixes = suffixes
 
     def fetch(self, image_id: str) -> Found:
-        return storage.fetch(storage.join(self.folder, image_id + self.suffix))
+        for suffix in self.suffixes[:-1]:
+            try:
+                return storage.fetch(storage.join(self.folder, image_id + suffix))
+            except RowError as error:
+                if error.reason != "missing":
+                    raise
+        return storage.fetch(storage.join(self.folder, image_id + self.suffixes[-1]))
 
 
 class _Tars(ById):
-    def __init__(self, place: str, suffix: str) -> None:
+    def __init__(self, place: str, suffixes: tuple[str, ...]) -> None:
         self.place = place
-        self.suffix = suffix
+        self.suffixes = suffixes
 
     def setup(self) -> None:
-        _tar_index(self.place, self.suffix)
+        _tar_index(self.place, self.suffixes)
 
     def fetch(self, image_id: str) -> Found:
-        url, offset, size = _found(_tar_index(self.place, self.suffix), self.place, image_id)
+        url, offset, size = _found(_tar_index(self.place, self.suffixes), self.place, image_id)
         data = storage.fetch(url, offset, offset + size)
         if len(data) != size:
             raise RowError("bad_file", f"{url} ends before byte {offset + size}")
@@ -123,7 +131,7 @@ def _found(index: _Index, place: str, image_id: str) -> list[Any]:
 
 
 @lru_cache(_INDEXES)
-def _tar_index(place: str, suffix: str) -> _Index:
+def _tar_index(place: str, suffixes: tuple[str, ...]) -> _Index:
     damaged: list[str] = []
 
     def places() -> Iterator[tuple[str, str]]:
@@ -132,8 +140,8 @@ def _tar_index(place: str, suffix: str) -> _Index:
                 with open_for_rows(entry.url, entry.size) as file:
                     for member in plain_members(file):
                         name = member.name.rpartition("/")[2]
-                        if name.lower().endswith(suffix):
-                            yield name[: -len(suffix)], json.dumps([entry.url, member.offset_data, member.size])
+                        if name.lower().endswith(suffixes):
+                            yield name.rpartition(".")[0], json.dumps([entry.url, member.offset_data, member.size])
             except tarfile.TarError as error:
                 damaged.append(f"{entry.url} is damaged: {error}")
             except RowError as error:

@@ -20,7 +20,7 @@ def tar_of(path: Path, members: dict[str, bytes]) -> None:
 
 
 def opened(url: Path | str, form: str | None = None) -> ById:
-    source = open_by_id(str(url), form, ".png", "image_id", COLUMNS)
+    source = open_by_id(str(url), form, (".png",), "image_id", COLUMNS)
     source.setup()
     return source
 
