@@ -34,42 +34,57 @@ OPTIONS: dict[str, type[Section]] = {
 
 def configuration_page() -> str:
     """The whole page, as Markdown."""
-    parts = [INTRODUCTION, *_section("Top level", "", RunConfig, None, "##")]
+    parts = [INTRODUCTION, *_table("Top level", RunConfig, _values(RunConfig, "", None))]
+    for name, field in RunConfig.model_fields.items():
+        if (child := _child(field.annotation)) is not None:
+            own = field.default if isinstance(field.default, child) else None
+            parts += _table(name, child, _rows(child, f"{name}.", own))
+            parts += _entries(child, f"{name}.")
     for title, section in OPTIONS.items():
-        parts += _section(title[:1].upper() + title[1:], "", section, None, "##")
+        parts += _table(title[:1].upper() + title[1:], section, _values(section, "", None))
     return "\n".join(parts)
 
 
-def _section(title: str, prefix: str, section: type[Section], own: Section | None, level: str) -> Iterator[str]:
-    """A heading, the table of a section's values, then its sections.
+def _table(title: str, section: type[Section], rows: Iterator[str]) -> list[str]:
+    """A heading, the section's sentence, a table."""
+    return [f"## {title}", f"{_sentence(section)}\n", "\n".join([HEAD, *rows]) + "\n"]
 
-    Args:
-        title: the heading.
-        prefix: what the names of its fields begin with.
-        section: the class.
-        own: the section's default where it stands, from which defaults are taken; None: those of the class.
-        level: Markdown's sign of the heading.
-    """
-    inner: list[tuple[str, FieldInfo, type[Section]]] = []
-    rows = []
+
+def _entries(section: type[Section], prefix: str) -> Iterator[str]:
+    """A table for the entries of each list of sections."""
     for name, field in section.model_fields.items():
         child = _child(field.annotation)
-        if child is not None:
-            inner.append((name, field, child))
-        if child is None or _is_list(field.annotation) or field.default is None:
+        if child is not None and _is_list(field.annotation):
+            yield from _table(f"An entry of {prefix}{name}", child, _values(child, "", None))
+
+
+def _rows(section: type[Section], prefix: str, own: Section | None) -> Iterator[str]:
+    """A section's values, then those of each section in it, under a row that says what it is.
+
+    Args:
+        section: the class.
+        prefix: what the names of its fields begin with.
+        own: the section's default where it stands, from which defaults are taken; None: those of the class.
+    """
+    yield from _values(section, prefix, own)
+    for name, field in section.model_fields.items():
+        child = _child(field.annotation)
+        if child is not None and not _is_list(field.annotation):
             default = field.default if own is None else getattr(own, name)
-            rows.append(_row(prefix + name, field, "required" if field.is_required() else f"`{_yaml(default)}`"))
-    yield f"{level} {title}\n"
-    yield f"{(section.__doc__ or '').splitlines()[0]}\n"
-    if rows:
-        yield "\n".join([HEAD, *rows]) + "\n"
-    for name, field, child in inner:
-        default = field.default if own is None else getattr(own, name)
-        if _is_list(field.annotation):
-            yield from _section(f"An entry of {prefix}{name}", "", child, None, "###")
-        else:
-            place = default if isinstance(default, child) else None
-            yield from _section(prefix + name, f"{prefix}{name}.", child, place, "##" if not prefix else "###")
+            yield f"| **`{prefix}{name}`** | | | | {_sentence(child)} |"
+            yield from _rows(child, f"{prefix}{name}.", default if isinstance(default, child) else None)
+
+
+def _values(section: type[Section], prefix: str, own: Section | None) -> Iterator[str]:
+    """The rows of a section's own fields, but for the sections that are always there."""
+    for name, field in section.model_fields.items():
+        if _child(field.annotation) is None or _is_list(field.annotation) or field.default is None:
+            default = field.default if own is None else getattr(own, name)
+            yield _row(prefix + name, field, "required" if field.is_required() else f"`{_yaml(default)}`")
+
+
+def _sentence(section: type[Section]) -> str:
+    return (section.__doc__ or "").splitlines()[0]
 
 
 def _row(name: str, field: FieldInfo, default: str) -> str:
