@@ -110,9 +110,8 @@ def aws_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dic
 
 
 def policies() -> dict[str, str]:
-    """The JSON documents of docs/cluster.md by name."""
-    text = (REPOSITORY / "docs" / "cluster.md").read_text()
-    return dict(re.findall(r"^`(\w+)\.json`[^\n]*\n```json\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    """The JSON documents of the roles on AWS by name."""
+    return {path.stem: path.read_text() for path in (REPOSITORY / "cluster" / "aws").glob("*.json")}
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The classes of docs/extend.md work as they stand there: in whole passes, and in all three networks."""
+"""The classes of docs/extend.md work as they stand there: in whole passes, and a backbone of one's own carries all three networks."""
 
 import doctest
 import importlib
@@ -74,7 +74,7 @@ def listed(tmp_path: Path, run: RunDirectory, photo: np.ndarray) -> RunDirectory
 
 
 def test_the_page_has_all_modules() -> None:
-    assert [name for name, _ in MODULES] == ["own_regions", "own_cams", "own_backbone", "sharpness", "sharpness_stage"]
+    assert [name for name, _ in MODULES] == ["own_regions", "own_cams", "sharpness", "sharpness_stage"]
 
 
 def test_sources_and_stage_in_a_whole_pass(
@@ -132,8 +132,8 @@ def test_the_stage_alone(package: None) -> None:
     assert row["sharpness"] == pytest.approx(laplacian.var())
 
 
-def test_the_backbone_carries_all_networks(package: None) -> None:
-    importlib.import_module("own_backbone")
+def test_a_backbone_of_ones_own_carries_all_networks() -> None:
+    importlib.import_module("support.own_backbone")
     name, image = "resnet10_thin", torch.zeros(1, 3, 64, 64)
     networks = CamClassifier(name, 2), AffinityNet(name), DeepLabV3Plus(name, 3, group_norm=True)
     with torch.inference_mode():
