@@ -13,6 +13,7 @@ from support.places import REPOSITORY
 from support.small_runs import SMALL, command, label_files, label_map
 
 from pfit_ray.config import load_config
+from pfit_ray.nets.imagenet import zero_shot_sets
 
 TEXT = (REPOSITORY / "docs" / "tutorial.md").read_text(encoding="utf-8")
 QUICK = [setting for setting in SMALL if not setting.startswith(("data.", "classifier.", "shard_size"))]
@@ -52,9 +53,14 @@ def test_every_override_of_its_commands_is_valid(folder: Path) -> None:
     assert load_config("mine.yaml", named[0][3:]).classifier.train.epochs == 5
 
 
-def test_the_example_of_imagenet_classes() -> None:
-    (code,) = [code for code in blocks(TEXT, "python") if "ImageNetInfo" in code]
-    run_example(code)
+def test_its_imagenet_classes_are_found(folder: Path) -> None:
+    config = load_config("mine.yaml")
+    sets = zero_shot_sets(config.data.class_list.names, config.classifier.zero_shot)
+    assert sets == [(281, 282, 283, 284, 285), (504, 967, 968), (657, 744)]
+    (words,) = [words for words in shell_commands(TEXT) if words[1] == "classes"]
+    said = command(*words[1:])
+    assert said.code == 0
+    assert "744" in said.out
 
 
 def run_example(code: str) -> None:

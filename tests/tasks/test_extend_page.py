@@ -1,4 +1,4 @@
-"""The classes of docs/extend.md work as they stand there: in whole passes, and a backbone of one's own carries all three networks."""
+"""The classes of docs/extend.md work in whole passes, and a backbone of one's own in all three networks."""
 
 import doctest
 import importlib
