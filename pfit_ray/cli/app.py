@@ -1,4 +1,4 @@
-"""The command line: run, plan, status, show, import-checkpoint; the larger commands are in `pfit_ray.commands`."""
+"""The command line: run, plan, status, show, report, import-checkpoint; the larger commands have files of their own."""
 
 import sys
 from typing import Annotated, NoReturn
@@ -24,13 +24,13 @@ EXIT_MISTAKE = 2
 
 app = typer.Typer(
     name="pfit-ray",
-    help="Turn photographs with image-level labels into pixel labels, and train a segmentation network on them.",
+    help="Turn image-level labels into pixel labels, and train a segmentation network on them.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
-ConfigArgument = Annotated[str, typer.Argument(help="YAML file of the run, a path or a URL.", show_default=False)]
+ConfigArgument = Annotated[str, typer.Argument(help="The run's YAML file, a path or a URL.", show_default=False)]
 OverridesArgument = Annotated[
     list[str] | None,
     typer.Argument(
@@ -49,22 +49,20 @@ def run(
     redo: Annotated[
         str | None,
         typer.Option(
-            help="Forget a step and all that follow, then run: data, classifier, seeds, affinitynet, labels, "
-            "deeplab or predict.",
+            help="Compute a step and all later ones again: data, classifier, seeds, affinitynet, labels, deeplab "
+            "or predict.",
         ),
     ] = None,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Take up the images that have failed, and those alone.")
-    ] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try only the failed images again.")] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Take the output over from another run that is certainly gone.")
     ] = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Run a config from photographs to labels, networks and scores.
+    """Run a config, from images to labels, networks and scores.
 
-    What is finished is not done again: after a crash or a Ctrl-C, the same command goes on where it stopped.
-    Results go to the config's output: per pass a folder of Parquet tables and of PNG shards.
+    Finished work is not done again: after a crash or Ctrl-C, the same command continues where it stopped.
+    Results go to the config's output, for each pass a folder of Parquet tables and PNG shards.
     """
     loaded = load_config(
         config, overrides or [], storage.read_bytes
@@ -80,7 +78,7 @@ def run(
 
 @app.command()
 def plan(config: ConfigArgument, overrides: OverridesArgument = None, address: AddressOption = None) -> None:
-    """Show what a run would do and how far it is, without doing anything."""
+    """Show what a run would do and how far it is. This changes nothing."""
     loaded = _load(config, overrides)
 
     from pfit_ray.runner.plan import describe_plan
@@ -91,7 +89,7 @@ def plan(config: ConfigArgument, overrides: OverridesArgument = None, address: A
 
 @app.command()
 def status(run: RunArgument) -> None:
-    """Show how far a run is: images done and failed per pass, their rate, and the reasons of failures."""
+    """Show how far a run is: images done and failed per pass, rate, and reasons of failures."""
     from pfit_ray.results.status import describe_status
 
     directory, _ = open_run(run)
@@ -110,13 +108,13 @@ app.command()(serve)
 @app.command()
 def show(
     run: RunArgument,
-    image_id: Annotated[str, typer.Argument(help="The image, as in the run's tables.", show_default=False)],
+    image_id: Annotated[str, typer.Argument(help="The image's id, as in the run's tables.", show_default=False)],
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", help="Where the PNG goes; by default RUN/sheets/IMAGE_ID.png."),
+        typer.Option("--output", "-o", help="The PNG to write; by default RUN/sheets/IMAGE_ID.png."),
     ] = None,
 ) -> None:
-    """Draw everything that a run knows of one image on one contact sheet."""
+    """Draw a contact sheet of one image: all that the run knows about it."""
     directory, config = open_run(run)
 
     from pfit_ray.results.contact_sheet import contact_sheet, sheet_url
@@ -130,13 +128,13 @@ def show(
 @app.command()
 def report(
     run: RunArgument,
-    images: Annotated[int, typer.Option(help="Images with thumbnails, at most.", min=0, max=200)] = 72,
+    images: Annotated[int, typer.Option(help="The most images with thumbnails.", min=0, max=200)] = 72,
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", help="Where the page goes, a path or a URL; by default RUN/report.html."),
+        typer.Option("--output", "-o", help="The page to write, a path or a URL; by default RUN/report.html."),
     ] = None,
 ) -> None:
-    """Write what a run has done, finished or not, as one HTML page that needs no network."""
+    """Write a report of a run, finished or not: one HTML page that needs no network."""
     directory, config = open_run(run)
 
     from pfit_ray.results.report import write_report
@@ -147,7 +145,7 @@ def report(
 @app.command("import-checkpoint")
 def import_published(
     file: Annotated[str, typer.Argument(metavar="FILE", help="The checkpoint, a path or a URL.")],
-    network: Annotated[str, typer.Option(help="What it is: classifier, affinitynet or deeplab.", show_default=False)],
+    network: Annotated[str, typer.Option(help="The network: classifier, affinitynet or deeplab.", show_default=False)],
     backbone: Annotated[str, typer.Option(help="Its backbone, such as resnest101.", show_default=False)],
     output: Annotated[
         str,
@@ -155,10 +153,10 @@ def import_published(
     ],
     classes: Annotated[
         str | None,
-        typer.Option(help="Names of its classes, such as cat,dog; by default those of VOC where there are 20."),
+        typer.Option(help="Names of its classes, such as cat,dog. By default VOC's, if it has 20."),
     ] = None,
 ) -> None:
-    """Turn a checkpoint of the published PuzzleCAM or PerimeterFit programs into a weight file of pfit-ray."""
+    """Convert a checkpoint of the published PuzzleCAM or PerimeterFit programs to a .safetensors file."""
     from pfit_ray.nets.published import import_checkpoint
 
     names = None if classes is None else [name.strip() for name in classes.split(",")]
@@ -167,7 +165,7 @@ def import_published(
 
 @app.callback(invoke_without_command=True)
 def _main(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
 ) -> None:
     if version:
         out.print(__version__)

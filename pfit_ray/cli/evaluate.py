@@ -21,24 +21,26 @@ def evaluate(
         str,
         typer.Argument(
             metavar="RUN|LABELS",
-            help="A run directory, or with --truth label maps made elsewhere: a folder of PNGs, of PNG shards (.tar), "
+            help="A run directory. With --truth: label maps made elsewhere, a folder of PNGs, of PNG shards (.tar), "
             "or of class maps (.npz with the arrays keys and cam).",
             show_default=False,
         ),
     ],
     truth: Annotated[
-        str | None, typer.Option(help="Folder of ground truth PNGs, or a VOC folder: score LABELS, which are no run.")
+        str | None, typer.Option(help="The ground truth: a folder of PNGs, or a VOC folder. Scores LABELS.")
     ] = None,
     classes: Annotated[
-        str, typer.Option(help="With --truth: names of the classes 1, 2, ... of the label maps; voc: VOC's 20.")
+        str, typer.Option(help="With --truth: names of the class ids 1, 2, ... of the label maps; voc: VOC's 20.")
     ] = "voc",
     names: Annotated[
         str | None,
-        typer.Option("--list", help="With --truth: the images that count, a list of the VOC folder or a text file."),
+        typer.Option("--list", help="With --truth: the images to score, a list of the VOC folder or a text file."),
     ] = None,
     truth_ids: Annotated[
         Literal["same", "voc"],
-        typer.Option(help="With --truth: whether the ground truth has the ids of --classes, or those of VOC."),
+        typer.Option(
+            help="With --truth: same if the ground truth has the class ids of --classes, voc if it has VOC's."
+        ),
     ] = "same",
     keys_from: Annotated[
         int | None,
@@ -47,21 +49,21 @@ def evaluate(
         ),
     ] = None,
     format_name: Annotated[
-        Format, typer.Option("--format", help="A table to read, or all numbers as JSON or CSV.")
+        Format, typer.Option("--format", help="A table to read, or every number as JSON or CSV.")
     ] = "table",
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="Write JSON or CSV to this path or URL.", show_default=False)
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="With --truth: seed of the 95 % interval's draws.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="With --truth: seed of the 95 % interval.")] = 0,
     address: AddressOption = None,
     verbose: VerboseOption = False,
 ) -> None:
     """Score a run's maps, pseudo labels and predictions, or any label maps, against ground truth.
 
-    A run without ground truth is told which threshold its CAMs suggest.
+    For a run without ground truth, suggest a threshold for its CAMs.
     """
     if output is not None and format_name == "table":
-        raise UserError("evaluate: --output is for numbers; add --format json or --format csv")
+        raise UserError("evaluate: --output needs --format json or --format csv")
     if truth is not None:
         metrics = _evaluate_files(what, truth, classes, names, truth_ids, keys_from, seed)
         _tell(metrics, None, format_name, output)

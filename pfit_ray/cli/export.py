@@ -1,4 +1,4 @@
-"""The commands export, labels in the formats that other tools read, and serve, the explorer."""
+"""The commands export (labels for other tools) and serve (the explorer)."""
 
 from typing import Annotated, Literal
 
@@ -16,22 +16,22 @@ def export(
     ],
     format_name: Annotated[
         Literal["voc", "coco", "labelme", "cvat", "png", "hf"],
-        typer.Option("--format", help="Whose format; hf is Parquet for Hugging Face datasets.", show_default=False),
+        typer.Option("--format", help="The format; hf is Parquet for Hugging Face datasets.", show_default=False),
     ],
     labels: Annotated[
         Literal["pseudo_label", "prediction"] | None,
-        typer.Option(help="Which map; by default the pseudo labels, or the predictions where there are no others."),
+        typer.Option(help="Which labels; by default the pseudo labels, or the predictions if there are no others."),
     ] = None,
     images: Annotated[
         Literal["copy", "link", "none"],
-        typer.Option(help="Copy the photographs, link to them where they are files of this machine, or leave them."),
+        typer.Option(help="Copy the images, link to those that are files on this machine, or leave them out."),
     ] = "copy",
-    split: Annotated[str, typer.Option(help="What the set of images is called in the export.")] = "train",
+    split: Annotated[str, typer.Option(help="Name of the split in the export.")] = "train",
     license_name: Annotated[
-        str | None, typer.Option("--license", help="The licence that the export's card states, such as cc-by-4.0.")
+        str | None, typer.Option("--license", help="The licence on the card, such as cc-by-4.0.")
     ] = None,
 ) -> None:
-    """Write photographs and label maps of a run in the format of another tool, with a card."""
+    """Write images and label maps of a run in another tool's format, with a card."""
     directory, config = open_run(run)
 
     from pfit_ray.results.export import ExportOptions, export_run
@@ -52,13 +52,13 @@ def export(
 def serve(
     run: RunArgument,
     host: Annotated[
-        str, typer.Option(help="Address to listen at; 0.0.0.0 lets other machines in, unencrypted.")
+        str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in, unencrypted.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen at; 0 takes a free one.", min=0, max=65535)] = 8765,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 8765,
 ) -> None:
-    """Look through a run's images in a browser: filter, sort, see every stage, accept or reject.
+    """Show a run's images in a browser: filter, sort, see every stage, accept or reject.
 
-    It prints a link that opens it. It writes nothing but the marks, to review/marks.parquet of the run.
+    Open the link that it prints. It writes only your review, to review/marks.parquet of the run.
     """
     try:
         import starlette  # noqa: F401

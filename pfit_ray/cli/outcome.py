@@ -1,4 +1,4 @@
-"""The last lines of a run: what was done, what failed and why, where everything lies, and what to do next."""
+"""The last lines of a run: what was done, what failed and why, where the results are, and what to do next."""
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from pfit_ray.runner.run import Outcome, Runner
 
 TRANSIENT = ("timeout", "io_error", "crashed", "stuck", "out_of_memory", "error")
-"""Reasons that may be gone at the next try."""
+"""Reasons that another try may clear."""
 
 MENDABLE = (
     "unreadable", "empty_file", "missing", "denied", "bad_file", "bad_mask", "bad_regions", "bad_cam",
 )  # fmt: skip
-"""Reasons that are gone once a file has been mended or replaced."""
+"""Reasons that a repaired or replaced file clears."""
 
 LISTED = ("unknown_class", "no_label", "bad_id")
-"""Reasons that the listing gives: they are gone once labels or names have been mended and the images listed anew."""
+"""Reasons that the listing gives: corrected labels or names and a new listing clear them."""
 
 _FEW = 4
 
@@ -93,34 +93,34 @@ def _next(outcome: "Outcome", command: list[str]) -> Iterator[str]:
     run = outcome.run
     yield from _retries(outcome, command)
     if not storage.exists(run.url("report.html")):
-        yield f"Next: {_words('pfit-ray', 'report', run.root)} writes a page of counts, scores and pictures"
+        yield f"Next: {_words('pfit-ray', 'report', run.root)} writes one page of counts, scores and pictures"
     labelled = [name for name in ("labels", "predict") if outcome.counts.get(name, (0, 0))[0]]
     if not outcome.metrics and outcome.counts:
         evaluate = _words("pfit-ray", "evaluate", run.root)
-        yield f"Next: {evaluate} suggests thresholds; there is no ground truth to score by"
+        yield f"Next: {evaluate} suggests thresholds, because there is no ground truth"
     if labelled:
         export = _words("pfit-ray", "export", run.root, "--format", "voc", "-o", "FOLDER")
         yield f"Next: {export} for other tools (or coco, labelme, cvat, png, hf)"
     elif outcome.counts.get("seeds", (0, 0))[0]:
         kept = [word for word in command if not word.startswith("passes=")]
-        yield f"Next: {_words(*kept, 'passes=[seeds,labels]')} goes on to pseudo labels"
+        yield f"Next: {_words(*kept, 'passes=[seeds,labels]')} continues to pseudo labels"
 
 
 def _retries(outcome: "Outcome", command: list[str]) -> Iterator[str]:
-    """How to take up what has failed; what was skipped, or failed in an earlier pass, needs nothing of its own."""
+    """How to try failed images again; those that were skipped or failed in an earlier pass need nothing of their own."""
     reasons = {reason for counts in outcome.reasons.values() for reason in counts}
     again = _words(*command, "--retry-failed")
     mendable, listed = ([reason for reason in group if reason in reasons] for group in (MENDABLE, LISTED))
     if reasons & set(TRANSIENT):
-        then = f"; mend files that are {', '.join(mendable)} before" if mendable else ""
+        then = f"; first repair the files that are {', '.join(mendable)}" if mendable else ""
         yield f"Next: {again} tries the failed images again{then}"
     elif mendable:
-        yield f"Next: mend files that are {', '.join(mendable)}, then {again}"
+        yield f"Next: repair the files that are {', '.join(mendable)}, then {again}"
     if "too_large" in reasons:
         yield f"Next: raise images.max_pixels for images that are too_large, then {_words(*command, '--redo', 'seeds')}"
     if listed:
         redo = _words(*command, "--redo", "data")
-        yield f"Next: mend labels or names ({', '.join(listed)}), then {redo}, which computes everything anew"
+        yield f"Next: correct labels or names ({', '.join(listed)}), then {redo}, which computes everything again"
 
 
 def _grouped(reasons: Mapping[str, int]) -> str:

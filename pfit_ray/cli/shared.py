@@ -1,4 +1,4 @@
-"""What all commands share: where they print and what they take."""
+"""What all commands share: consoles, arguments and options."""
 
 from typing import Annotated
 
@@ -15,8 +15,8 @@ RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run directo
 AddressOption = Annotated[
     str | None,
     typer.Option(
-        help="Ray cluster to join, such as auto or 10.0.0.1:6379. Without it the variable RAY_ADDRESS counts, and "
-        "without that Ray starts on this machine.",
+        help="Ray cluster to join, such as auto or 10.0.0.1:6379. The default is the variable RAY_ADDRESS; without it, "
+        "Ray starts on this machine.",
     ),
 ]
-VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Keep Ray's own messages.")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Show Ray's own messages.")]

@@ -52,9 +52,9 @@ def test_failures_are_grouped_and_what_to_do_follows_from_their_kind(tmp_path: P
     ]
     run = "pfit-ray run 'my config.yaml' 'output=a b' cam.flip=false"
     assert lines[4:7] == [
-        f"Next: {run} --retry-failed tries the failed images again; mend files that are unreadable, missing before",
+        f"Next: {run} --retry-failed tries the failed images again; first repair the files that are unreadable, missing",
         f"Next: raise images.max_pixels for images that are too_large, then {run} --redo seeds",
-        f"Next: mend labels or names (no_label), then {run} --redo data, which computes everything anew",
+        f"Next: correct labels or names (no_label), then {run} --redo data, which computes everything again",
     ]
     assert len(lines) == 8
 
@@ -63,7 +63,7 @@ def test_failures_are_grouped_and_what_to_do_follows_from_their_kind(tmp_path: P
     ("reasons", "words"),
     [
         ({"skipped": 2, "upstream": 1}, ""),
-        ({"empty_file": 1}, "mend files that are empty_file, then pfit-ray run 'my config.yaml' --retry-failed"),
+        ({"empty_file": 1}, "repair the files that are empty_file, then pfit-ray run 'my config.yaml' --retry-failed"),
         ({"stuck": 1}, "pfit-ray run 'my config.yaml' --retry-failed tries the failed images again"),
     ],
 )
@@ -79,7 +79,7 @@ def test_seeds_without_ground_truth_and_without_a_report(tmp_path: Path) -> None
         f"Results: {tmp_path}",
         f"Next: pfit-ray report {tmp_path} writes a page of counts, scores and pictures",
         f"Next: pfit-ray evaluate {tmp_path} suggests thresholds; there is no ground truth to score by",
-        "Next: pfit-ray run 'my config.yaml' 'passes=[seeds,labels]' goes on to pseudo labels",
+        "Next: pfit-ray run 'my config.yaml' 'passes=[seeds,labels]' continues to pseudo labels",
     ]
 
 
