@@ -107,15 +107,15 @@ def _next(outcome: "Outcome", command: list[str]) -> Iterator[str]:
 
 
 def _retries(outcome: "Outcome", command: list[str]) -> Iterator[str]:
-    """How to try failed images again; those that were skipped or failed in an earlier pass need nothing of their own."""
+    """How to try failed images again; skipped images and those of earlier passes need nothing of their own."""
     reasons = {reason for counts in outcome.reasons.values() for reason in counts}
     again = _words(*command, "--retry-failed")
     mendable, listed = ([reason for reason in group if reason in reasons] for group in (MENDABLE, LISTED))
     if reasons & set(TRANSIENT):
-        then = f"; first repair the files that are {', '.join(mendable)}" if mendable else ""
+        then = f"; first repair files that are {', '.join(mendable)}" if mendable else ""
         yield f"Next: {again} tries the failed images again{then}"
     elif mendable:
-        yield f"Next: repair the files that are {', '.join(mendable)}, then {again}"
+        yield f"Next: repair files that are {', '.join(mendable)}, then {again}"
     if "too_large" in reasons:
         yield f"Next: raise images.max_pixels for images that are too_large, then {_words(*command, '--redo', 'seeds')}"
     if listed:

@@ -169,7 +169,7 @@ def _stream(
     except ExecutionTimeoutError as error:
         raise RunFailedError(
             f"pass {plan.name}: nothing has moved for {faults.silence_seconds:g} seconds (faults.silence_seconds); "
-            f"{_waiting(error)}; see whether the cluster has room for it; the same command goes on from the finished "
+            f"{_waiting(error)}; see whether the cluster has room for it; the same command continues from the finished "
             "shards"
         ) from error
     except RayError as error:
@@ -189,7 +189,7 @@ def _without_nulls(value: Any) -> Any:
 def _failed(plan: PassPlan, most: int, why: str) -> RunFailedError:
     return RunFailedError(
         f"pass {plan.name}: workers cannot start, or more than {most} shards have lost theirs "
-        f"(faults.max_lost_shards): {why}; the same command goes on from the finished shards"
+        f"(faults.max_lost_shards): {why}; the same command continues from the finished shards"
     )
 
 

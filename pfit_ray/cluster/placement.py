@@ -61,7 +61,7 @@ def place(config: RunConfig, cluster: Cluster) -> Placement:
     resources = config.resources
     if cluster.cpus == 0:
         raise UserError(
-            "the cluster has no CPUs for workers; add nodes, or say under resources.node_types which nodes its "
+            "the cluster has no CPUs for workers; add nodes, or list under resources.node_types the nodes that its "
             "autoscaler adds"
         )
     needs = _needs(resources, cluster)
@@ -128,7 +128,7 @@ def _check_alone(name: str, need: Need, cluster: Cluster) -> None:
         labels = ", ".join(f"{key}: {value}" for key, value in need.labels.items())
         raise UserError(
             f"resources.{name}.labels asks for nodes labelled {labels}, and the cluster has none; correct the labels, "
-            "or say under resources.node_types which nodes its autoscaler adds"
+            "or list under resources.node_types the nodes that its autoscaler adds"
         )
     gpus = max(kind.gpus for kind in fitting)
     if need.gpus > gpus:

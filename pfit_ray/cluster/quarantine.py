@@ -107,7 +107,7 @@ class _Quarantine:
     def _failed(self, shard: int, error: RayError) -> RunFailedError:
         return RunFailedError(
             f"pass {self.plan.name}: shard {shard} cannot be finished ({last_line(error)}); "
-            "the same command goes on from the finished shards"
+            "the same command continues from the finished shards"
         )
 
 

@@ -79,7 +79,7 @@ def read_document(url: str, read: Callable[[str], bytes]) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise UserError(f"config: {url} must hold a mapping of fields, such as 'output: runs/mine'")
     if not isinstance(document.get(FORMAT_KEY, 0), int):
-        raise UserError(f"config: {FORMAT_KEY!r} of {url} is no whole number; leave it as a run has written it")
+        raise UserError(f"config: {FORMAT_KEY!r} of {url} is not a whole number; leave it as the run wrote it")
     return document
 
 

@@ -43,14 +43,14 @@ def contact_sheet(config: RunConfig, run: RunDirectory, image_id: str) -> bytes:
         if (place := _find(run, image_set, image_id))
     }
     if not found:
-        raise UserError(f"show: {run.root} has no image {image_id!r}; image ids stand in its manifest tables")
+        raise UserError(f"show: {run.root} has no image {image_id!r}; its manifest tables list the image ids")
     manifest_row = next(iter(found.values()))[1]
     if manifest_row["status"] != OK:
         raise UserError(f"show: {image_id!r} failed when the images were listed: {manifest_row['message']}")
     try:
         photo = decode_image(fetch_image(manifest_row), config.images.max_pixels)
     except RowError as error:
-        raise UserError(f"show: the photograph of {image_id!r} cannot be read: {error.message}") from error
+        raise UserError(f"show: the image {image_id!r} cannot be read: {error.message}") from error
     tiles = [Tile("photograph", photo)]
     results: dict[str, Row] = {}
     for pass_name, image_set in IMAGE_SET.items():

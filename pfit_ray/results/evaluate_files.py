@@ -185,7 +185,7 @@ def _scored(
 ) -> Scored:
     image_id, url, data = file
     if "/" in image_id or "\\" in image_id or image_id in (".", ".."):
-        return RowError("bad_id", f"{image_id!r} in {url} is no image id")
+        return RowError("bad_id", f"{image_id!r} in {url} is not an image id")
     n_classes = len(request.classes)
     try:
         truth = read_truth(storage.join(truth_folder, f"{image_id}.png"), truth_masks, n_classes)

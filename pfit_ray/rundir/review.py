@@ -58,7 +58,7 @@ def read_marks(url: str) -> dict[str, Marked]:
         table = pq.read_table(io.BytesIO(storage.read_bytes(url)), columns=MARK_SCHEMA.names).cast(MARK_SCHEMA)
     except (pa.ArrowException, ValueError) as error:
         raise UserError(
-            f"{url} is not a table of marks with the columns {', '.join(MARK_SCHEMA.names)}; mend or remove it"
+            f"{url} is not a table of marks with the columns {', '.join(MARK_SCHEMA.names)}; repair or remove it"
         ) from error
     found: dict[str, Marked] = {}
     for image_id, mark, time in sorted(zip(*(column.to_pylist() for column in table.columns), strict=True), key=_age):

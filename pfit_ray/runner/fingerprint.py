@@ -130,8 +130,8 @@ def check_fresh(run: RunDirectory, config: RunConfig) -> None:
         for name, url in _tables(config, step):
             if url in files and _has_changed(url, files[url]):
                 raise UserError(
-                    f"config: {url} of {name!r} has changed since {step} was computed in {run.root}; put the former "
-                    f"file back, choose another output, or add --redo {redo}"
+                    f"config: {url} of {name!r} has changed since {step} was computed in {run.root}; restore the old "
+                    f"file, choose another output, or add --redo {redo}"
                 )
 
 
@@ -146,7 +146,8 @@ def _check_fields(run: RunDirectory, step: str, redo: str, recorded: Mapping[str
         if is_field(name):
             raise UserError(
                 redacted(
-                    f"{told} and is now {now.get(name)!r}; set it back, choose another output, or add --redo {redo}"
+                    f"{told} and is now {now.get(name)!r}; restore the old value, choose another output, "
+                    f"or add --redo {redo}"
                 )
             )
         raise UserError(

@@ -299,7 +299,7 @@ class Runner:
             raise RunFailedError(
                 f"pass {name} stopped: {failed} of {images} images failed, more than max_failed_fraction "
                 f"{self.config.max_failed_fraction:g} allows; {self.run_directory.url(name, 'failures')} says why; "
-                f"raise the fraction, or mend the images and add --redo {name}"
+                f"raise the fraction, or repair the images and add --redo {name}"
             )
 
     def _outdate_report(self) -> None:

@@ -57,7 +57,7 @@ def read_weights(url: str) -> bytes:
         if found != digest:
             raise UserError(
                 f"{url}: its sha256 is {found} and the run recorded {digest}; it was changed afterwards or is damaged: "
-                "put the file back, or provide the network anew with --redo"
+                "put the file back, or provide the network again with --redo"
             )
         _forget_unused(folder)
         storage.write_bytes(str(kept), data)
@@ -77,7 +77,7 @@ def _recorded(url: str) -> str | None:
         return None
     digest = str(json.loads(storage.read_bytes(record))["sha256"])
     if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
-        raise UserError(f"{record}: {digest!r} is no sha256; provide the network anew with --redo")
+        raise UserError(f"{record}: {digest!r} is not a sha256; provide the network again with --redo")
     return digest
 
 

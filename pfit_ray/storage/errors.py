@@ -37,7 +37,7 @@ def explained(url: str) -> Iterator[None]:
             raise UserError(_identity_sentence(url, error)) from error
         if _is_full(error):
             raise UserError(
-                f"{url}: the storage is full ({_text(error)}); make room, and the same command goes on from what is "
+                f"{url}: the storage is full ({_text(error)}); make room, and the same command continues from what is "
                 "finished"
             ) from error
         if _refused(error):
@@ -81,7 +81,7 @@ def _lacks_identity(error: Exception) -> bool:
 def _identity_sentence(url: str, error: Exception) -> str:
     return (
         f"{url}: the storage refuses access; check its permissions and your credentials ({_text(error)}); "
-        "the same command goes on from what is finished"
+        "the same command continues from what is finished"
     )
 
 

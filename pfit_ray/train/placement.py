@@ -40,7 +40,7 @@ def place_training(resources: TrainResources, cluster: Cluster) -> TrainPlacemen
         labels = ", ".join(f"{key}: {value}" for key, value in resources.labels.items())
         raise UserError(
             f"resources.train.labels asks for nodes labelled {labels}, and the cluster has none; correct the labels, "
-            "or say under resources.node_types which nodes its autoscaler adds"
+            "or list under resources.node_types the nodes that its autoscaler adds"
         )
     gpus = resources.gpus_per_worker
     if gpus is None:

@@ -128,7 +128,7 @@ def test_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert command("run", QUICKSTART, f"output={tmp_path}") == (
         130,
         "",
-        "Interrupted. Finished shards and epochs are kept: the same command goes on from there.\n",
+        "Interrupted. Finished shards and epochs are kept: the same command continues from there.\n",
     )
 
 
@@ -177,7 +177,7 @@ def test_show(small_run: SmallRun, tmp_path: Path) -> None:
         assert image.format == "PNG"
     assert sheet.read_bytes() == (small_run.folder / "sheets" / "chelsea.png").read_bytes()
     assert one_sentence(command("show", str(small_run.folder), "dog")) == (
-        f"show: {small_run.folder} has no image 'dog'; image ids stand in its manifest tables"
+        f"show: {small_run.folder} has no image 'dog'; its manifest tables list the image ids"
     )
 
 

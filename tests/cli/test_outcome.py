@@ -52,7 +52,7 @@ def test_failures_are_grouped_and_what_to_do_follows_from_their_kind(tmp_path: P
     ]
     run = "pfit-ray run 'my config.yaml' 'output=a b' cam.flip=false"
     assert lines[4:7] == [
-        f"Next: {run} --retry-failed tries the failed images again; first repair the files that are unreadable, missing",
+        f"Next: {run} --retry-failed tries the failed images again; first repair files that are unreadable, missing",
         f"Next: raise images.max_pixels for images that are too_large, then {run} --redo seeds",
         f"Next: correct labels or names (no_label), then {run} --redo data, which computes everything again",
     ]
@@ -63,7 +63,7 @@ def test_failures_are_grouped_and_what_to_do_follows_from_their_kind(tmp_path: P
     ("reasons", "words"),
     [
         ({"skipped": 2, "upstream": 1}, ""),
-        ({"empty_file": 1}, "repair the files that are empty_file, then pfit-ray run 'my config.yaml' --retry-failed"),
+        ({"empty_file": 1}, "repair files that are empty_file, then pfit-ray run 'my config.yaml' --retry-failed"),
         ({"stuck": 1}, "pfit-ray run 'my config.yaml' --retry-failed tries the failed images again"),
     ],
 )

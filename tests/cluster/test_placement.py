@@ -232,7 +232,7 @@ def test_place_on_nodes_of_several_kinds(
         (
             {},
             [HEAD],
-            "the cluster has no CPUs for workers; add nodes, or say under resources.node_types which nodes its "
+            "the cluster has no CPUs for workers; add nodes, or list under resources.node_types the nodes that its "
             "autoscaler adds",
         ),
         (
@@ -255,7 +255,7 @@ def test_place_on_nodes_of_several_kinds(
             {"network": {"labels": {"pool": "a100"}}},
             [HEAD, CPU_NODES, GPU_NODES],
             "resources.network.labels asks for nodes labelled pool: a100, and the cluster has none; correct the "
-            "labels, or say under resources.node_types which nodes its autoscaler adds",
+            "labels, or list under resources.node_types the nodes that its autoscaler adds",
         ),
         (
             {"network": {"min_workers": 9}},

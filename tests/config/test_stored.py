@@ -78,7 +78,7 @@ def test_a_value_that_means_nothing_is_one_sentence() -> None:
         load_stored("config.yaml", stored(document))
     with pytest.raises(UserError, match=r"was written by a newer version of pfit_ray"):
         load_config("config.yaml", read=stored(document))
-    with pytest.raises(UserError, match=r"'format' of config.yaml is no whole number"):
+    with pytest.raises(UserError, match=r"'format' of config.yaml is not a whole number"):
         load_config("config.yaml", read=stored({**document, "format": "x"}))
 
 

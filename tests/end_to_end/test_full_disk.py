@@ -1,4 +1,4 @@
-"""A disk that fills in the middle of a pass: one sentence, and the same command goes on when there is room."""
+"""A disk that fills in the middle of a pass: one sentence, and the same command continues when there is room."""
 
 import subprocess
 import sys

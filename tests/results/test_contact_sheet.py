@@ -170,8 +170,8 @@ def test_mistakes_are_one_sentence(run: RunDirectory) -> None:
     finish(run, "seeds")
     with pytest.raises(UserError) as caught:
         contact_sheet(config(), run, "three")
-    assert str(caught.value) == f"show: {run.root} has no image 'three'; image ids stand in its manifest tables"
-    with pytest.raises(UserError, match=r"show: the photograph of 'broken' cannot be read: the bytes are not a JPEG"):
+    assert str(caught.value) == f"show: {run.root} has no image 'three'; its manifest tables list the image ids"
+    with pytest.raises(UserError, match=r"show: the image 'broken' cannot be read: the bytes are not a JPEG"):
         contact_sheet(config(), run, "broken")
     Image.fromarray(np.zeros((1, 1), np.uint8)).save(Path(run.root).parent / "images" / "two-mask.png")
     with pytest.raises(UserError, match=r"show: the ground truth .*two-mask.png cannot be used: .* 1 x 1 pixels"):

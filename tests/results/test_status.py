@@ -99,7 +99,7 @@ def test_a_run_that_was_killed(run: RunDirectory) -> None:
     state = {"step": "manifest train", "line": "manifest train: 900 images listed, 20.00 images/s", "use": ""}
     run.write_json({**state, "at": time.time() - 7300}, "progress.json")
     assert next(describe_status(run)) == (
-        "silent for 2 h: the run was killed, or cannot reach its storage; the same command goes on. Last: "
+        "silent for 2 h: the run was killed, or cannot reach its storage; the same command continues. Last: "
         "manifest train: 900 images listed, 20.00 images/s"
     )
 

@@ -48,7 +48,7 @@ def test_the_sentence_names_the_field_both_values_and_what_to_do(run: RunDirecto
         begin_step(run, config(), step)
     assert complaint(run, config(walk={"beta": 5})) == (
         f"config: 'walk.beta' was 10.0 when labels was computed in {run.root} and is now 5.0; "
-        "set it back, choose another output, or add --redo labels"
+        "restore the old value, choose another output, or add --redo labels"
     )
 
 
@@ -133,7 +133,7 @@ def test_a_field_that_was_not_there_yet_stood_for_its_default(run: RunDirectory)
     assert complaint(run, config()) is None
     assert complaint(run, config(combine={"mode": "pool", "rounds": 2})) == (
         f"config: 'combine.mode' was 'fit' when seeds was computed in {run.root} and is now 'pool'; "
-        "set it back, choose another output, or add --redo seeds"
+        "restore the old value, choose another output, or add --redo seeds"
     )
     assert "'regions.uss.seed' was 43" in (complaint(run, config(regions={"uss": {"seed": 1}})) or "")
     assert "'deeplab.train.epochs' was 50" in (complaint(run, config(deeplab={"train": {"epochs": 1}})) or "")
@@ -182,7 +182,7 @@ def test_entries_of_a_mapping_are_no_fields_of_another_version(run: RunDirectory
     begin_step(run, config(predicted_labels={"class_thresholds": {"cat": 0.5}}), "seeds")
     text = complaint(run, config()) or ""
     assert "'predicted_labels.class_thresholds.cat' was 0.5" in text
-    assert "is now None; set it back" in text
+    assert "is now None; restore the old value" in text
 
 
 def test_a_secret_in_an_old_record_is_neither_compared_nor_told(run: RunDirectory) -> None:

@@ -235,7 +235,7 @@ def test_a_run_does_not_go_on_after_a_pass_with_too_many_failures(small_run: Sma
         runner.run()
     assert str(caught.value) == (
         "pass seeds stopped: 5 of 9 images failed, more than max_failed_fraction 0.5 allows; "
-        f"{folder}/seeds/failures says why; raise the fraction, or mend the images and add --redo seeds"
+        f"{folder}/seeds/failures says why; raise the fraction, or repair the images and add --redo seeds"
     )
     assert mtimes(folder) == before
 

@@ -65,7 +65,7 @@ def test_other_weights_than_recorded_are_refused(reads: list[str]) -> None:
 @pytest.mark.parametrize("digest", ["../../escape", "A" * 64])
 def test_a_record_names_no_file_of_its_own(reads: list[str], digest: str) -> None:
     record({"sha256": digest})
-    with pytest.raises(UserError, match="is no sha256"):
+    with pytest.raises(UserError, match="is not a sha256"):
         read_weights(URL)
 
 

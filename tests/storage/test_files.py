@@ -218,7 +218,7 @@ def test_failed_write_leaves_old_bytes_and_no_partial_file(tmp_path: Path, monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(UserError, match=r"the storage is full .*No space.* make room, and the same command goes on"):
+    with pytest.raises(UserError, match=r"the storage is full .*No space.* make room, and the same command continues"):
         storage.write_bytes(url, b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
     assert storage.read_bytes(url) == b"old"

@@ -57,7 +57,7 @@ def test_more_workers_than_cpus() -> None:
         (
             {"labels": {"pool": "a100"}},
             "resources.train.labels asks for nodes labelled pool: a100, and the cluster has none; correct the labels, "
-            "or say under resources.node_types which nodes its autoscaler adds",
+            "or list under resources.node_types the nodes that its autoscaler adds",
         ),
     ],
 )

@@ -31,7 +31,9 @@ def region_source_class(source: RegionSourceConfig) -> type[RegionSource]:
     """
     found = find_class(GROUP, source.kind, BUILTIN, "regions.sources kind")
     if not issubclass(found, RegionSource):
-        raise UserError(f"config: regions.sources kind {source.kind!r} is {found.__name__}, which is no RegionSource")
+        raise UserError(
+            f"config: regions.sources kind {source.kind!r} is {found.__name__}, which is not a RegionSource"
+        )
     return found
 
 

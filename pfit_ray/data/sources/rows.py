@@ -51,7 +51,7 @@ def read_rows(
         wanted = choose(found)
         if isinstance(wanted, str):
             names = ", ".join(map(repr, found)) or "none"
-            raise UserError(f"{field}: {url} has the columns {names}; needed are {wanted}")
+            raise UserError(f"{field}: {url} has the columns {names}; it needs {wanted}")
         return wanted
 
     try:

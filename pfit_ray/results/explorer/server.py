@@ -41,7 +41,7 @@ def serve(config: RunConfig, run: RunDirectory, host: str, port: int, say: Calla
         shown = f"[{host}]" if ":" in host else host
         say(f"Explorer of {run.root}: http://{shown}:{port}/?token={token}")
         if not loopback:
-            say("Other machines can reach it, and the connection is not encrypted: who reads it, reads the token.")
+            say("Other machines can reach it. The connection is not encrypted: anyone who listens can read the token.")
         say("Ctrl-C ends it.")
         explorer.refresh_aside(0.0)
         uvicorn.Server(settings).run(sockets=[listener])
@@ -52,5 +52,5 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         raise UserError(
-            f"serve: {host} port {port} cannot be had ({error.strerror or error}); choose another --port, or 0 for any"
+            f"serve: {host} port {port} is not available ({error.strerror or error}); choose another --port, or 0"
         ) from error

@@ -34,7 +34,7 @@ def upright_photograph(data: bytes, max_pixels: int) -> Photograph:
             suffix = _SUFFIX[image.format or ""]
             upright = image.getexif().get(ExifTags.Base.Orientation) in _UPRIGHT
     except Exception as error:
-        raise RowError("unreadable", f"the photograph is not an image any more: {error}") from error
+        raise RowError("unreadable", f"the file is not an image any more: {error}") from error
     if upright:
         return Photograph(data, suffix, True)
     buffer = io.BytesIO()

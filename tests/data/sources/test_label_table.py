@@ -142,7 +142,7 @@ def test_unused_rows_are_counted(tmp_path: Path) -> None:
         (
             "thing,other\na,cat\n",
             ".csv",
-            r"has the columns 'thing', 'other'; needed are 'image' or 'image_id'",
+            r"has the columns 'thing', 'other'; it needs 'image' or 'image_id'",
         ),
         ("", ".csv", "has the columns none"),
         ("image,classes\na,cat,dog\n", ".csv", "line 2 has more cells than the header; separate classes by ';'"),

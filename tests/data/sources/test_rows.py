@@ -42,7 +42,7 @@ def test_a_missing_column_is_told_with_the_others(root: str) -> None:
     storage.write_bytes(f"{root}/t.csv", b"b,c\n1,2\n")
     with pytest.raises(UserError) as caught:
         next(read_rows(f"{root}/t.csv", "data.table", needs_a))
-    assert str(caught.value) == f"data.table: {root}/t.csv has the columns 'b', 'c'; needed are 'a'"
+    assert str(caught.value) == f"data.table: {root}/t.csv has the columns 'b', 'c'; it needs 'a'"
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def test_one_row_and_no_row(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("image_id,classes\na,cat\n", "images.csv has the columns 'image_id', 'classes'; needed are 'image' or 'uri'"),
+        ("image_id,classes\na,cat\n", "images.csv has the columns 'image_id', 'classes'; it needs 'image' or 'uri'"),
         ("image,classes\na.jpg,cat\n,cat\n", "images.csv, line 3 names no image in column 'image'"),
         ("image\na.jpg,b\n", "line 2 has more cells than the header"),
     ],

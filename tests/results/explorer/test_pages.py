@@ -266,8 +266,8 @@ def test_mistakes_on_the_command_line_are_one_sentence(run: RunDirectory, tmp_pa
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         said = one_sentence(command("serve", run.root, "--port", str(port)))
-    assert said.startswith(f"serve: 127.0.0.1 port {port} cannot be had (")
-    assert said.endswith("; choose another --port, or 0 for any")
+    assert said.startswith(f"serve: 127.0.0.1 port {port} is not available (")
+    assert said.endswith("; choose another --port, or 0")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "uvicorn", None)
         said = one_sentence(command("serve", run.root))
