@@ -77,8 +77,8 @@ def test_seeds_without_ground_truth_and_without_a_report(tmp_path: Path) -> None
     (tmp_path / "report.html").unlink()
     assert told(one, "passes=[seeds]")[1:] == [
         f"Results: {tmp_path}",
-        f"Next: pfit-ray report {tmp_path} writes a page of counts, scores and pictures",
-        f"Next: pfit-ray evaluate {tmp_path} suggests thresholds; there is no ground truth to score by",
+        f"Next: pfit-ray report {tmp_path} writes one page of counts, scores and pictures",
+        f"Next: pfit-ray evaluate {tmp_path} suggests thresholds, because there is no ground truth",
         "Next: pfit-ray run 'my config.yaml' 'passes=[seeds,labels]' continues to pseudo labels",
     ]
 

@@ -236,7 +236,7 @@ def test_a_table_that_was_edited_under_its_name(
     os.utime(tables / name, (2, 2))
     text = complaint(run, same) or ""
     assert text.startswith("config: ")
-    assert f"{name} of '{field}' has changed since {step} was computed in {run.root}; put" in text
+    assert f"{name} of '{field}' has changed since {step} was computed in {run.root}; restore" in text
     (tables / name).unlink()
     assert complaint(run, same) is None
 

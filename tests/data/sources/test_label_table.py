@@ -151,7 +151,7 @@ def test_unused_rows_are_counted(tmp_path: Path) -> None:
         ('image,classes\n"a,cat\n', ".csv", "is not a valid .csv file"),
         ('{"image": "a", "classes": []}\n{"ima', ".jsonl", "line 2 is not JSON"),
         ("[1]", ".jsonl", "line 1 is not a JSON object"),
-        ('{"image": "a"}', ".jsonl", "has the columns 'image'; needed"),
+        ('{"image": "a"}', ".jsonl", "has the columns 'image'; it needs"),
         ('{"image": "a", "classes": []}\n{"classes": []}', ".jsonl", "line 2 names no image"),
         ("PAR1 no", ".parquet", "is not a valid .parquet file"),
         ("", ".xlsx", "must end in .csv, .tsv, .jsonl or .parquet"),
