@@ -60,7 +60,7 @@ class Labels:
         return f"Labels({self.directory.root!r}, {self.kind!r}, {len(self.shards)} shards)"
 
     def pandas(self) -> pandas.DataFrame:
-        """One row per image, by image_id: size, `keys`, scores, and where photograph and label map lie; no arrays."""
+        """One row per image, by image_id: size, `keys`, scores, and where image and label map lie; no arrays."""
         import pandas as pd
 
         rows = [row for shard in self.shards for row in self._rows(shard)]
@@ -81,7 +81,7 @@ class Labels:
         """A map-style torch Dataset in the order of `pandas`; its items are decoded by whoever asks for them.
 
         Args:
-            transform: makes an item of the photograph, uint8 RGB (H, W, 3), and the label map, uint8 (H, W); by
+            transform: makes an item of the image, uint8 RGB (H, W, 3), and the label map, uint8 (H, W); by
                 default an item is a pair of tensors uint8 (3, H, W) and int64 (H, W).
         """
         from pfit_ray.api.torch_labels import TorchLabels
@@ -112,7 +112,7 @@ def decoded_label(row: dict[str, Any]) -> np.ndarray:
 
 
 def decoded_image(row: dict[str, Any], max_pixels: int) -> np.ndarray:
-    """The photograph of a row, uint8 RGB (H, W, 3)."""
+    """The image of a row, uint8 RGB (H, W, 3)."""
     return decode_image(fetch_image(row), max_pixels)
 
 

@@ -83,7 +83,7 @@ class Run:
         """One picture of everything that the run knows of an image; a notebook displays it.
 
         Raises:
-            UserError: when the run does not know the image, or its photograph cannot be read any more.
+            UserError: when the run does not know the image, or cannot read it any more.
         """
         from PIL import Image
 
@@ -95,7 +95,7 @@ class Run:
         self, output: str, format_name: str, *, labels: str | None = None, images: Images = "copy",
         split: str = "train", license_name: str | None = None,
     ) -> Exported:  # fmt: skip
-        """Write photographs and labels in another tool's format; see docs/export.md and `pfit-ray export --help`."""
+        """Write images and labels in another tool's format; see docs/export.md and `pfit-ray export --help`."""
         from pfit_ray.results.export import ExportOptions, export_run
 
         options = ExportOptions(format_name, labels, split, images, license_name)

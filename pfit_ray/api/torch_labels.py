@@ -11,12 +11,12 @@ from pfit_ray.api.labels import decoded_image, decoded_label
 
 
 class TorchLabels(Dataset[Any]):
-    """Decodes one photograph and its label map when they are asked for; goes into a DataLoader's workers.
+    """Decodes one image and its label map when they are asked for; goes into a DataLoader's workers.
 
     Args:
         rows: rows of `Labels.pandas`.
-        max_pixels: larger photographs are refused.
-        transform: makes an item of photograph and label map; None: a pair of tensors, uint8 (3, H, W) and int64 (H, W).
+        max_pixels: larger images are refused.
+        transform: makes an item of image and label map; None: a pair of tensors, uint8 (3, H, W) and int64 (H, W).
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class TorchLabels(Dataset[Any]):
         """One item.
 
         Raises:
-            RowError: when the photograph or the label map cannot be read any more.
+            RowError: when the image or the label map cannot be read any more.
         """
         row = self.rows[index]
         image, label = decoded_image(row, self.max_pixels), decoded_label(row)

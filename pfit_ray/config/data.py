@@ -46,7 +46,7 @@ class DataConfig(Section):
         "voc: a VOC folder; coco: a COCO folder or any instances JSON with its images; folder: any folder or bucket "
         "prefix; class_folders: one in which each image lies in a folder named like its class; table: a CSV, JSON "
         "lines or Parquet table that names the images; tar: tar files in the WebDataset convention; parquet: Parquet "
-        "files with a column of encoded images; samples: photographs that scikit-image carries.",
+        "files with a column of encoded images; samples: images that come with scikit-image.",
     )
     root: str | None = option(
         None,

@@ -1,4 +1,4 @@
-"""Pictures for people: maps and labels over a photograph, arranged on one sheet."""
+"""Pictures for people: maps and labels over an image, arranged on one sheet."""
 
 import io
 from collections.abc import Sequence
@@ -29,11 +29,11 @@ class Tile:
 
 
 def heat_overlay(photo: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """A map in [0, 1] as colours over the grey photograph.
+    """A map in [0, 1] as colours over the grey image.
 
     Args:
         photo: uint8 RGB (H, W, 3).
-        values: float (h, w); it is resized to the photograph.
+        values: float (h, w); it is resized to the image.
 
     Returns:
         uint8 RGB (H, W, 3).
@@ -49,7 +49,7 @@ def heat_picture(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def label_overlay(photo: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """A label map in the VOC palette over the grey photograph, with white borders; unsure pixels are pale."""
+    """A label map in the VOC palette over the grey image, with white borders; unsure pixels are pale."""
     mixed = _mix(_grey(photo), label_picture(label), 0.65)
     plain = label == BACKGROUND
     mixed[plain] = photo[plain]
@@ -73,7 +73,7 @@ def region_picture(regions: np.ndarray) -> np.ndarray:
 
 
 def mask_overlay(photo: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Where any class has its mask (bool (K, H, W)): the photograph; elsewhere it is dimmed."""
+    """Where any class has its mask (bool (K, H, W)): the image; elsewhere it is dimmed."""
     inside = np.any(masks, axis=0)[:, :, np.newaxis]
     return np.where(inside, photo, _mix(_grey(photo), np.zeros_like(photo), 0.7)).astype(np.uint8)
 

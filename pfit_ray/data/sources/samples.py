@@ -1,4 +1,4 @@
-"""Colour photographs inside scikit-image's wheel: a source that needs no download."""
+"""Colour images inside scikit-image's wheel: a source that needs no download."""
 
 from collections.abc import Iterator
 from importlib import resources
@@ -15,11 +15,11 @@ SAMPLES = {
     "motorcycle_right.png": "motorbike",
     "rocket.jpg": "rocket",
 }
-"""The photographs and the one class that each shows."""
+"""The images and the one class that each shows."""
 
 
 def list_samples(data: DataConfig, notes: Notes) -> Iterator[Item]:
-    """The photographs of the listed classes, sorted by name; there are no masks."""
+    """The images of the listed classes, sorted by name; there are no masks."""
     folder = resources.files("skimage") / "data"
     for name, class_name in sorted(SAMPLES.items()):
         class_id = data.class_list.ids.get(class_name)

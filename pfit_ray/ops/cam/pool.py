@@ -65,7 +65,7 @@ def pool_hr_walk(hr_walk: NDArray[np.floating], sources: Sequence[Components]) -
         pooled_k(p) = 1/(S + 1) * (hr_walk_k(p) + sum over s of 1/|R_s(p)| * sum over q in R_s(p) of hr_walk_k(q))
 
     The walk leaks over weak edges of AffinityNet, and its grid is four pixels wide: regions, which know neither, pull
-    the map back to the borders in the photograph. The map itself stays in the mean, so that a region that spans an
+    the map back to the borders in the image. The map itself stays in the mean, so that a region that spans an
     object and its background does not settle both. Not published; docs/research/results.md tells what it is worth.
 
     Args:

@@ -86,7 +86,7 @@ def segment_unsupervised(
 
     Each iteration labels every pixel with its strongest channel, lets every superpixel vote for one
     label, and trains the CNN one step towards that vote. It stops as soon as fewer than `min_labels`
-    labels are left, which happens after 2 to 12 iterations on photographs.
+    labels are left, which happens after 2 to 12 iterations on natural images.
 
     Args:
         image: uint8 (H, W, 3). The published PerimeterFit programs pass BGR.
@@ -99,7 +99,7 @@ def segment_unsupervised(
         hidden: channels of the two 3x3 convolutions.
         n_channels: channels of the two 1x1 convolutions, the largest possible number of regions; 2..256.
         threads: CPU threads of torch. Part of the result, not only of the speed: their number decides the
-            order of sums, and a last bit can decide a vote; about every fifth photograph shows it.
+            order of sums, and a last bit can decide a vote; about every fifth image shows it.
         device: where the CNN runs.
 
     Returns:
