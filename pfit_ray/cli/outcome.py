@@ -56,7 +56,7 @@ def carry_out(
     except KeyboardInterrupt as stop:  # typer would leave without a word
         terminated = isinstance(stop, Terminated)
         word = "Terminated" if terminated else "Interrupted"
-        text = f"{word}. Finished shards and epochs are kept: the same command goes on from there."
+        text = f"{word}. Finished shards and epochs are kept: the same command continues from there."
         err.print(text, soft_wrap=True)
         raise typer.Exit(EXIT_TERMINATED if terminated else EXIT_INTERRUPTED) from None
     if not outcome.worked:

@@ -30,7 +30,7 @@ def predict(
 ) -> None:
     """Segment images with a trained network; no config is needed.
 
-    The predictions are PNGs in OUT/predict, in shards. After a crash or a Ctrl-C the same command goes on.
+    The predictions are PNGs in OUT/predict, in shards. After a crash or a Ctrl-C the same command continues.
     """
     from pfit_ray.runner.progress import Progress
     from pfit_ray.runner.run import Runner
