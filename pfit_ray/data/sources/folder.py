@@ -73,6 +73,9 @@ def _items(
         yield item
     if table is not None:
         table.note_unused()
+    if masks is not None and (unused := masks.unclaimed())[0]:
+        remedy = "a mask is named like its image, with the suffix .png and nothing else"
+        notes.add("masks in data.masks that no image has the name of", unused[1], remedy, unused[0])
 
 
 def _images(files: Iterator[tuple[str, Entry]], masks_root: str | None) -> Iterator[tuple[str, Entry]]:
@@ -119,10 +122,14 @@ def _masks(masks_root: str) -> Iterator[tuple[str, str]]:
 def _mask_of(masks: TextMap | None, image_id: str, path: str, notes: Notes) -> str | None:
     if masks is None:
         return None
-    found = masks.get(folded(path.rpartition(".")[0])) or masks.get(image_id)
+    key = next((key for key in (folded(path.rpartition(".")[0]), image_id) if masks.get(key)), None)
+    if key is None:
+        return None
+    masks.claim(key)
+    found = masks.get(key)
     if len(found) > 1:
         notes.add("images with more than one ground truth of their name, the first of which is taken", path)
-    return next(iter(found), None)
+    return found[0]
 
 
 def _class_folder(path: str, data: DataConfig) -> list[str]:

@@ -244,3 +244,12 @@ def test_images_that_this_machine_cannot_read_are_counted(tmp_path: Path, monkey
     heic, psd = notes
     assert (heic.what[-5:], heic.count, "pillow-heif" in heic.remedy) == (".heic", 2, True)
     assert (psd.what[-4:], psd.count, psd.remedy) == (".psd", 1, "")
+
+
+def test_masks_that_match_no_image_are_told_of(root: str) -> None:
+    fill(root, "photos/a.jpg", "photos/b.jpg", "masks/a_mask.png", "masks/b.png", "masks/c_mask.png")
+    notes = Notes()
+    items = listed(f"{root}/photos", notes, masks=f"{root}/masks")
+    assert [item.mask_uri for item in items] == [None, f"{root}/masks/b.png"]
+    (note,) = notes
+    assert (note.count, note.example, "data.masks" in note.what) == (2, "a_mask", True)
