@@ -27,7 +27,7 @@ settings.register_profile("untimed", deadline=None)  # the first example may com
 settings.load_profile("untimed")
 
 
-WITH_RAY = {"local_ray", "small_run"}
+WITH_RAY = {"local_ray", "small_run", "finished_run"}
 """Fixtures of tests that one process runs, with the Ray that they share."""
 
 
@@ -193,10 +193,11 @@ def small_run(corpus_with_bad_inputs: Corpus, local_ray: None, tmp_path_factory:
 def _small_run(corpus: Corpus, place: Path) -> SmallRun:
     folder, told = place / "run", place / "said.json"
     words = ["run", QUICKSTART, *SMALL, *corpus.overrides, "max_failed_fraction=0.6"]
-    if not told.exists():
-        said = command(*words, f"output={folder}")
-        assert said.code == 0, said
-        told.write_text(json.dumps(said))
+    with FileLock(place / "lock"):  # a process that comes later waits, and finds the run
+        if not told.exists():
+            said = command(*words, f"output={folder}")
+            assert said.code == 0, said
+            told.write_text(json.dumps(said))
     return SmallRun(folder, words, Finished(*json.loads(told.read_text())))
 
 
