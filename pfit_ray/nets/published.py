@@ -126,10 +126,10 @@ def convert_published(state: Mapping[str, Tensor], network: PublishedNetwork, ba
     _check_head(converted, network)
     with torch.device("meta"):
         template = rebuild_network(PUBLISHED_CLASSES[network].__name__, backbone, converted)
-    converted = with_counters(template.state_dict(), converted)
-    found = misfits(template.state_dict(), converted, _theirs)
+    completed = with_counters(template.state_dict(), converted)
+    found = misfits(template.state_dict(), completed, _theirs)
     if not found:
-        return converted
+        return completed
     other = identify_backbone(_backbone_part(converted))
     if other is not None and resolve_backbone(other) != backbone_name:
         raise ValueError(f"the checkpoint holds a network on {other}, not on {backbone}")
