@@ -57,6 +57,10 @@ FAILURES = {
 needs none), and a network puts out NaN."""
 
 
+PLACES = ["uri", "label_file", "label_offset"]
+"""Columns that say where an image and its label map lie: other images in a shard change them, and no result."""
+
+
 def small_photo() -> np.ndarray:
     """The cat, 40 x 27 pixels."""
     with Image.open(Path(np.__file__).parents[1] / "skimage" / "data" / "chelsea.png") as photo:
@@ -157,7 +161,7 @@ def test_every_hopeless_image_is_a_row_with_its_reason(matrix: Matrix, pass_name
 def test_good_images_do_not_notice_the_others(matrix: Matrix) -> None:
     for label, pass_name in LABELS.items():
         rows = [table(run, pass_name).loc[sorted(GOOD)] for run in (matrix.folder, matrix.other)]
-        pd.testing.assert_frame_equal(*(one.drop(columns=["uri", "label_offset"]) for one in rows), check_exact=True)
+        pd.testing.assert_frame_equal(*(one.drop(columns=PLACES) for one in rows), check_exact=True)
         files = [label_files(run, label) for run in (matrix.folder, matrix.other)]
         assert all(files[0][name] == files[1][name] for name in GOOD)
 
@@ -181,7 +185,7 @@ def test_equal_pixels_have_equal_results(matrix: Matrix) -> None:
         rows, files = table(matrix.folder, pass_name), label_files(matrix.folder, label)
         assert files["animated_webp"] == files["plain"]
         pd.testing.assert_series_equal(
-            *(rows.loc[name].drop(["uri", "label_offset"]) for name in ("animated_webp", "plain")), check_names=False
+            *(rows.loc[name].drop(PLACES) for name in ("animated_webp", "plain")), check_names=False
         )
 
 

@@ -32,7 +32,7 @@ def list_table(data: DataConfig, notes: Notes) -> Iterator[Item]:
     characters are in the path, its characters and a hash. `classes` is a text or list of class names, or there is a
     column of 0 and 1 for each class: where it is null or not there, the label is unknown; where it is empty, no
     foreground class is present. A column with another name is read where its first text names classes. `size` is the
-    image's bytes. Rows of one image that follow one another are joined.
+    image's bytes. Rows of one image that follow one another are joined, unless they give it different ids.
 
     Args:
         data: the source.
@@ -55,13 +55,13 @@ def list_table(data: DataConfig, notes: Notes) -> Iterator[Item]:
     head = list(islice(rows, _PEEKED))
     _look_for_classes(labels, [row for _, row in head], data)
     seen = SeenTexts()
-    for image, group in groupby(chain(head, rows), key=lambda placed: placed[1].get(column)):
+    for (image, given), group in groupby(chain(head, rows), lambda placed: (placed[1].get(column), _given(placed[1]))):
         together = list(group)
         if not isinstance(image, str) or not image:
             raise UserError(f"data.table: {url}, {together[0][0]} names no image in column {column!r}")
         if len(together) > 1:
             notes.add(f"images of {url} with several rows, which were joined", image)
-        if not seen.add(image):
+        if not seen.add(f"{image}\n{given}"):
             remedy = "put the rows of an image together; the first ones count, the others fail as bad_id"
             notes.add(f"images of {url} that have more rows further down", image, remedy)
         yield _item(data, root, image, [row for _, row in together], labels, notes)
@@ -87,11 +87,11 @@ def _look_for_classes(labels: LabelColumns, head: list[Row], data: DataConfig) -
 def _item(data: DataConfig, root: str, image: str, rows: Sequence[Row], labels: LabelColumns, notes: Notes) -> Item:
     row = rows[0]
     uri = _resolved(root, image, notes)
-    given = row.get("image_id")
-    if given is None or given == "":
+    given = _given(row)
+    if not given:
         image_id = path_id(uri.removeprefix(root.rstrip("/") + "/"))
     else:
-        image_id = str(given) if is_plain(str(given)) else hashed_id(str(given), str(given))
+        image_id = given if is_plain(given) else hashed_id(given, given)
     mask = row.get("mask")
     mask_uri = _resolved(root, mask, notes) if isinstance(mask, str) and mask else None
     item = Item(image_id, uri, mask_uri=mask_uri, size=_size(row.get("size")))
@@ -107,6 +107,11 @@ def _item(data: DataConfig, root: str, image: str, rows: Sequence[Row], labels: 
         return replace(item, keys=None if names is None else label_keys(names, data.class_list, ignore, notes))
     except RowError as error:
         return replace(item, reason=error.reason, message=error.message)
+
+
+def _given(row: Row) -> str:
+    cell = row.get("image_id")
+    return "" if cell is None else str(cell)
 
 
 def _names(cells: Iterable, known: set[str]) -> list[str] | None:

@@ -10,6 +10,7 @@ from pfit_ray.config.data import DataConfig
 from pfit_ray.data.coco_masks import draw_masks
 from pfit_ray.data.sources.coco import list_coco
 from pfit_ray.data.sources.item import Item
+from pfit_ray.data.sources.mask_ids import MaskIds
 from pfit_ray.data.sources.notes import Notes
 from pfit_ray.errors import UserError
 from pfit_ray.tasks.score import read_truth
@@ -49,7 +50,8 @@ def test_ground_truth_is_drawn(tmp_path: Path) -> None:
     assert np.unique(maps[1]).tolist() == [0, 4, 255]
     assert [np.unique(label).tolist() for label in maps[2:]] == [[0], [0, 1]]
     items = listed(tmp_path, draw_masks=True)
-    np.testing.assert_array_equal(read_truth(items[0].mask_uri or "", np.arange(256, dtype=np.uint8), 4), first)
+    as_it_is = MaskIds(np.arange(256, dtype=np.uint8), {}, {})
+    np.testing.assert_array_equal(read_truth(items[0].mask_uri or "", as_it_is, 4), first)
     cats = listed(tmp_path, draw_masks=True, classes=("cat",), unknown_classes="ignore")
     assert np.unique(draw_masks(cats[0].mask_uri or "")).tolist() == [0, 1]
 

@@ -67,6 +67,12 @@ def test_unsafe_ids_are_made_safe(tmp_path: Path) -> None:
     assert null.image_id == "s"
 
 
+def test_rows_of_one_image_are_joined_unless_their_ids_differ(tmp_path: Path) -> None:
+    text = "image,image_id,classes\na.jpg,x,cat\na.jpg,x,red car\na.jpg,y,red car\na.jpg,,cat\n"
+    items = listed(tmp_path, text)
+    assert [(item.image_id, item.keys) for item in items] == [("x", (1, 2)), ("y", (2,)), ("a", (1,))]
+
+
 def test_labels(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [
         {"image": "0.jpg", "classes": ["cat", "red car"]},
