@@ -19,9 +19,9 @@ def test_confusion_by_hand() -> None:
 
 def test_scores_by_hand() -> None:
     result = scores(np.array([[6, 2, 0, 0], [1, 2, 0, 1], [0, 0, 0, 0]]))
-    np.testing.assert_allclose(result.iou, [6 / 9, 2 / 6, np.nan])
-    np.testing.assert_allclose(result.precision, [6 / 7, 2 / 4, np.nan])
-    np.testing.assert_allclose(result.recall, [6 / 8, 2 / 4, np.nan])
+    np.testing.assert_allclose(result.iou, [6 / 9, 2 / 6, np.nan], equal_nan=True)
+    np.testing.assert_allclose(result.precision, [6 / 7, 2 / 4, np.nan], equal_nan=True)
+    np.testing.assert_allclose(result.recall, [6 / 8, 2 / 4, np.nan], equal_nan=True)
     assert result.miou == pytest.approx((6 / 9 + 2 / 6) / 2)
     assert result.miou_published == pytest.approx((6 / 9 + 2 / 6) / 3)
     assert result.fp == pytest.approx(2 / 6 / 2)
@@ -39,7 +39,7 @@ def test_missing_predictions_are_misses_but_no_false_positives() -> None:
     truth = np.array([[1, 1, 1, 0]], np.uint8)
     result = scores(confusion(np.array([[1, 255, 255, 255]], np.uint8), truth, 1))
     np.testing.assert_allclose(result.iou, [0.0, 1 / 3])
-    np.testing.assert_allclose(result.precision, [np.nan, 1.0])
+    np.testing.assert_allclose(result.precision, [np.nan, 1.0], equal_nan=True)
     assert result.fp == 0.0
     assert result.fn == pytest.approx(2 / 3)
 
