@@ -51,7 +51,7 @@ def _now(run: RunDirectory) -> Iterator[str]:
     else:
         yield (
             f"silent for {describe_duration(age)}: the run was killed, or cannot reach its storage; the same command "
-            f"goes on. Last: {told}"
+            f"continues. Last: {told}"
         )
 
 

@@ -47,7 +47,7 @@ def explained(url: str) -> Iterator[None]:
         if is_passing(error):
             raise UserError(
                 f"{url}: the storage does not work, tried {options().retries + 1} times ({_text(error)}); the same "
-                "command goes on from what is finished"
+                "command continues from what is finished"
             ) from error
         raise
 

@@ -148,9 +148,7 @@ def test_command(folder: Path) -> None:
     assert float(rows[0]["miou_low"]) == metrics["label"]["miou_interval"][0]
     assert [float(row["iou"]) for row in rows[1:]] == list(metrics["label"]["iou"].values())
     assert [float(row["boundary_iou"]) for row in rows[1:]] == list(metrics["label"]["boundary_iou"].values())
-    assert one_sentence(command(*words, "-o", "x")) == (
-        "evaluate: --output is for numbers; add --format json or --format csv"
-    )
+    assert one_sentence(command(*words, "-o", "x")) == "evaluate: --output needs --format json or --format csv"
 
 
 def test_the_export_of_a_run_scores_as_the_run_does(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_what_is_no_table_of_marks(tmp_path: Path) -> None:
     url = str(tmp_path / "m.parquet")
     Path(url).write_text("nonsense")
     with pytest.raises(
-        UserError, match=r"m.parquet is not a table of marks with the columns image_id, mark, time; mend"
+        UserError, match=r"m.parquet is not a table of marks with the columns image_id, mark, time; repair or remove it"
     ):
         read_marks(url)
     pq.write_table(pa.table({"image_id": ["a"]}), url)
