@@ -114,7 +114,7 @@ def test_what_was_understood_of_a_corpus(tmp_path: Path, monkeypatch: pytest.Mon
     assert told[3:] == [
         "  files left out without a suffix: 1, 'README'",
         "  files left out with the suffix .psd: 2, such as 'x.psd'",
-        f"  rows of {labels} that name no image: 1, 'z.jpg'",
+        f"  rows of {labels} that name no image: 1, 'z.jpg'; name images by their path below data.root, or by their id",
     ]
     runner, notes = plan.Runner(settings, plan.Progress()), Notes()
     write_manifest(runner.run_directory, "train", runner.images("train", notes), 3, notes)
