@@ -87,8 +87,8 @@ def test_sources_and_stage_in_a_whole_pass(
     stage = importlib.import_module("sharpness_stage").SharpnessStage(minimum=1.0)
     with pytest.raises(RuntimeError, match="stage encode reads the column 'sharpness'"):
         plan_pass("seeds", config, listed)
-    region_stages = passes._region_stages
-    monkeypatch.setattr(passes, "_region_stages", lambda config: [stage, *region_stages(config)])
+    fit_stages = passes._fit_stages
+    monkeypatch.setattr(passes, "_fit_stages", lambda config: [stage, *fit_stages(config)])
     fetch, network, finish = plan_pass("seeds", config, listed).operators(config, listed)
     summary = finish(network(fetch({"shard": 0})))
     assert (summary["ok"], summary["failed"]) == (2, 1)

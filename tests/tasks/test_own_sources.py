@@ -131,7 +131,7 @@ def run_pass(name: Pass, config: RunConfig, run: RunDirectory) -> dict[str, int]
 
 
 def table(run: RunDirectory, name: str, kind: str = "rows") -> pd.DataFrame:
-    return pd.read_parquet(getattr(run, kind)(name, 0)).set_index("image_id")
+    return pd.read_parquet(current(run, name, kind, 0)).set_index("image_id")
 
 
 def test_whole_passes_with_sources_of_another_package(package: Path, listed: RunDirectory, make_config) -> None:
@@ -236,7 +236,7 @@ def test_what_a_run_records_of_its_sources(package: Path, run: RunDirectory, mak
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("waves", "which is none of broken, external, felzenszwalb, number, quickshift, slic, stripes"),
+        ("waves", "which is none of broken, external, features, felzenszwalb, number, quickshift, slic, stripes"),
         ("broken", "own_stripes:Nothing of own-sources 1.2 cannot be imported: AttributeError"),
         ("number", "own_stripes:np.pi of own-sources 1.2 is not a class"),
     ],

@@ -213,7 +213,7 @@ def test_regions_of_the_network_s_features_come_with_the_cam(listed: RunDirector
     assert [stage.name for stage in plan.network] == ["decode", "cam", "regions_features"]
     for name in ("seeds", "labels"):
         assert run_pass(name, config, listed) == {"shard": 0, "ok": 6, "failed": 3, "skipped": 0}
-    rows = pd.read_parquet(listed.rows("seeds", 0)).set_index("image_id")
+    rows = pd.read_parquet(current(listed, "seeds", "rows", 0)).set_index("image_id")
     columns = [f"regions_features_{kind}_{cut}" for kind in ("slic", "quickshift") for cut in (2, 5)]
     assert [name for name in rows.columns if name.startswith("regions_")] == columns
     maps = [np.array(Image.open(io.BytesIO(rows.loc["photo", name]))) for name in columns]
@@ -222,7 +222,7 @@ def test_regions_of_the_network_s_features_come_with_the_cam(listed: RunDirector
     plain = make_config(regions={"slic": {"n_segments": 20}, "uss": {"max_iterations": 2}})
     cam = rows.loc["photo", "cam"]
     run_pass("seeds", plain, listed)
-    assert pd.read_parquet(listed.rows("seeds", 0)).set_index("image_id").loc["photo", "cam"] == cam
+    assert pd.read_parquet(current(listed, "seeds", "rows", 0)).set_index("image_id").loc["photo", "cam"] == cam
 
 
 def encode_image(image: np.ndarray) -> bytes:
