@@ -49,7 +49,7 @@ def test_the_recipe_on_a_small_set(local_ray: None, tmp_path: Path) -> None:
         *given,
     )  # fmt: skip
     assert said.code == 0, said
-    assert "4 ok, 0 failed" in said.out
+    assert "4 ok + 0 failed" in said.out
     scores = json.loads((folder / "evaluation.json").read_text())
     assert {name: scores[name]["images"] for name in ("pseudo_label", "prediction")} == {
         "pseudo_label": 4,
