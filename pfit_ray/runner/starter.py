@@ -130,7 +130,7 @@ _ZERO_SHOT = """\
 _TRAIN = """\
   # Trained on the image-level labels. For few images whose classes ImageNet has, source: zero_shot needs no training.
   source: train
-  puzzle: {enabled: false}       # true: the Puzzle loss, half as fast and somewhat better"""
+  puzzle: {enabled: false}       # true: the Puzzle loss, as published; it takes longer"""
 _TEXT = """\
 # Made by pfit-ray init, which found
 {told}

@@ -24,7 +24,7 @@ class FeatureRegions(RegionSource):
 
     What two superpixels differ by is their mean colour and the network's features of low levels, which follow the
     borders of parts and objects better than colour alone. A tree is cut at several numbers of regions, and the CAM is
-    pooled within all of them. Not published; docs/research/results.md tells what it is worth.
+    pooled within all of them. Not published, and not yet scored by this package.
 
     Args:
         slic: options of `slic_superpixels`.
