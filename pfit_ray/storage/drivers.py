@@ -63,6 +63,8 @@ def open_system(url: str) -> tuple[Any, str]:
     protocols = {link.partition("://")[0] for link in url.split("::") if "://" in link}
     try:
         arguments = {name: found for name in protocols if (found := driver_options(name, options()))}
+        if protocols <= {*GCS} and "::" not in url:
+            return _open_gcs(url, next(iter(arguments.values())))
         system, path = fsspec.core.url_to_fs(url, use_listings_cache=False, **arguments)
         if protocols & {*S3}:
             _repeat_nothing(system)
@@ -74,6 +76,14 @@ def open_system(url: str) -> tuple[Any, str]:
     except ValueError as error:
         raise UserError(f"{url}: this URL cannot be opened: {redacted(str(error))}") from error
     return system, path
+
+
+def _open_gcs(url: str, arguments: dict[str, Any]) -> tuple[Any, str]:
+    """Open with the driver of gcsfs that never asks for the kind of bucket, whoever imported gcsfs before."""
+    from gcsfs.core import GCSFileSystem
+
+    system = GCSFileSystem(use_listings_cache=False, **arguments)
+    return system, system._strip_protocol(url)
 
 
 def _repeat_nothing(system: Any) -> None:

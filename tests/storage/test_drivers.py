@@ -1,5 +1,7 @@
 import logging
 import os
+import subprocess
+import sys
 from typing import Any
 
 import fsspec
@@ -124,3 +126,21 @@ def test_others_that_use_a_driver_s_class_find_it_as_it_was(monkeypatch: pytest.
     with drivers.quiet_drivers():
         assert logging.getLogger("gcsfs").level == logging.CRITICAL
     assert logging.getLogger("gcsfs").level == before[1]
+
+
+def test_a_bucket_s_kind_is_never_asked_for_even_if_others_imported_the_driver_first() -> None:
+    pytest.importorskip("gcsfs")
+    program = """
+import os
+os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "true"
+import gcsfs, gcsfs.core
+from pfit_ray.config.storage import StorageConfig
+from pfit_ray.storage import drivers
+drivers.configure(StorageConfig(anonymous=True))
+for url in ("gs://bucket/a b#1.jpg", "gcs://bucket/a b#1.jpg"):
+    system, path = drivers.open_system(url)
+    assert type(system) is gcsfs.core.GCSFileSystem, type(system)
+    assert path == "bucket/a b#1.jpg", path
+    assert drivers.open_system(url)[0] is system
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)

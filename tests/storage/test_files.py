@@ -1,5 +1,6 @@
 import errno
 import os
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -293,6 +294,7 @@ def test_missing_driver_names_the_extra(
         raise ImportError("Install it")
 
     monkeypatch.setattr(fsspec.core, "url_to_fs", not_installed)
+    monkeypatch.setitem(sys.modules, "gcsfs.core", None)
     with pytest.raises(UserError, match=rf'pip install "pfit-ray\[{extra}\]"'):
         action(f"{protocol}://bucket/x")
 
