@@ -22,7 +22,7 @@ from pfit_ray.data.sources.mask_ids import mask_ids
 from pfit_ray.ops.scores.bootstrap import mean_iou, pixel_counts
 from pfit_ray.ops.scores.evaluation import threshold_sweep
 from pfit_ray.ops.scores.suggest_threshold import ValueHistogram
-from pfit_ray.tasks.score import read_truth
+from pfit_ray.tasks.score import read_ground_truth
 
 LEVELS = np.arange(0.02, 0.80, 0.01).round(2)
 SET, DRAWS = 12, 200
@@ -48,7 +48,7 @@ def main() -> None:
     for item in items[given.skip : given.skip + given.images]:
         image = decode_image(storage.fetch(item.uri), 10**8)
         found = pf.cam(image, classifier, item.keys)
-        truth = read_truth(item.mask_uri or "", mask_ids(data), len(data.class_list), image.shape[:2])
+        truth = read_ground_truth(item.mask_uri or "", mask_ids(data), len(data.class_list), image.shape[:2])
         matrices = threshold_sweep(found.hr_cam, found.keys, truth, LEVELS.tolist(), len(data.class_list))
         counts.append(pixel_counts(matrices))
         values.append(histogram([found.cam]))

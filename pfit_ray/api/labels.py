@@ -66,16 +66,16 @@ class Labels:
         rows = [row for shard in self.shards for row in self._rows(shard)]
         return pd.DataFrame(rows, columns=None if rows else self._columns()).set_index("image_id")
 
-    def ray(self, photographs: bool = False) -> ray.data.Dataset:
+    def ray(self, images: bool = False) -> ray.data.Dataset:
         """A Ray Dataset: the columns of `pandas` and `label`, uint8 (H, W); shards are read where they are used.
 
         Args:
-            photographs: add `image`, uint8 RGB (H, W, 3).
+            images: add `image`, uint8 RGB (H, W, 3).
         """
         import ray.data
 
         shards = ray.data.from_items([{"shard": shard} for shard in self.shards])
-        return shards.flat_map(partial(_decoded_shard, self, photographs))
+        return shards.flat_map(partial(_decoded_shard, self, images))
 
     def torch(self, transform: Callable[[np.ndarray, np.ndarray], Any] | None = None) -> torch.utils.data.Dataset[Any]:
         """A map-style torch Dataset in the order of `pandas`; its items are decoded by whoever asks for them.
@@ -116,10 +116,10 @@ def decoded_image(row: dict[str, Any], max_pixels: int) -> np.ndarray:
     return decode_image(fetch_image(row), max_pixels)
 
 
-def _decoded_shard(labels: Labels, photographs: bool, item: dict[str, int]) -> list[dict[str, Any]]:
+def _decoded_shard(labels: Labels, images: bool, item: dict[str, int]) -> list[dict[str, Any]]:
     rows = labels._rows(item["shard"])
     for row in rows:
         row["label"] = decoded_label(row)
-        if photographs:
+        if images:
             row["image"] = decoded_image(row, labels.max_pixels)
     return rows

@@ -136,7 +136,7 @@ class _Worker:
                     if not going:
                         break
                     stage, began = next_stage.name, time.monotonic()
-                    going = get(self.actor.step.remote(number))
+                    going = get(self.actor.run_stage.remote(number))
                 packed = self.actor.take.remote()
                 ray.wait([packed], fetch_local=False)
                 return packed

@@ -1,4 +1,4 @@
-"""Contact sheets: everything that a run knows of one image, on one picture."""
+"""Contact sheets: everything that a run knows of one image, in one picture."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -24,7 +24,7 @@ from pfit_ray.tasks.encode import array_from_bytes
 
 
 def contact_sheet(config: RunConfig, run: RunDirectory, image_id: str) -> bytes:
-    """Draw one image's sheet: photograph, maps, regions, perimeters, masks, labels, prediction, ground truth.
+    """Draw one image's sheet: image, maps, regions, perimeters, masks, labels, prediction, ground truth.
 
     Args:
         config: the run's config.
@@ -35,7 +35,7 @@ def contact_sheet(config: RunConfig, run: RunDirectory, image_id: str) -> bytes:
         The bytes of a PNG file.
 
     Raises:
-        UserError: when the run does not know the image, or its photograph cannot be read any more.
+        UserError: when the run does not know the image, or its file cannot be read any more.
     """
     found = {
         image_set: place
@@ -48,10 +48,10 @@ def contact_sheet(config: RunConfig, run: RunDirectory, image_id: str) -> bytes:
     if manifest_row["status"] != OK:
         raise UserError(f"show: {image_id!r} failed when the images were listed: {manifest_row['message']}")
     try:
-        photo = decode_image(fetch_image(manifest_row), config.images.max_pixels)
+        image = decode_image(fetch_image(manifest_row), config.images.max_pixels)
     except RowError as error:
         raise UserError(f"show: the image {image_id!r} cannot be read: {error.message}") from error
-    tiles = [Tile("photograph", photo)]
+    tiles = [Tile("photograph", image)]
     results: dict[str, Row] = {}
     for pass_name, image_set in IMAGE_SET.items():
         if image_set in found:
@@ -62,12 +62,12 @@ def contact_sheet(config: RunConfig, run: RunDirectory, image_id: str) -> bytes:
             if row is not None:
                 results[pass_name] = row
     if "seeds" in results:
-        tiles += _seed_tiles(config, photo, results["seeds"])
+        tiles += _seed_tiles(config, image, results["seeds"])
     if "labels" in results:
-        tiles += _label_tiles(photo, results["labels"])
+        tiles += _label_tiles(image, results["labels"])
     if "predict" in results:
-        tiles.append(Tile("prediction", label_overlay(photo, results["predict"]["label"])))
-    tiles += _truth_tile(config, photo, found)
+        tiles.append(Tile("prediction", label_overlay(image, results["predict"]["label"])))
+    tiles += _ground_truth_tile(config, image, found)
     return compose_sheet(_title(config, image_id, manifest_row, results), _legend(config, results), tiles)
 
 
@@ -133,11 +133,11 @@ def _result(run: RunDirectory, pass_name: str, shard: int, image_id: str) -> Row
     return None
 
 
-def _seed_tiles(config: RunConfig, photo: np.ndarray, row: Row) -> list[Tile]:
-    size = photo.shape[:2]
+def _seed_tiles(config: RunConfig, image: np.ndarray, row: Row) -> list[Tile]:
+    size = image.shape[:2]
     names = config.region_names
     regions = {source: decode_grey(row[f"regions_{source}"]).astype(np.uint16) for source in names}
-    tiles = [Tile("CAM", _heat(photo, row["cam"]))]
+    tiles = [Tile("CAM", _heat(image, row["cam"]))]
     tiles += [Tile(f"regions, {source}", region_picture(regions[source])) for source in names]
     for source in names:
         perimeter = perimeters(config, regions[source])
@@ -145,35 +145,35 @@ def _seed_tiles(config: RunConfig, photo: np.ndarray, row: Row) -> list[Tile]:
         tiles.append(Tile(f"perimeters, {source}", picture))
     for source in names:
         masks = decode_grey(row[f"fit_mask_{source}"]).reshape(-1, *size).astype(bool)
-        tiles.append(Tile(f"fit mask, {source}", mask_overlay(photo, masks)))
-    tiles.append(Tile("combined CAM", _heat(photo, row["combined_cam"], config.combined_maximum)))
-    tiles.append(Tile("affinity label (pale: unsure)", label_overlay(photo, row["label"])))
+        tiles.append(Tile(f"fit mask, {source}", mask_overlay(image, masks)))
+    tiles.append(Tile("combined CAM", _heat(image, row["combined_cam"], config.combined_maximum)))
+    tiles.append(Tile("affinity label (pale: unsure)", label_overlay(image, row["label"])))
     return tiles
 
 
-def _label_tiles(photo: np.ndarray, row: Row) -> list[Tile]:
+def _label_tiles(image: np.ndarray, row: Row) -> list[Tile]:
     return [
-        Tile("edge", heat_overlay(photo, array_from_bytes(row["edge"]))),
-        Tile("random walk", _heat(photo, row["walk"])),
-        Tile("pseudo label", label_overlay(photo, row["label"])),
+        Tile("edge", heat_overlay(image, array_from_bytes(row["edge"]))),
+        Tile("random walk", _heat(image, row["walk"])),
+        Tile("pseudo label", label_overlay(image, row["label"])),
     ]
 
 
-def _truth_tile(config: RunConfig, photo: np.ndarray, found: dict[str, tuple[int, Row]]) -> list[Tile]:
+def _ground_truth_tile(config: RunConfig, image: np.ndarray, found: dict[str, tuple[int, Row]]) -> list[Tile]:
     uri = next((row["mask_uri"] for _, row in found.values() if row["mask_uri"]), None)
     if uri is None:
         return []
     try:
-        truth = mask_ids(config.data).read(uri, photo.shape[:2])
+        truth = mask_ids(config.data).read(uri, image.shape[:2])
     except RowError as error:
         raise UserError(f"show: the ground truth {uri} cannot be used: {error.message}") from error
-    return [Tile("ground truth", label_overlay(photo, truth))]
+    return [Tile("ground truth", label_overlay(image, truth))]
 
 
-def _heat(photo: np.ndarray, data: bytes, maximum: float = 1.0) -> np.ndarray:
-    """The strongest class of a stored map, in [0, maximum], over the photograph."""
+def _heat(image: np.ndarray, data: bytes, maximum: float = 1.0) -> np.ndarray:
+    """The strongest class of a stored map, in [0, maximum], over the image."""
     maps = array_from_bytes(data)
-    return heat_overlay(photo, maps.max(axis=0, initial=0.0) / maximum)
+    return heat_overlay(image, maps.max(axis=0, initial=0.0) / maximum)
 
 
 def _title(config: RunConfig, image_id: str, manifest_row: Row, results: dict[str, Row]) -> str:

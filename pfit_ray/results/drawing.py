@@ -28,17 +28,17 @@ class Tile:
     picture: np.ndarray
 
 
-def heat_overlay(photo: np.ndarray, values: np.ndarray) -> np.ndarray:
+def heat_overlay(image: np.ndarray, values: np.ndarray) -> np.ndarray:
     """A map in [0, 1] as colours over the grey image.
 
     Args:
-        photo: uint8 RGB (H, W, 3).
+        image: uint8 RGB (H, W, 3).
         values: float (h, w); it is resized to the image.
 
     Returns:
         uint8 RGB (H, W, 3).
     """
-    return _mix(_grey(photo), heat_picture(values, photo.shape[:2]), 0.6)
+    return _mix(_grey(image), heat_picture(values, image.shape[:2]), 0.6)
 
 
 def heat_picture(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -48,11 +48,11 @@ def heat_picture(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
 
 
-def label_overlay(photo: np.ndarray, label: np.ndarray) -> np.ndarray:
+def label_overlay(image: np.ndarray, label: np.ndarray) -> np.ndarray:
     """A label map in the VOC palette over the grey image, with white borders; unsure pixels are pale."""
-    mixed = _mix(_grey(photo), label_picture(label), 0.65)
+    mixed = _mix(_grey(image), label_picture(label), 0.65)
     plain = label == BACKGROUND
-    mixed[plain] = photo[plain]
+    mixed[plain] = image[plain]
     mixed[perimeter_map(label)] = 255
     return mixed
 
@@ -72,10 +72,10 @@ def region_picture(regions: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(table, cv2.COLOR_HSV2RGB)[:, 0][regions.astype(np.intp) % 256]
 
 
-def mask_overlay(photo: np.ndarray, masks: np.ndarray) -> np.ndarray:
+def mask_overlay(image: np.ndarray, masks: np.ndarray) -> np.ndarray:
     """Where any class has its mask (bool (K, H, W)): the image; elsewhere it is dimmed."""
     inside = np.any(masks, axis=0)[:, :, np.newaxis]
-    return np.where(inside, photo, _mix(_grey(photo), np.zeros_like(photo), 0.7)).astype(np.uint8)
+    return np.where(inside, image, _mix(_grey(image), np.zeros_like(image), 0.7)).astype(np.uint8)
 
 
 def compose_sheet(
@@ -117,8 +117,8 @@ def compose_sheet(
     return buffer.getvalue()
 
 
-def _grey(photo: np.ndarray) -> np.ndarray:
-    return np.repeat(cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)[:, :, None], 3, axis=2)
+def _grey(image: np.ndarray) -> np.ndarray:
+    return np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[:, :, None], 3, axis=2)
 
 
 def _mix(below: np.ndarray, above: np.ndarray, weight: float) -> np.ndarray:

@@ -17,7 +17,7 @@ from pfit_ray.data.sources.spill import SeenTexts
 from pfit_ray.errors import RowError, UserError
 from pfit_ray.results.totals import Totals, summaries
 from pfit_ray.storage.threads import prefetch
-from pfit_ray.tasks.score import MapScore, TruthScorer, classless_note, is_classless, read_truth
+from pfit_ray.tasks.score import GroundTruthScorer, MapScore, classless_note, is_classless, read_ground_truth
 
 MAX_ARRAY_BYTES = 4 << 30
 """Class maps of more bytes are refused before they are unpacked."""
@@ -188,10 +188,10 @@ def _scored(
         return RowError("bad_id", f"{image_id!r} in {url} is not an image id")
     n_classes = len(request.classes)
     try:
-        truth = read_truth(storage.join(truth_folder, f"{image_id}.png"), truth_masks, n_classes)
+        truth = read_ground_truth(storage.join(truth_folder, f"{image_id}.png"), truth_masks, n_classes)
     except RowError as error:
         return None if error.reason == "missing" and request.names is None else error
-    scorer = TruthScorer(truth, n_classes, request.thresholds, request.boundary)
+    scorer = GroundTruthScorer(truth, n_classes, request.thresholds, request.boundary)
     one = MapScore()
     if is_classless(truth):
         classless.append(image_id)

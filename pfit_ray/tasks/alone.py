@@ -46,7 +46,7 @@ class RowWorker:
             self.timings = {"fetch": timed_fetch([self.row], watch)}
         return bool(self.row["status"] == OK)
 
-    def step(self, number: int) -> bool:
+    def run_stage(self, number: int) -> bool:
         """Run a stage over the row; False when the row fails in it."""
         stage = self.stages[number]
         limit_threads(self.threads[number])

@@ -70,7 +70,7 @@ class ShardScore:
     classless: list[str] = field(default_factory=list)
 
 
-class TruthScorer:
+class GroundTruthScorer:
     """Compares maps of one image with its ground truth.
 
     Args:
@@ -148,7 +148,7 @@ class ShardScorer:
             if image_id not in masks:
                 continue
             try:
-                truth = read_truth(masks[image_id], self.ids, self.n_classes, (row["height"], row["width"]))
+                truth = read_ground_truth(masks[image_id], self.ids, self.n_classes, (row["height"], row["width"]))
                 scored = self._scored(row, truth)
             except RowError as error:
                 result.problems.append(f"{image_id}: {error.message}")
@@ -161,7 +161,7 @@ class ShardScorer:
         return result
 
     def _scored(self, row: dict[str, Any], truth: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
-        scorer = TruthScorer(truth, self.n_classes, self.thresholds, self.boundary)
+        scorer = GroundTruthScorer(truth, self.n_classes, self.thresholds, self.boundary)
         keys = np.asarray(row["keys"], dtype=np.int32)
         result = {name: scorer.maps(array_from_bytes(row[name]), keys) for name in SCORED_MAPS[self.pass_name]}
         if self.pass_name in SCORED_LABELS:
@@ -182,7 +182,7 @@ def classless_note(images: Sequence[str]) -> str:
     )
 
 
-def read_truth(uri: str, ids: MaskIds, n_classes: int, size: tuple[int, int] | None = None) -> np.ndarray:
+def read_ground_truth(uri: str, ids: MaskIds, n_classes: int, size: tuple[int, int] | None = None) -> np.ndarray:
     """Read a ground truth mask.
 
     Args:

@@ -91,7 +91,7 @@ def publish_alone(run: RunDirectory, plan: PassPlan, shard: int) -> None:
     for index in range(len(fetch.rows(shard))):
         going = worker.begin(shard, index)
         for number in range(len(stages)):
-            going = going and worker.step(number)
+            going = going and worker.run_stage(number)
         rows += unpack_rows(worker.take())[0]
     finish.writer.write(shard, rows, {})
 

@@ -162,19 +162,19 @@ class _Pages:
         )  # fmt: skip
 
     def photo(self, request: Request) -> Response:
-        """The photograph."""
+        """The image itself."""
         row = self._row(request)
-        return _picture(*self._explorer.draw(lambda: (self._explorer.pictures.photograph(row), "image/jpeg")))
+        return _picture(*self._explorer.draw(lambda: (self._explorer.pictures.image(row), "image/jpeg")))
 
     def layer(self, request: Request) -> Response:
-        """One stage in the photograph's size."""
+        """One stage in the image's size."""
         row, layer = self._row(request), _layer(request)
         if layer is None:
             raise UnknownLayerError("no stage is named")
         return _picture(*self._explorer.draw(lambda: self._explorer.pictures.layer(row, layer)))
 
     def small(self, request: Request) -> Response:
-        """A small picture of one stage over the photograph."""
+        """A small picture of one stage over the image."""
         row, layer = self._row(request), _layer(request)
         return _picture(*self._explorer.draw(lambda: (self._explorer.pictures.small(row, layer), "image/jpeg")))
 
@@ -278,7 +278,7 @@ def _layer(request: Request) -> Layer | None:
 
 
 def _chosen(layers: list[Layer], wanted: Layer) -> Layer | None:
-    """The wanted layer, or all classes of its stage; None: the photograph alone."""
+    """The wanted layer, or all classes of its stage; None means the image alone."""
     return next((one for one in (wanted, Layer(wanted.stage)) if one in layers), None)
 
 

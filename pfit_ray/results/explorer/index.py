@@ -149,7 +149,7 @@ class Index:
 
     def _read_manifests(self) -> None:
         ids: pa.Array = pa.array([], pa.large_string())
-        keys, truth, reasons = [], [], []
+        keys, ground_truth, reasons = [], [], []
         for image_set in dict.fromkeys(IMAGE_SET.values()):
             summary = self.run.read_json("manifest", f"{image_set}.json")
             if summary is None:
@@ -162,7 +162,7 @@ class Index:
             new = table.filter(pa.array(fresh))
             ids = pa.concat_arrays([ids, _array(new["image_id"])])
             keys.append(new["keys"])
-            truth.append(pc.is_valid(new["mask_uri"]).to_numpy())
+            ground_truth.append(pc.is_valid(new["mask_uri"]).to_numpy())
             reasons.append(new["reason"])
             numbers = np.full(len(ids), -1, np.int32)
             numbers[known[::-1]] = np.arange(len(known), dtype=np.int32)[::-1]  # of two equal ids the first counts
@@ -174,7 +174,7 @@ class Index:
         self.ids = ids
         for image_set, numbers in self._numbers.items():
             self._numbers[image_set] = np.pad(numbers, (0, len(ids) - len(numbers)), constant_values=-1)
-        self.has_truth = np.concatenate(truth)
+        self.has_ground_truth = np.concatenate(ground_truth)
         self._keys = np.zeros((len(ids), self._key_bytes), np.uint8)
         self._labelled = np.zeros(len(ids), np.bool_)
         self._listed_reason = np.full(len(ids), -1, np.int16)

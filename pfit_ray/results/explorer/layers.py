@@ -1,4 +1,4 @@
-"""Pictures of one image: the photograph, and every stage as a layer over it."""
+"""Pictures of one image: the image itself, and every stage as a layer over it."""
 
 import io
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ from pfit_ray.rundir.manifest import read_manifest_shard
 from pfit_ray.rundir.published import read_failures, read_label, read_published
 from pfit_ray.storage.ranges import read_columns
 from pfit_ray.tasks.encode import array_from_bytes
-from pfit_ray.tasks.score import read_truth
+from pfit_ray.tasks.score import read_ground_truth
 
 SIDE = 1280
 """Longest side of a picture on an image's page, in pixels."""
@@ -79,40 +79,40 @@ class Pictures:
         """The layers of an image, in the order of the stages."""
         return list(self._layers(row))
 
-    def photograph(self, row: int, side: int = SIDE) -> bytes:
-        """The photograph as a JPEG, at most `side` pixels long.
+    def image(self, row: int, side: int = SIDE) -> bytes:
+        """The image as a JPEG, at most `side` pixels long.
 
         Raises:
             RowError: when it cannot be read.
         """
-        return _encode(self._photo(self._place(row), side), "JPEG")
+        return _encode(self._decoded(self._place(row), side), "JPEG")
 
     def layer(self, row: int, layer: Layer) -> tuple[bytes, str]:
-        """A layer in the photograph's size, a picture with transparency where nothing is to be shown, and its type.
+        """A layer in the image's size, a picture with transparency where nothing is to be shown, and its type.
 
         Raises:
             UnknownLayerError: when there is no such layer.
-            RowError: when it or the photograph cannot be read.
+            RowError: when it or the image cannot be read.
         """
-        photo = self._photo(self._place(row), SIDE)
-        picture = self._draw(row, layer, photo.shape[:2])
+        image = self._decoded(self._place(row), SIDE)
+        picture = self._draw(row, layer, image.shape[:2])
         if (picture[..., 3] == 255).all():
             return _encode(picture[..., :3], "JPEG"), "image/jpeg"
         return _encode(picture, "PNG"), "image/png"
 
     def small(self, row: int, layer: Layer | None) -> bytes:
-        """A small JPEG of the photograph under a layer, or of the photograph alone.
+        """A small JPEG of the image under a layer, or of the image alone.
 
         Raises:
             UnknownLayerError: as `layer`.
             RowError: as `layer`.
         """
-        photo = self._photo(self._place(row), SMALL_SIDE)
+        image = self._decoded(self._place(row), SMALL_SIDE)
         if layer is not None:
-            picture = self._draw(row, layer, photo.shape[:2])
+            picture = self._draw(row, layer, image.shape[:2])
             weight = picture[..., 3:].astype(np.float32) * (OPACITY / 255)
-            photo = np.round(photo * (1 - weight) + picture[..., :3] * weight).astype(np.uint8)
-        return _encode(photo, "JPEG")
+            image = np.round(image * (1 - weight) + picture[..., :3] * weight).astype(np.uint8)
+        return _encode(image, "JPEG")
 
     def failures(self, row: int) -> list[Row]:
         """What went wrong with an image: `pass`, `stage`, `reason` and `message`."""
@@ -144,8 +144,8 @@ class Pictures:
             yield Layer("pseudo_label")
         if "predict" in done:
             yield Layer("prediction")
-        if self.index.has_truth[row]:
-            yield Layer("truth")
+        if self.index.has_ground_truth[row]:
+            yield Layer("ground_truth")
 
     def _keys(self, row: int) -> list[int]:
         """Classes of the stored maps."""
@@ -163,8 +163,8 @@ class Pictures:
         if kind in _LABELS:
             name = _LABELS[kind]
             return _label(decode_mask(read_label(self._result(name, row, _PLACE))), size)
-        if kind == "truth":
-            return _label(self._truth(row), size)
+        if kind == "ground_truth":
+            return _label(self._ground_truth(row), size)
         if source not in self.config.region_names:
             raise UnknownLayerError(f"the run has no stage {layer.stage!r}")
         if kind == "fit_mask":
@@ -195,21 +195,21 @@ class Pictures:
         masks = decode_grey(found[column]).reshape(-1, found["height"], found["width"])
         return _painted(_nearest(np.asarray(masks.any(axis=0)), size) == 0, (0, 0, 0))
 
-    def _truth(self, row: int) -> np.ndarray:
+    def _ground_truth(self, row: int) -> np.ndarray:
         place = self._place(row)
         if not place["mask_uri"]:
             raise UnknownLayerError("the image has no ground truth")
         size = image_size(fetch_image(place))
-        return read_truth(place["mask_uri"], self.ids, len(self.config.data.class_list), size)
+        return read_ground_truth(place["mask_uri"], self.ids, len(self.config.data.class_list), size)
 
-    def _photo(self, place: Row, side: int) -> np.ndarray:
-        photo = decode_image(fetch_image(place), self.config.images.max_pixels)
-        height, width = photo.shape[:2]
+    def _decoded(self, place: Row, side: int) -> np.ndarray:
+        image = decode_image(fetch_image(place), self.config.images.max_pixels)
+        height, width = image.shape[:2]
         scale = side / max(height, width)
         if scale >= 1:
-            return photo
+            return image
         size = max(1, round(width * scale)), max(1, round(height * scale))
-        return cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
+        return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
     def _place(self, row: int) -> Row:
         """The image's row of the manifest."""

@@ -17,7 +17,7 @@ from pfit_ray.rundir.directory import RunDirectory
 from pfit_ray.rundir.review import MARKS, Mark, Marked, MarkTable
 
 _DRAWERS = 4
-"""Pictures that are drawn at the same time: each holds a decoded photograph."""
+"""Pictures that are drawn at the same time: each holds a decoded image."""
 _NO_PICTURE = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 224 168"><rect width="224" height="168" fill="#3d4450"/>'
     '<text x="112" y="88" fill="#fff" font-family="sans-serif" font-size="16" text-anchor="middle">'

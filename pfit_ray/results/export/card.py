@@ -57,7 +57,7 @@ def card(
         kind: `pseudo_label` or `prediction`.
         format_name: the export's format.
         split: name of the set of images.
-        license_name: licence of the photographs and labels, in the user's words.
+        license_name: licence of the images and labels, in the user's words.
         counts: `exported`, `failed` by reason, `unfinished` and `renamed`, see `Exported`.
     """
     names = config.data.class_list.names
@@ -96,7 +96,7 @@ def card(
         "## Licence",
         "",
         f"Stated by whoever exported this: {license_name}." if license_name else "None was stated.",
-        "The photographs keep the licences of their source, which pfit_ray does not know; whether labels made from "
+        "The images keep the licences of their source, which pfit_ray does not know; whether labels made from "
         "them may be passed on depends on these. The weights of the networks have licences too.",
         "",
         "## Config",

@@ -21,15 +21,15 @@ class CocoWriter(FormatWriter):
 
     def __init__(self, target: Target) -> None:
         super().__init__(target)
-        self.photographs = f"images/{target.split}"  # type: ignore[misc]
+        self.folder = f"images/{target.split}"  # type: ignore[misc]
         self.parts = {name: target.scratch / f"{name}.json" for name in ("images", "annotations")}
         self.files = {name: path.open("w", encoding="utf-8") for name, path in self.parts.items()}
         self.counts = dict.fromkeys(self.parts, 0)
 
-    def add(self, image: LabelledImage, photograph: str) -> dict[str, bytes]:
+    def add(self, image: LabelledImage, file_name: str) -> dict[str, bytes]:
         """See `FormatWriter`."""
         masks = list(class_masks(image.label))
-        entry = {"id": self.counts["images"] + 1, "file_name": photograph, "height": image.height, "width": image.width}
+        entry = {"id": self.counts["images"] + 1, "file_name": file_name, "height": image.height, "width": image.width}
         self._append("images", entry)
         for key, mask in masks:
             encoded = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))

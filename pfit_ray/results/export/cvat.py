@@ -12,7 +12,7 @@ from pfit_ray.results.export.writer import FormatWriter, Target
 
 
 class CvatWriter(FormatWriter):
-    """`annotations.xml` and `images/`: make a task of the photographs, then upload the XML as its annotations."""
+    """`annotations.xml` and `images/`: make a task of the images, then upload the XML as its annotations."""
 
     def __init__(self, target: Target) -> None:
         super().__init__(target)
@@ -20,11 +20,11 @@ class CvatWriter(FormatWriter):
         self.body = (target.scratch / "images.xml").open("w+", encoding="utf-8")
         self.count = 0
 
-    def add(self, image: LabelledImage, photograph: str) -> dict[str, bytes]:
+    def add(self, image: LabelledImage, file_name: str) -> dict[str, bytes]:
         """See `FormatWriter`."""
         masks = [_mask(self.target.classes.name(key), mask) for key, mask in class_masks(image.label)]
         size = {"width": image.width, "height": image.height}
-        self.body.write(f"  <image{_attributes(id=self.count, name=photograph, **size)}>\n")
+        self.body.write(f"  <image{_attributes(id=self.count, name=file_name, **size)}>\n")
         self.body.writelines(masks)
         self.body.write("  </image>\n")
         self.count += 1

@@ -1,4 +1,4 @@
-"""Parquet as Hugging Face `datasets` reads it: photograph, label map, classes and scores in one row."""
+"""Parquet as Hugging Face `datasets` reads it: image, label map, classes and scores in one row."""
 
 import json
 from typing import Any
@@ -20,7 +20,7 @@ _VALUES = {pa.string(): "string", pa.int32(): "int32", pa.float32(): "float32"}
 class HuggingFaceWriter(FormatWriter):
     """`data/SPLIT-00000.parquet`, ...; the card, README.md, names them as a data set of `datasets`."""
 
-    photographs = None
+    folder = None
 
     def __init__(self, target: Target) -> None:
         super().__init__(target)
@@ -30,11 +30,11 @@ class HuggingFaceWriter(FormatWriter):
         self.parts = 0
         self.bytes = 0
 
-    def add(self, image: LabelledImage, photograph: str) -> dict[str, bytes]:
+    def add(self, image: LabelledImage, file_name: str) -> dict[str, bytes]:
         """See `FormatWriter`."""
         _ = image.label  # a damaged map is found here
         row: dict[str, Any] = {
-            "image": None if image.encoded is None else {"bytes": image.encoded, "path": photograph},
+            "image": None if image.encoded is None else {"bytes": image.encoded, "path": file_name},
             "label": {"bytes": image.png, "path": f"{image.image_id}.png"},
             "image_id": image.image_id,
             "height": image.height,

@@ -22,7 +22,7 @@ from pfit_ray.storage.ranges import read_columns
 from pfit_ray.tasks.results import RESULT_FIELDS
 
 CHUNK = 64
-"""Photographs that are held in memory together."""
+"""Images that are held in memory together."""
 READERS = 8
 
 
@@ -37,8 +37,8 @@ class LabelledImage:
         keys: ascending class ids of its label.
         scores: what the pass thinks of it, by name, each in [0, 1].
         png: the label map, a palette PNG of its class ids.
-        source: the manifest's row: where the photograph is.
-        encoded: the photograph's bytes, where they were asked for.
+        source: the manifest's row: where the image is.
+        encoded: the image's bytes, where they were asked for.
     """
 
     image_id: str
@@ -66,15 +66,15 @@ def score_names(pass_name: str) -> list[str]:
 
 
 def labelled_images(
-    run: RunDirectory, pass_name: str, shards: Iterable[int], with_photographs: bool
+    run: RunDirectory, pass_name: str, shards: Iterable[int], with_images: bool
 ) -> Iterator[LabelledImage | tuple[str, RowError]]:
-    """Images of finished shards in their order; memory holds the label maps of one shard and 64 photographs.
+    """Images of finished shards in their order; memory holds the label maps of one shard and 64 images.
 
     Args:
         run: the run directory.
         pass_name: `labels` or `predict`.
         shards: numbers of finished shards, ascending.
-        with_photographs: read the photographs too.
+        with_images: read the images too.
 
     Yields:
         An image, or an id and why that image cannot be had.
@@ -88,7 +88,7 @@ def labelled_images(
         found, labels = read_published(run, pass_name, shard, partial(_read_shard, columns))
         rows = iter(found)
         while chunk := list(islice(rows, CHUNK)):
-            yield from _chunk(chunk, labels, sources, with_photographs)
+            yield from _chunk(chunk, labels, sources, with_images)
 
 
 def _read_shard(columns: list[str], files: ShardFiles) -> tuple[list[Row], dict[str, bytes]]:
@@ -98,10 +98,10 @@ def _read_shard(columns: list[str], files: ShardFiles) -> tuple[list[Row], dict[
 
 
 def _chunk(
-    rows: list[dict[str, Any]], labels: dict[str, bytes], sources: dict[str, Row], with_photographs: bool
+    rows: list[dict[str, Any]], labels: dict[str, bytes], sources: dict[str, Row], with_images: bool
 ) -> Iterator[LabelledImage | tuple[str, RowError]]:
     places = [sources[row["image_id"]] for row in rows if row["image_id"] in sources]
-    if with_photographs:
+    if with_images:
         fetch_images(places, READERS)
     for row in rows:
         image_id = row.pop("image_id")

@@ -1,4 +1,4 @@
-"""LabelMe: a JSON file of polygons beside each photograph."""
+"""LabelMe: a JSON file of polygons beside each image."""
 
 import json
 
@@ -20,20 +20,20 @@ class LabelmeWriter(FormatWriter):
     Holes are polygons of their own, with the label `_background_`; LabelMe paints later shapes over earlier ones.
     """
 
-    photographs = ""
+    folder = ""
 
     def __init__(self, target: Target) -> None:
         super().__init__(target)
         names = (IGNORE_NAME, BACKGROUND_NAME, *target.classes.names)
         target.write("labels.txt", "".join(f"{name}\n" for name in names).encode())
 
-    def add(self, image: LabelledImage, photograph: str) -> dict[str, bytes]:
+    def add(self, image: LabelledImage, file_name: str) -> dict[str, bytes]:
         """See `FormatWriter`."""
         document: dict[str, object] = {
             "version": FILE_VERSION,
             "flags": {},
             "shapes": [self._shape(outline) for outline in outlines(image.label)],
-            "imagePath": photograph,
+            "imagePath": file_name,
             "imageData": None,
             "imageHeight": image.height,
             "imageWidth": image.width,

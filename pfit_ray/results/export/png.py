@@ -25,12 +25,12 @@ class PngWriter(FormatWriter):
         self.table = csv.writer(self.file, lineterminator="\n")
         self.table.writerow(("image_id", "photograph", "height", "width", "classes", *target.scores))
 
-    def add(self, image: LabelledImage, photograph: str) -> dict[str, bytes]:
+    def add(self, image: LabelledImage, file_name: str) -> dict[str, bytes]:
         """See `FormatWriter`."""
         _ = image.label  # a damaged map is found here
         names = ";".join(self.target.classes.name(key) for key in image.keys)
         scores = (image.scores[name] for name in self.target.scores)
-        self.table.writerow((image.image_id, photograph, image.height, image.width, names, *scores))
+        self.table.writerow((image.image_id, file_name, image.height, image.width, names, *scores))
         return {f"labels/{image.image_id}.png": image.png}
 
     def finish(self) -> None:

@@ -1,6 +1,7 @@
-"""Export a run: its photographs and label maps, image by image, in a format of another tool."""
+"""Export a run: its images and label maps, image by image, in a format of another tool."""
 
 import importlib
+import io
 import json
 import os
 import tempfile
@@ -9,16 +10,19 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
+
+from PIL import ExifTags, Image
 
 from pfit_ray import storage
 from pfit_ray.config import RunConfig
+from pfit_ray.data.images import FORMATS as IMAGE_FORMATS
+from pfit_ray.data.images import SUFFIXES, decode_image
 from pfit_ray.data.sources.item import hashed_id, is_plain
 from pfit_ray.data.sources.spill import SeenTexts
 from pfit_ray.errors import RowError, UserError
 from pfit_ray.results.export.card import card, method_document, public_scores
 from pfit_ray.results.export.items import CHUNK, LabelledImage, labelled_images, score_names
-from pfit_ray.results.export.photographs import upright_photograph
 from pfit_ray.results.export.writer import FormatWriter, Target
 from pfit_ray.rundir.directory import IMAGE_SET, RunDirectory
 from pfit_ray.storage.threads import prefetch
@@ -39,6 +43,9 @@ PASS_OF = {"pseudo_label": "labels", "prediction": "predict"}
 Images = Literal["copy", "link", "none"]
 IMAGES: tuple[Images, ...] = ("copy", "link", "none")
 _WRITERS = 8
+_UPRIGHT = (None, 1)
+_SUFFIX = {**{name: suffixes[0] for name, suffixes in SUFFIXES.items()}, "MPO": ".jpg"}
+"""Pillow calls a JPEG of several pictures MPO; other readers take it for a JPEG and show the first picture."""
 _TOLD = 20
 """Failures that are told one by one."""
 
@@ -51,7 +58,7 @@ class ExportOptions:
         format: one of `FORMATS`.
         kind: `pseudo_label` or `prediction`; None takes the pseudo labels, if there are any.
         split: name of the set of images in the export.
-        images: `copy` the photographs, `link` to them where they are files of this machine, or leave them out.
+        images: `copy` the images, `link` to them where they are files of this machine, or leave them out.
         license: licence that the card states.
     """
 
@@ -87,7 +94,7 @@ class Exported:
 
 
 def export_run(config: RunConfig, run: RunDirectory, output: str, options: ExportOptions) -> Exported:
-    """Export the finished shards of a run; memory holds one shard's label maps and 64 photographs.
+    """Export the finished shards of a run; memory holds one shard's label maps and 64 images.
 
     Args:
         config: the run's config.
@@ -202,21 +209,50 @@ def _files(
     writer: FormatWriter, image: LabelledImage, config: RunConfig, options: ExportOptions
 ) -> list[tuple[str, bytes | None, str | None]]:
     """Name and content of each file of one image, or what the file is a link to."""
-    name, folder = f"{image.image_id}.jpg", writer.photographs
+    name, folder = f"{image.image_id}.jpg", writer.folder
     files: list[tuple[str, bytes | None, str | None]] = []
     if image.encoded is not None:
-        photograph = upright_photograph(image.encoded, config.images.max_pixels)
-        image.encoded, name = photograph.data, image.image_id + photograph.suffix
+        upright = upright_image(image.encoded, config.images.max_pixels)
+        image.encoded, name = upright.data, image.image_id + upright.suffix
         if folder is not None:
             place = f"{folder}/{name}" if folder else name
-            source = _plain_file(image) if photograph.unchanged and options.images == "link" else None
+            source = _plain_file(image) if upright.unchanged and options.images == "link" else None
             linked = source is not None and storage.is_local(writer.target.root)
-            files.append((place, None, source) if linked else (place, photograph.data, None))
+            files.append((place, None, source) if linked else (place, upright.data, None))
     return [(path, data, None) for path, data in writer.add(image, name).items()] + files
 
 
+class UprightImage(NamedTuple):
+    """An image file; `unchanged` says that the bytes are the source's own."""
+
+    data: bytes
+    suffix: str
+    unchanged: bool
+
+
+def upright_image(data: bytes, max_pixels: int) -> UprightImage:
+    """An image file whose pixels lie as those of its label map, whether or not a reader knows EXIF.
+
+    An image that its EXIF orientation turns is stored upright, as a PNG: nothing is lost.
+
+    Raises:
+        RowError: when the bytes are no image any more, or have too many pixels.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
+            suffix = _SUFFIX[image.format or ""]
+            upright = image.getexif().get(ExifTags.Base.Orientation) in _UPRIGHT
+    except Exception as error:
+        raise RowError("unreadable", f"the file is not an image any more: {error}") from error
+    if upright:
+        return UprightImage(data, suffix, True)
+    buffer = io.BytesIO()
+    Image.fromarray(decode_image(data, max_pixels)).save(buffer, format="PNG")
+    return UprightImage(buffer.getvalue(), ".png", False)
+
+
 def _plain_file(image: LabelledImage) -> str | None:
-    """The photograph's own file on this machine, if it has one."""
+    """The image's own file on this machine, if it has one."""
     inside = image.source.get("row") is not None or image.source.get("offset") is not None
     uri = str(image.source["uri"])
     return None if inside or not storage.is_local(uri) or not os.path.isfile(uri) else uri

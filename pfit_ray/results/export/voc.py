@@ -35,7 +35,7 @@ class VocWriter(FormatWriter):
     has one object for each class of the image's label, with the box of all its pixels.
     """
 
-    photographs = "JPEGImages"
+    folder = "JPEGImages"
 
     def __init__(self, target: Target) -> None:
         super().__init__(target)
@@ -48,18 +48,18 @@ class VocWriter(FormatWriter):
         self.path = target.scratch / "list.txt"
         self.list = self.path.open("w", encoding="utf-8")
 
-    def add(self, image: LabelledImage, photograph: str) -> dict[str, bytes]:
+    def add(self, image: LabelledImage, file_name: str) -> dict[str, bytes]:
         """See `FormatWriter`."""
         _ = image.label  # a damaged map is found here
         self.list.write(f"{image.image_id}\n")
         return {
             f"SegmentationClass/{image.image_id}.png": image.png,
-            f"Annotations/{image.image_id}.xml": self._annotation(image, photograph),
+            f"Annotations/{image.image_id}.xml": self._annotation(image, file_name),
         }
 
-    def _annotation(self, image: LabelledImage, photograph: str) -> bytes:
+    def _annotation(self, image: LabelledImage, file_name: str) -> bytes:
         root = ElementTree.Element("annotation")
-        _add(root, folder=self.photographs, filename=photograph)
+        _add(root, folder=self.folder, filename=file_name)
         _add(ElementTree.SubElement(root, "size"), width=image.width, height=image.height, depth=3)
         _add(root, segmented=1)
         for key in image.keys:

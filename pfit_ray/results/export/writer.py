@@ -49,19 +49,19 @@ class FormatWriter(ABC):
         target: where the files go.
     """
 
-    photographs: ClassVar[str | None] = "images"
-    """Folder of the photographs; "" is the export's own, None: the format has them in its own files."""
+    folder: ClassVar[str | None] = "images"
+    """Folder of the images; "" is the export itself, None means that the format keeps them in its own files."""
 
     def __init__(self, target: Target) -> None:
         self.target = target
 
     @abstractmethod
-    def add(self, image: LabelledImage, photograph: str) -> dict[str, bytes]:
+    def add(self, image: LabelledImage, file_name: str) -> dict[str, bytes]:
         """Take up an image.
 
         Args:
-            image: the image; `encoded` are the photograph's bytes, upright, where the export has photographs.
-            photograph: file name of the photograph, without a folder.
+            image: the image; `encoded` holds the upright image file, where the export has images.
+            file_name: name of the image file, without a folder.
 
         Returns:
             The files that are of this image alone, by their name in the export.

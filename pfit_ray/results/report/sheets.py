@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from pfit_ray.config import RunConfig
 from pfit_ray.results.report.gather import PassTold, Picked
-from pfit_ray.results.report.pictures import thumbnails
+from pfit_ray.results.report.thumbnails import thumbnails
 from pfit_ray.rundir.directory import RunDirectory
 
 PER_PASS = 3

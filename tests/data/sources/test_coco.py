@@ -13,7 +13,7 @@ from pfit_ray.data.sources.item import Item
 from pfit_ray.data.sources.mask_ids import MaskIds
 from pfit_ray.data.sources.notes import Notes
 from pfit_ray.errors import UserError
-from pfit_ray.tasks.score import read_truth
+from pfit_ray.tasks.score import read_ground_truth
 
 CLASSES = ("dog", "cat", "person", "cup")
 IDS = [f"COCO_train2014_{number:012d}" for number in (9, 25, 30, 34)]
@@ -51,7 +51,7 @@ def test_ground_truth_is_drawn(tmp_path: Path) -> None:
     assert [np.unique(label).tolist() for label in maps[2:]] == [[0], [0, 1]]
     items = listed(tmp_path, draw_masks=True)
     as_it_is = MaskIds(np.arange(256, dtype=np.uint8), {}, {})
-    np.testing.assert_array_equal(read_truth(items[0].mask_uri or "", as_it_is, 4), first)
+    np.testing.assert_array_equal(read_ground_truth(items[0].mask_uri or "", as_it_is, 4), first)
     cats = listed(tmp_path, draw_masks=True, classes=("cat",), unknown_classes="ignore")
     assert np.unique(draw_masks(cats[0].mask_uri or "")).tolist() == [0, 1]
 

@@ -149,7 +149,7 @@ def test_slider_stages_marks_and_filters(chromium: Any, link: str, run: RunDirec
     assert page.locator("#caption").inner_text() == "combined CAM"
     page.keyboard.press("]")
     assert page.locator("#caption").inner_text() == "affinity label"
-    page.get_by_role("link", name="photograph").click()
+    page.get_by_role("link", name="image", exact=True).click()
     assert not overlay.is_visible()
     page.keyboard.press("[")
     assert overlay.is_visible()

@@ -54,7 +54,7 @@ def test_images_stand_in_the_order_of_the_manifest(run: RunDirectory) -> None:
     assert index.row("nobody") is None
     assert index.rows(["B2", "nobody", "a"]).tolist() == [6, -1, 0]
     assert [index.shard("seeds", row) for row in range(7)] == [0, 0, 1, 1, 2, 2, 3]
-    assert index.has_truth.tolist() == [False, True, *[False] * 5]
+    assert index.has_ground_truth.tolist() == [False, True, *[False] * 5]
     assert [index.keys(row) for row in range(7)] == [[1], [1, 2], [], [], [2], [], [9]]
 
 

@@ -54,9 +54,9 @@ def test_every_stage_of_an_image(small: Visitor) -> None:
     page = Tags(small.get("/image", id="chelsea"))
     stages = [one["data-stage"] for one in page.of("a") if "data-stage" in one]
     assert stages == [
-        "photograph", "cam", "regions@slic", "regions@quickshift", "perimeters@slic", "perimeters@quickshift",
+        "image", "cam", "regions@slic", "regions@quickshift", "perimeters@slic", "perimeters@quickshift",
         "fit_mask@slic", "fit_mask@quickshift", "combined_cam", "affinity_label", "edge", "walk", "pseudo_label",
-        "prediction", "truth",
+        "prediction", "ground_truth",
     ]  # fmt: skip
     (chosen,) = [one for one in page.of("a") if one.get("aria-current")]
     assert chosen["data-stage"] == "prediction"
@@ -127,10 +127,10 @@ def test_label_maps_are_transparent_where_there_is_background(visitor: Visitor) 
 
 
 def test_ground_truth(visitor: Visitor) -> None:
-    truth = np.asarray(picture(visitor, "/layer?id=i0&stage=truth")).astype(int)
+    truth = np.asarray(picture(visitor, "/layer?id=i0&stage=ground_truth")).astype(int)
     assert np.abs(truth - (0, 128, 0)).max() <= 2  # of a JPEG
-    assert "no picture: bad_mask" in visitor.get("/layer", id="i1", stage="truth")
-    visitor.get("/layer", 404, id="i2", stage="truth")
+    assert "no picture: bad_mask" in visitor.get("/layer", id="i1", stage="ground_truth")
+    visitor.get("/layer", 404, id="i2", stage="ground_truth")
 
 
 def test_the_way_through_what_was_found(visitor: Visitor) -> None:

@@ -16,9 +16,9 @@ from support.small_runs import SMALL, command, label_files, label_map
 from pfit_ray.config.load import load_config
 from pfit_ray.results.report import report_page, write_report
 from pfit_ray.results.report.charts import bars, flow, histogram, lines
-from pfit_ray.results.report.pictures import _data_url
 from pfit_ray.results.report.scores import MOST_CLASSES, REST, confusions
 from pfit_ray.results.report.sheets import split_budget
+from pfit_ray.results.report.thumbnails import _data_url
 from pfit_ray.results.totals import NO_PREDICTION
 from pfit_ray.rundir.directory import RunDirectory
 from pfit_ray.storage import read_bytes
@@ -57,7 +57,7 @@ def test_a_finished_run(small_run, tmp_path: Path) -> None:
     assert pictures
     assert all(a["alt"] and str(a["src"]).startswith("data:image/webp;base64,") for a in pictures)
     captions = {str(a["alt"]).rpartition(" of ")[0] for a in pictures}
-    assert captions >= {"photograph", "cam", "combined cam", "walk", "pseudo label", "prediction", "ground truth"}
+    assert captions >= {"image", "cam", "combined cam", "walk", "pseudo label", "prediction", "ground truth"}
     assert not {"script", "link", "iframe"} & {tag for tag, _ in page.tags}
     assert all(a["aria-label"] for tag, a in page.tags if tag == "svg")
     for part in ("Scores against ground truth", "Trainings", "Image-level labels", "failed: unreadable"):
@@ -210,7 +210,7 @@ def test_a_run_whose_images_lack_a_score(small_run, tmp_path: Path) -> None:
         pq.write_table(rows.set_column(place, rows.schema.field(place), pa.nulls(len(rows), pa.float32())), file)
     page = report_page(load_config(str(folder / "config.yaml"), read=read_bytes), RunDirectory(str(folder)))
     assert "seeds: cam_margin: images in" in page
-    assert "photograph of chelsea" in page
+    assert "image of chelsea" in page
 
 
 def test_a_run_that_has_not_begun(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Thumbnails of images: photograph, map and label over it."""
+"""Thumbnails: the image, its maps and labels over it, its ground truth."""
 
 import base64
 import io
@@ -19,7 +19,7 @@ from pfit_ray.rundir.directory import IMAGE_SET, LABEL_COLUMN, RunDirectory
 from pfit_ray.rundir.manifest import read_manifest_shard
 from pfit_ray.rundir.published import read_label, read_rows
 from pfit_ray.tasks.encode import array_from_bytes
-from pfit_ray.tasks.score import read_truth
+from pfit_ray.tasks.score import read_ground_truth
 
 SIDE = 200
 """Longest side of a thumbnail, in pixels."""
@@ -44,26 +44,26 @@ def thumbnails(
 
 def _pictures(config: RunConfig, pass_name: str, place: Row, row: Row) -> list[tuple[str, str]]:
     try:
-        photo = decode_image(fetch_image(place), config.images.max_pixels)
-        pictures = [("photograph", photo)]
+        image = decode_image(fetch_image(place), config.images.max_pixels)
+        pictures = [("image", image)]
         for name in _MAPS[pass_name]:
             maximum = config.combined_maximum if name == "combined_cam" else 1.0
             values = array_from_bytes(row[name]).max(axis=0, initial=0.0) / maximum
-            pictures.append((name.replace("_", " "), heat_overlay(photo, values)))
+            pictures.append((name.replace("_", " "), heat_overlay(image, values)))
         label = decode_mask(read_label(row))
-        pictures.append((LABEL_COLUMN[pass_name].replace("_", " "), label_overlay(photo, label)))
+        pictures.append((LABEL_COLUMN[pass_name].replace("_", " "), label_overlay(image, label)))
     except (RowError, UserError, FileNotFoundError) as error:
         return [(f"no pictures: {error}", "")]
     result = [(caption, _data_url(picture)) for caption, picture in pictures]
-    return [*result, _truth(config, photo, place["mask_uri"])] if place["mask_uri"] else result
+    return [*result, _ground_truth(config, image, place["mask_uri"])] if place["mask_uri"] else result
 
 
-def _truth(config: RunConfig, photo: np.ndarray, mask_uri: str) -> tuple[str, str]:
+def _ground_truth(config: RunConfig, image: np.ndarray, mask_uri: str) -> tuple[str, str]:
     try:
-        truth = read_truth(mask_uri, mask_ids(config.data), len(config.data.class_list), photo.shape[:2])
+        truth = read_ground_truth(mask_uri, mask_ids(config.data), len(config.data.class_list), image.shape[:2])
     except RowError as error:
         return f"no ground truth: {error}", ""
-    return "ground truth", _data_url(label_overlay(photo, truth))
+    return "ground truth", _data_url(label_overlay(image, truth))
 
 
 def _data_url(picture: np.ndarray) -> str:
