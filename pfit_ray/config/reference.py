@@ -26,6 +26,8 @@ run before any work, in one sentence. `config.yaml` in the run directory has eve
 HEAD = "| field | type | default | range, unit | what |\n|---|---|---|---|---|"
 WORDS: dict[Any, str] = {str: "text", int: "integer", float: "number", bool: "true or false", Any: "anything"}
 BOUNDS = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}", "multiple_of": "multiple of {}"}
+Seen = dict[type[Section], tuple[str, dict[str, Any]]]
+"""By class: the name under which the page has its section first, and the defaults there."""
 OPTIONS: dict[str, type[Section]] = {
     "options of a region source of kind external": ExternalRegionsConfig,
     "options of cam.source external": ExternalCamConfig,
@@ -34,11 +36,12 @@ OPTIONS: dict[str, type[Section]] = {
 
 def configuration_page() -> str:
     """The whole page, as Markdown."""
+    seen: Seen = {}
     parts = [INTRODUCTION, *_table("Top level", RunConfig, _values(RunConfig, "", None))]
     for name, field in RunConfig.model_fields.items():
         if (child := _child(field.annotation)) is not None:
             own = field.default if isinstance(field.default, child) else None
-            parts += _table(name, child, _rows(child, f"{name}.", own))
+            parts += _table(name, child, _rows(child, f"{name}.", own, seen))
             parts += _entries(child, f"{name}.")
     for title, section in OPTIONS.items():
         parts += _table(title[:1].upper() + title[1:], section, _values(section, "", None))
@@ -58,28 +61,47 @@ def _entries(section: type[Section], prefix: str) -> Iterator[str]:
             yield from _table(f"An entry of {prefix}{name}", child, _values(child, "", None))
 
 
-def _rows(section: type[Section], prefix: str, own: Section | None) -> Iterator[str]:
+def _rows(section: type[Section], prefix: str, own: Section | None, seen: Seen) -> Iterator[str]:
     """A section's values, then those of each section in it, under a row that says what it is.
+
+    A section whose class the page has already lists only the fields with other defaults.
 
     Args:
         section: the class.
         prefix: what the names of its fields begin with.
         own: the section's default where it stands, from which defaults are taken; None: those of the class.
+        seen: sections that the page has so far.
     """
     yield from _values(section, prefix, own)
     for name, field in section.model_fields.items():
         child = _child(field.annotation)
         if child is not None and not _is_list(field.annotation):
             default = field.default if own is None else getattr(own, name)
-            yield f"| **`{prefix}{name}`** | | | | {_sentence(child)} |"
-            yield from _rows(child, f"{prefix}{name}.", default if isinstance(default, child) else None)
+            default = default if isinstance(default, child) else None
+            place = f"{prefix}{name}"
+            first, shown = seen.setdefault(child, (place, _defaults(child, default)))
+            if first == place:
+                yield f"| **`{place}`** | | | | {_sentence(child)} |"
+                yield from _rows(child, f"{place}.", default, seen)
+            else:
+                others = list(_values(child, f"{place}.", default, shown))
+                yield f"| **`{place}`** | | | | Fields and defaults as in `{first}`{', except:' if others else '.'} |"
+                yield from others
 
 
-def _values(section: type[Section], prefix: str, own: Section | None) -> Iterator[str]:
-    """The rows of a section's own fields, but for the sections that are always there."""
-    for name, field in section.model_fields.items():
+def _defaults(section: type[Section], own: Section | None) -> dict[str, Any]:
+    return {name: field.default if own is None else getattr(own, name) for name, field in section.model_fields.items()}
+
+
+def _values(
+    section: type[Section], prefix: str, own: Section | None, shown: dict[str, Any] | None = None
+) -> Iterator[str]:
+    """The rows of a section's own fields, but for the sections that are always there and for defaults as `shown`."""
+    for name, default in _defaults(section, own).items():
+        field = section.model_fields[name]
+        if shown is not None and shown[name] == default:
+            continue
         if _child(field.annotation) is None or _is_list(field.annotation) or field.default is None:
-            default = field.default if own is None else getattr(own, name)
             yield _row(prefix + name, field, "required" if field.is_required() else f"`{_yaml(default)}`")
 
 

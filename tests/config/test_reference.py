@@ -1,5 +1,7 @@
 """The configuration reference is made from the model and knows all of it."""
 
+import re
+
 from support.places import REPOSITORY
 
 from pfit_ray.config import RunConfig
@@ -24,6 +26,13 @@ def test_every_field_has_its_row() -> None:
     names = {name for name in _all_fields(RunConfig) if not name.startswith(entries)}
     sections = {name.rpartition(".")[0] for name in names}
     listed = {cells[0].strip("|` ") for cells in ROWS}
+    same = dict(re.findall(r"^\| \*\*`(.+?)`\*\* .* Fields and defaults as in `(.+?)`", PAGE, re.MULTILINE))
+    assert set(same) == {
+        "data.classifier", "data.predict", "affinitynet.backbone", "affinitynet.train", "deeplab.backbone",
+        "deeplab.train", "pseudo_label.crf",
+    }  # fmt: skip
+    for place, first in same.items():
+        listed |= {name.replace(first, place, 1) for name in listed if name.startswith(f"{first}.")}
     assert names - sections - listed == set()
     assert {"kind", "uss", "max_nodes", "keys_column"} <= listed
 
