@@ -14,7 +14,7 @@ from pfit_ray.ops.regions.uss_fused import FusedNetwork, each_block, first_weigh
 from pfit_ray.ops.regions.uss_vote import majority_vote
 from pfit_ray.ops.superpixels.superpixels import slic_superpixels
 
-CHANNELS, HIDDEN = 32, 64
+CHANNELS = 32
 THREADS = 2
 VOTE_SECONDS, STEP_SECONDS, FAST_STEP_SECONDS = 0.002, 0.6, 0.2
 
@@ -32,7 +32,7 @@ def loop_of_uniques(labels: NDArray[np.integer], superpixels: NDArray[np.integer
 def plain_network() -> nn.Sequential:
     """Torch's own layers in their default layout, with the first weights of the package."""
     network = nn.Sequential()
-    for index, (weight, bias, _, _) in enumerate(initial_layers(43, hidden=HIDDEN, n_channels=CHANNELS)):
+    for index, (weight, bias, _, _) in enumerate(initial_layers()):
         n_out, n_in, side, _ = weight.shape
         convolution = nn.Conv2d(n_in, n_out, side, padding=side // 2)
         convolution.weight.data, convolution.bias.data = weight.detach(), bias.detach()
@@ -85,7 +85,7 @@ def _iterations(image: NDArray[np.uint8], voted: NDArray[np.int64]) -> Iterator[
     pixels = torch.from_numpy(image.astype(np.float32) / np.float32(255)).permute(2, 0, 1)[None].contiguous()
     target = torch.from_numpy(voted.ravel())
     half = pixels.bfloat16().to(memory_format=torch.channels_last)
-    fused = FusedNetwork(image, first_weights(43, HIDDEN, CHANNELS))
+    fused = FusedNetwork(image, first_weights())
     with each_block(fused.blocks, THREADS) as each:
 
         def fused_step() -> NDArray[np.integer]:

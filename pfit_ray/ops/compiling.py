@@ -4,6 +4,7 @@ import numpy as np
 
 from pfit_ray.ops.crf.crf import LabelCrf, label_crf
 from pfit_ray.ops.regions.uss_fused import segment_unsupervised_fused
+from pfit_ray.ops.regions.uss_vote import UssOptions
 from pfit_ray.ops.superpixels.superpixels import quickshift_superpixels, slic_superpixels
 
 SIDE = 32
@@ -22,11 +23,11 @@ def compile_kernels(share: int = 0, shares: int = 1) -> None:
     image = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
     blocks = np.arange(SIDE, dtype=np.int32) // 8
     labels = blocks[:, None] * 4 + blocks
-    parts = (  # the longest first
-        lambda: segment_unsupervised_fused(image, labels, max_iterations=2, min_labels=1),
+    kernels = (  # the longest first
+        lambda: segment_unsupervised_fused(image, labels, UssOptions(max_iterations=2, min_labels=1)),
         lambda: label_crf(image, labels % 2, 2, LabelCrf(iterations=1)),
         lambda: slic_superpixels(image),
         lambda: quickshift_superpixels(image),
     )
-    for part in parts[share::shares]:
-        part()
+    for compile_one in kernels[share::shares]:
+        compile_one()

@@ -10,6 +10,7 @@ from pfit_ray.data.region_sources import make_region_source
 from pfit_ray.errors import RowError
 from pfit_ray.ops.regions.region_maps import number_regions
 from pfit_ray.ops.regions.uss_fused import first_weights, segment_unsupervised_fused
+from pfit_ray.ops.regions.uss_vote import UssOptions
 from pfit_ray.tasks.base import Stage, columns
 
 
@@ -34,7 +35,8 @@ class RegionsStage(Stage):
         self.source = make_region_source(config, chosen)
         self.reads = ("image", "image_id", *(("levels",) if self.source.levels else ()))
         fused = self.merged and config.uss.fused and not self.reference
-        self.first = first_weights(config.uss.seed) if fused else None
+        self.options = UssOptions(**config.uss.model_dump(exclude={"fused", "max_side"}))
+        self.first = first_weights(self.options) if fused else None
 
     def setup(self) -> None:
         """Let the source load what it needs."""
@@ -78,13 +80,11 @@ class RegionsStage(Stage):
         return np.ascontiguousarray(image[:, :, ::-1]) if self.reference else image
 
     def _merge(self, image: np.ndarray, superpixels: np.ndarray) -> np.ndarray:
-        uss = self.config.uss
-        settings = uss.model_dump(include={"seed", "max_iterations", "min_labels", "learning_rate", "momentum"})
         if self.first is not None:
-            return segment_unsupervised_fused(image, superpixels, **settings, first=self.first).labels
+            return segment_unsupervised_fused(image, superpixels, self.options, first=self.first).labels
         from pfit_ray.ops.regions.uss import segment_unsupervised  # needs torch, and other workers do not
 
-        return segment_unsupervised(image, superpixels, **settings, threads=2 if self.reference else 1).labels
+        return segment_unsupervised(image, superpixels, self.options, threads=2 if self.reference else 1).labels
 
 
 def _resized(labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -8,6 +8,7 @@ from numba.core.registry import CPUDispatcher
 from pfit_ray.ops.compiling import compile_kernels
 from pfit_ray.ops.crf.crf import LabelCrf, SoftmaxCrf, label_crf, softmax_crf
 from pfit_ray.ops.regions.uss_fused import first_weights, segment_unsupervised_fused
+from pfit_ray.ops.regions.uss_vote import UssOptions
 from pfit_ray.ops.superpixels.superpixels import quickshift_superpixels, slic_superpixels
 
 
@@ -31,7 +32,8 @@ def run_stages_after_compiling() -> None:
     before = compiled()
     image = np.random.default_rng(1).integers(0, 256, (60, 90, 3), dtype=np.uint8)
     for superpixels in (slic_superpixels(image), quickshift_superpixels(image)):
-        segment_unsupervised_fused(image, superpixels, max_iterations=3, min_labels=2, first=first_weights(43))
+        options = UssOptions(max_iterations=3, min_labels=2)
+        segment_unsupervised_fused(image, superpixels, options, first=first_weights(options))
     label_crf(image, superpixels % 3, 3, LabelCrf())
     softmax_crf(image, np.full((4, 60, 90), 0.25, np.float32), SoftmaxCrf())
     assert compiled() == before

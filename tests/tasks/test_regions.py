@@ -4,7 +4,7 @@ import pytest
 from pfit_ray.config.stages import RegionsConfig
 from pfit_ray.constants import PUBLISHED_SOURCES
 from pfit_ray.ops.regions import uss
-from pfit_ray.ops.regions.uss_vote import Regions
+from pfit_ray.ops.regions.uss_vote import Regions, UssOptions
 from pfit_ray.tasks import regions
 from pfit_ray.tasks.regions import RegionsStage
 
@@ -66,8 +66,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
     """What the CNN was given; its result is one region per column."""
     noted: list[dict] = []
 
-    def segment(image: np.ndarray, superpixels: np.ndarray, **options: object) -> Regions:
-        noted.append({"image_id": "a", "image": image, "superpixels": superpixels, **options})
+    def segment(image: np.ndarray, superpixels: np.ndarray, options: UssOptions, **others: object) -> Regions:
+        noted.append({"image_id": "a", "image": image, "superpixels": superpixels, "options": options, **others})
         labels = np.tile(np.arange(image.shape[1], dtype=np.uint8), (image.shape[0], 1))
         return Regions(labels, np.arange(image.shape[1]), (image.shape[1],))
 
@@ -82,7 +82,7 @@ def test_reference_sees_bgr_and_takes_two_threads(calls: list[dict]) -> None:
     np.testing.assert_array_equal(calls[0]["image"], HALVES)
     np.testing.assert_array_equal(calls[1]["image"], HALVES[:, :, ::-1])
     assert [call.get("threads") for call in calls] == [None, 2]
-    assert (calls[0]["seed"], calls[0]["min_labels"], calls[0]["learning_rate"]) == (43, 20, 0.05)
+    assert calls[0]["options"] == UssOptions(seed=43, min_labels=20, learning_rate=0.05)
 
 
 def test_reference_never_shrinks(calls: list[dict]) -> None:

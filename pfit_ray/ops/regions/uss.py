@@ -10,29 +10,26 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pfit_ray.ops.regions.uss_vote import Regions, check_input, majority_vote
+from pfit_ray.ops.regions.uss_vote import PUBLISHED, Regions, UssOptions, check_sizes, merge_by_votes
 
 Layer = tuple[Tensor, Tensor, Tensor, Tensor]
 """Weight and bias of a convolution, scale and shift of the batch normalisation behind it."""
 
 
-def initial_layers(
-    seed: int, *, hidden: int = 64, n_channels: int = 32, device: str | torch.device = "cpu"
-) -> list[Layer]:
+def initial_layers(options: UssOptions = PUBLISHED, *, device: str | torch.device = "cpu") -> list[Layer]:
     """First weights: what torch's layers draw when they are made in this order after `manual_seed(seed)`.
 
     The generator is our own, so the global random state stays as it is.
 
     Args:
-        seed: seed of the generator.
-        hidden: see `segment_unsupervised`.
-        n_channels: see `segment_unsupervised`.
+        options: the seed and the channels.
         device: where the layers lie.
 
     Returns:
         Four layers of float32 tensors that take gradients.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(options.seed)
+    hidden, n_channels = options.hidden, options.n_channels
     shapes = [(hidden, 3, 3, 3), (n_channels, hidden, 1, 1)]
     shapes += [(hidden, n_channels, 3, 3), (n_channels, hidden, 1, 1)]
     layers = []
@@ -71,14 +68,8 @@ def exact_arithmetic(threads: int) -> Iterator[None]:
 def segment_unsupervised(
     image: NDArray[np.uint8],
     superpixels: NDArray[np.integer],
+    options: UssOptions = PUBLISHED,
     *,
-    seed: int = 43,
-    max_iterations: int = 64,
-    min_labels: int = 20,
-    learning_rate: float = 0.05,
-    momentum: float = 0.9,
-    hidden: int = 64,
-    n_channels: int = 32,
     threads: int = 1,
     device: str | torch.device = "cpu",
 ) -> Regions:
@@ -91,14 +82,8 @@ def segment_unsupervised(
     Args:
         image: uint8 (H, W, 3). The published PerimeterFit programs pass BGR.
         superpixels: integers (H, W), 0 or larger.
-        seed: seed of the first weights. The global random state of torch is neither read nor changed.
-        max_iterations: upper bound of the iterations, at least 1.
-        min_labels: stop when fewer labels than this are left.
-        learning_rate: learning rate of SGD.
-        momentum: momentum of SGD.
-        hidden: channels of the two 3x3 convolutions.
-        n_channels: channels of the two 1x1 convolutions, the largest possible number of regions; 2..256.
-        threads: CPU threads of torch. Part of the result, not only of the speed: their number decides the
+        options: see `UssOptions`.
+        threads: CPU threads of torch. They change the result, not only the speed: their number decides the
             order of sums, and a last bit can decide a vote; about every fifth image shows it.
         device: where the CNN runs.
 
@@ -106,27 +91,29 @@ def segment_unsupervised(
         The regions, as voted in the last iteration.
 
     Raises:
-        ValueError: when the sizes differ or `n_channels` or `max_iterations` is out of range.
+        ValueError: when the sizes differ.
     """
-    check_input(image, superpixels, n_channels, max_iterations)
+    check_sizes(image, superpixels)
     if superpixels.size == 1:  # batch statistics of one pixel: every channel is 0, so channel 0 wins
         return Regions(np.zeros((1, 1), np.uint8), np.zeros(1, np.int64), (1,))
     device = torch.device(device)
     pixels = torch.from_numpy(image.astype(np.float32) / np.float32(255)).to(device)
     pixels = pixels.permute(2, 0, 1)[None].contiguous()
-    layers = initial_layers(seed, hidden=hidden, n_channels=n_channels, device=device)
-    optimiser = torch.optim.SGD([p for layer in layers for p in layer], lr=learning_rate, momentum=momentum)
-    labels_per_iteration = []
+    layers = initial_layers(options, device=device)
+    parameters = [p for layer in layers for p in layer]
+    optimiser = torch.optim.SGD(parameters, lr=options.learning_rate, momentum=options.momentum)
+    values = pixels
+
+    def strongest() -> NDArray[np.integer]:
+        nonlocal values
+        values = _channel_values(pixels, layers)
+        channels: NDArray[np.integer] = values.detach().argmax(dim=1).cpu().numpy()
+        return channels.reshape(superpixels.shape)
+
+    def learn(voted: NDArray[np.int64]) -> None:
+        optimiser.zero_grad()
+        F.cross_entropy(values, torch.from_numpy(voted.ravel()).to(device)).backward()
+        optimiser.step()
+
     with exact_arithmetic(threads):
-        while True:
-            values = _channel_values(pixels, layers)
-            strongest = values.detach().argmax(dim=1).cpu().numpy().reshape(superpixels.shape)
-            voted = majority_vote(strongest, superpixels, n_channels)
-            present = np.bincount(voted.ravel(), minlength=n_channels) > 0
-            labels_per_iteration.append(int(present.sum()))
-            if labels_per_iteration[-1] < min_labels or len(labels_per_iteration) == max_iterations:
-                break
-            optimiser.zero_grad()
-            F.cross_entropy(values, torch.from_numpy(voted.ravel()).to(device)).backward()
-            optimiser.step()
-    return Regions.of(voted, present, labels_per_iteration)
+        return merge_by_votes(strongest, learn, superpixels, options)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pfit_ray.ops.regions.uss import exact_arithmetic, initial_layers
-from pfit_ray.ops.regions.uss_vote import Regions, check_input, majority_vote
+from pfit_ray.ops.regions.uss_vote import PUBLISHED, Regions, UssOptions, check_sizes, majority_vote
 
 State = list[Tensor]
 """Each tensor holds the weights, biases, scales or shifts of all images, (images * channels, ...)."""
@@ -22,32 +22,20 @@ State = list[Tensor]
 def segment_unsupervised_batch(
     images: Sequence[NDArray[np.uint8]],
     superpixels: Sequence[NDArray[np.integer]],
+    options: UssOptions = PUBLISHED,
     *,
-    seed: int = 43,
-    max_iterations: int = 64,
-    min_labels: int = 20,
-    learning_rate: float = 0.05,
-    momentum: float = 0.9,
-    hidden: int = 64,
-    n_channels: int = 32,
     threads: int = 1,
     device: str | torch.device = "cuda",
 ) -> list[Regions]:
     """Merge the superpixels of several images, each as `segment_unsupervised` would alone.
 
     Images that have few enough labels leave the batch; the others go on. Only the order of sums can differ from that
-    of an image alone, so that now and then rounding decides a vote otherwise.
+    of an image alone, so rounding decides a vote differently now and then.
 
     Args:
         images: uint8 (H, W, 3), all of one size.
         superpixels: integers (H, W), 0 or larger, of each image.
-        seed: see `segment_unsupervised`; each image starts from the same weights.
-        max_iterations: see `segment_unsupervised`.
-        min_labels: see `segment_unsupervised`.
-        learning_rate: see `segment_unsupervised`.
-        momentum: see `segment_unsupervised`.
-        hidden: see `segment_unsupervised`.
-        n_channels: see `segment_unsupervised`.
+        options: see `UssOptions`; each image starts from the same weights.
         threads: see `segment_unsupervised`.
         device: where the CNNs run.
 
@@ -55,12 +43,12 @@ def segment_unsupervised_batch(
         The regions of each image.
 
     Raises:
-        ValueError: when sizes or the number of images and superpixels differ, or a number is out of range.
+        ValueError: when sizes or the number of images and superpixels differ.
     """
     if len(images) != len(superpixels):
         raise ValueError(f"{len(images)} images, but superpixels of {len(superpixels)}")
     for image, ids in zip(images, superpixels, strict=True):
-        check_input(image, ids, n_channels, max_iterations)
+        check_sizes(image, ids)
         if image.shape != images[0].shape:
             raise ValueError(f"images {images[0].shape[:2]} and {image.shape[:2]} differ in size")
     if not images or images[0].shape[:2] == (1, 1):  # batch statistics of one pixel: channel 0 wins
@@ -68,7 +56,7 @@ def segment_unsupervised_batch(
     device = torch.device(device)
     stacked = np.stack(images).astype(np.float32) / np.float32(255)
     pixels = torch.from_numpy(stacked).to(device).permute(0, 3, 1, 2).contiguous()
-    layers = initial_layers(seed, hidden=hidden, n_channels=n_channels, device=device)
+    layers = initial_layers(options, device=device)
     state = [part.detach().repeat(len(images), *[1] * (part.ndim - 1)) for layer in layers for part in layer]
     speeds = [torch.zeros_like(part) for part in state]
     counts: list[list[int]] = [[] for _ in images]
@@ -83,10 +71,10 @@ def segment_unsupervised_batch(
             votes = []
             going = []
             for place, index in enumerate(running):
-                voted = majority_vote(strongest[place], superpixels[index], n_channels)
-                present = np.bincount(voted.ravel(), minlength=n_channels) > 0
+                voted = majority_vote(strongest[place], superpixels[index], options.n_channels)
+                present = np.bincount(voted.ravel(), minlength=options.n_channels) > 0
                 counts[index].append(int(present.sum()))
-                if counts[index][-1] < min_labels or len(counts[index]) == max_iterations:
+                if counts[index][-1] < options.min_labels or len(counts[index]) == options.max_iterations:
                     found[index] = Regions.of(voted, present, counts[index])
                 else:
                     going.append(place)
@@ -102,8 +90,8 @@ def segment_unsupervised_batch(
             del values, loss
             with torch.no_grad():
                 for part, speed, gradient in zip(state, speeds, gradients, strict=True):
-                    speed.mul_(momentum).add_(gradient)
-                    part.sub_(speed, alpha=learning_rate)
+                    speed.mul_(options.momentum).add_(gradient)
+                    part.sub_(speed, alpha=options.learning_rate)
                 if len(going) < len(running):
                     state = [_kept(part, going, len(running)) for part in state]
                     speeds = [_kept(speed, going, len(running)) for speed in speeds]

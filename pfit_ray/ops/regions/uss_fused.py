@@ -1,7 +1,7 @@
 """Unsupervised segmentation on CPUs: the CNN of `uss` with its layers fused, several times as fast as torch's.
 
-torch runs each layer over the whole image, whose maps of 64 channels pass through main memory some thirty times an
-iteration. Here each convolution normalises its input on the way in and measures its output on the way out. A bias
+torch runs each layer over the whole image, so its maps of 64 channels pass through main memory some thirty times an
+iteration. Here, each convolution normalises its input on the way in and measures its output on the way out. A bias
 before a batch normalisation has no effect, so there is none.
 """
 
@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from pfit_ray.ops.regions import uss_passes
 from pfit_ray.ops.regions.uss_kernels import TILE
 from pfit_ray.ops.regions.uss_passes import Block, Norm
-from pfit_ray.ops.regions.uss_vote import Regions, check_input, majority_vote
+from pfit_ray.ops.regions.uss_vote import PUBLISHED, Regions, UssOptions, check_sizes, merge_by_votes
 
 ROWS = 16
-"""Rows of a block; sums are taken by block, so this is part of the rounding, as the number of threads is not."""
+"""Rows of a block. Sums are taken by block, so this number decides the rounding; the number of threads does not."""
 EPSILON = 1e-5
 """What batch normalisation adds to the variance."""
 
@@ -30,70 +30,55 @@ Each = Callable[..., None]
 """Calls a pass for every block, with the given arguments and, where there are any, that block's own sums."""
 
 
-def first_weights(seed: int, hidden: int = 64, n_channels: int = 32) -> FirstWeights:
+def first_weights(options: UssOptions = PUBLISHED) -> FirstWeights:
     """The weights that `pfit_ray.ops.regions.uss.initial_layers` draws.
 
-    torch is imported here alone, because its generator draws them: who hands them on needs no torch where the
-    segmentation runs, and its workers start fast and stay small.
+    Only this function imports torch, for its generator. Workers that are handed these weights need no torch: they start
+    fast and stay small.
     """
     from pfit_ray.ops.regions.uss import initial_layers
 
-    layers = initial_layers(seed, hidden=hidden, n_channels=n_channels)
-    drawn = [[tensor.detach().numpy().copy() for tensor in layer] for layer in layers]
+    drawn = [[tensor.detach().numpy().copy() for tensor in layer] for layer in initial_layers(options)]
     return [(weight, scale, shift) for weight, _, scale, shift in drawn]
 
 
 def segment_unsupervised_fused(
     image: NDArray[np.uint8],
     superpixels: NDArray[np.integer],
+    options: UssOptions = PUBLISHED,
     *,
-    seed: int = 43,
-    max_iterations: int = 64,
-    min_labels: int = 20,
-    learning_rate: float = 0.05,
-    momentum: float = 0.9,
-    hidden: int = 64,
-    n_channels: int = 32,
     threads: int = 1,
     first: FirstWeights | None = None,
 ) -> Regions:
     """Merge superpixels into regions as `segment_unsupervised` does, but for the order of sums.
 
     Both start from the same weights and take the same steps in float32. Votes that rounding decides can differ, as
-    they do there between one thread and two; here the result does not depend on the number of threads.
+    they do there between one thread and two. Here, the number of threads does not change the result.
 
     Args:
         image: uint8 (H, W, 3).
         superpixels: integers (H, W), 0 or larger.
-        seed: see `segment_unsupervised`.
-        max_iterations: see `segment_unsupervised`.
-        min_labels: see `segment_unsupervised`.
-        learning_rate: see `segment_unsupervised`.
-        momentum: see `segment_unsupervised`.
-        hidden: channels of the two 3x3 convolutions, a multiple of 4.
-        n_channels: channels of the two 1x1 convolutions, a multiple of 4 up to 256.
-        threads: CPU threads. Not part of the result.
-        first: `first_weights(seed, hidden, n_channels)`, where they have been drawn before.
+        options: see `UssOptions`; `hidden` and `n_channels` are multiples of 4.
+        threads: CPU threads. They do not change the result.
+        first: `first_weights(options)`, where they have been drawn before.
 
     Returns:
         The regions, as voted in the last iteration.
 
     Raises:
-        ValueError: when the sizes differ or a number is out of range.
+        ValueError: when the sizes differ or a number of channels is no multiple of 4.
     """
-    check_input(image, superpixels, n_channels, max_iterations)
-    if hidden % 4 or n_channels % 4:
-        raise ValueError(f"hidden is {hidden} and n_channels {n_channels}, must be multiples of 4")
-    network = FusedNetwork(image, first_weights(seed, hidden, n_channels) if first is None else first)
-    labels_per_iteration = []
+    check_sizes(image, superpixels)
+    if options.hidden % 4 or options.n_channels % 4:
+        raise ValueError(f"hidden is {options.hidden} and n_channels {options.n_channels}, must be multiples of 4")
+    network = FusedNetwork(image, first_weights(options) if first is None else first)
     with each_block(network.blocks, threads) as each:
-        while True:
-            voted = majority_vote(network.labels(each), superpixels, n_channels)
-            present = np.bincount(voted.ravel(), minlength=n_channels) > 0
-            labels_per_iteration.append(int(present.sum()))
-            if labels_per_iteration[-1] < min_labels or len(labels_per_iteration) == max_iterations:
-                return Regions.of(voted, present, labels_per_iteration)
-            network.learn(each, voted, learning_rate, momentum)
+        return merge_by_votes(
+            lambda: network.labels(each),
+            lambda voted: network.learn(each, voted, options.learning_rate, options.momentum),
+            superpixels,
+            options,
+        )
 
 
 class FusedNetwork:
@@ -116,9 +101,9 @@ class FusedNetwork:
         self.scales = [scale.copy() for _, scale, _ in first]
         self.shifts = [shift.copy() for _, _, shift in first]
         self._speeds: list[NDArray[np.float32]] = [np.zeros_like(one) for one in self._parameters()]
-        self._image = np.ascontiguousarray(image.transpose(0, 2, 1)) / np.float32(255)
-        self._values = [np.empty((height, len(scale), width), np.float32) for scale in self.scales]
-        self._upper = [np.empty_like(values) for values in self._values[2:]] * 2  # a layer's serves the next but one
+        pixels = np.ascontiguousarray(image.transpose(0, 2, 1)) / np.float32(255)
+        self._maps = [pixels, *(np.empty((height, len(scale), width), np.float32) for scale in self.scales)]
+        self._upper = [np.empty_like(values) for values in self._maps[3:]] * 2  # a layer's serves the next but one
         bounds = np.linspace(0, width, -(-width // TILE) + 1).astype(int).tolist()
         strips = list(pairwise(bounds))
         self._widths = np.array([right - left for left, right in strips], np.float64)
@@ -127,23 +112,19 @@ class FusedNetwork:
             for top in range(0, height, ROWS)
             for strip, (left, right) in enumerate(strips)
         ]
-        self._norms: list[Norm] = []
+        self._norms: list[Norm] = []  # of the image, which passes as it is, and of each layer
 
     def labels(self, each: Each) -> NDArray[np.uint8]:
         """Run the CNN: uint8 (H, W), each pixel's strongest channel."""
-        self._norms = []
-        for index, values in enumerate(self._values):
+        zero, one = np.zeros(3), np.ones(3)
+        self._norms = [_norm(one, zero, zero, one, zero, zero, zero)]
+        for index, weight in enumerate(self.weights):
             moments = self._sums(index)
-            weight = self.weights[index].ravel()
-            if index == 0:
-                each(uss_passes.forward_image, self._image, weight, values, moments)
-            else:
-                forward = uss_passes.forward_convolve if index == 2 else uss_passes.forward_mix
-                each(forward, self._values[index - 1], self._norms[-1], weight, values, moments)
+            forward = uss_passes.forward_mix if index % 2 else uss_passes.forward_convolve
+            each(forward, self._maps[index], self._norms[index], weight.ravel(), self._maps[index + 1], moments)
             self._norms.append(self._norm(index, moments.astype(np.float64)))
-        height, _, width = self._image.shape
-        labels = np.empty((height, width), np.uint8)
-        each(uss_passes.strongest_channel, self._values[3], self._norms[3], labels)
+        labels = np.empty(self._maps[0].shape[::2], np.uint8)
+        each(uss_passes.strongest_channel, self._maps[4], self._norms[4], labels)
         return labels
 
     def learn(self, each: Each, voted: NDArray[np.int64], learning_rate: float, momentum: float) -> None:
@@ -158,19 +139,19 @@ class FusedNetwork:
         weights: list[NDArray[np.floating]] = [np.empty(0)] * 4
         scales, shifts = list(weights), list(weights)
         sums = self._sums(3)
-        each(uss_passes.backward_vote, self._values[3], self._norms[3], voted, self._upper[3], sums)
+        each(uss_passes.backward_vote, self._maps[4], self._norms[4], voted, self._upper[3], sums)
         for index in (3, 2, 1, 0):
             shifts[index], scales[index] = sums.sum(axis=(0, 1), dtype=np.float64)
             norm = self._backward_norm(index, shifts[index], scales[index])
             parts = np.zeros((len(self.blocks), self.weights[index].size), np.float32)
-            mine = (self._upper[index], self._values[index], norm)
+            mine = (self._upper[index], self._maps[index + 1], norm)
+            below = (self._maps[index], self._norms[index])
             if index == 0:
-                each(uss_passes.backward_image, *mine, self._image, parts=parts)
+                each(uss_passes.backward_image, *mine, *below, parts=parts)
             else:
                 sums = self._sums(index - 1)
-                below = (self._values[index - 1], self._norms[index - 1], self._upper[index - 1], sums)
-                backward = uss_passes.backward_convolve if index == 2 else uss_passes.backward_mix
-                each(backward, *mine, self._turned(index), *below, parts=parts)
+                backward = uss_passes.backward_mix if index % 2 else uss_passes.backward_convolve
+                each(backward, *mine, self._turned(index), *below, self._upper[index - 1], sums, parts=parts)
             weights[index] = parts.sum(axis=0)
         return weights + scales + shifts
 
@@ -179,7 +160,7 @@ class FusedNetwork:
 
     def _sums(self, index: int) -> NDArray[np.float32]:
         """Room for two sums per row, strip and channel."""
-        height, channels, _ = self._values[index].shape
+        height, channels, _ = self._maps[index + 1].shape
         return np.empty((height, len(self._widths), 2, channels), np.float32)
 
     def _turned(self, index: int) -> NDArray[np.float32]:
@@ -198,9 +179,9 @@ class FusedNetwork:
         return _norm(scale, self.shifts[index] - mean * scale, mean, inverse, unknown, unknown, unknown)
 
     def _backward_norm(self, index: int, total: NDArray[np.floating], product: NDArray[np.floating]) -> Norm:
-        norm = self._norms[index]
+        norm = self._norms[index + 1]
         scale, mean, inverse = (part.astype(np.float64) for part in (norm.scale, norm.mean, norm.inverse))
-        size = self._values[index].shape[0] * self._widths.sum()
+        size = self._maps[0].shape[0] * self._widths.sum()
         on_value = -scale * inverse * product / size
         return _norm(*norm[:4], scale, on_value, -scale * total / size - on_value * mean)
 

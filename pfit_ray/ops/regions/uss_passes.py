@@ -127,33 +127,6 @@ def _store_gradient(
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def forward_image(image: Map, weight: Flat, values: Map, moments: Sums, block: Block) -> None:
-    """First layer: 3x3 convolution of the image, float32 (H, 3, W)."""
-    channels, hidden = image.shape[1], values.shape[1]
-    out = np.empty(hidden * STRIDE, np.float32)
-    ring = np.empty(3 * channels * STRIDE, np.float32)
-    for row in range(block.top - 1, block.bottom + 1):
-        _load_image(ring, image, row, block)
-        if row > block.top:
-            convolve(out, ring, row - 1, weight, hidden, channels, block.width)
-            _store_values(values, moments, out, row - 1, block)
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def _load_image(ring: Flat, image: Map, row: int, block: Block) -> None:
-    height, channels, width = image.shape
-    start = (row + 3) % 3 * channels * STRIDE
-    left, n = block.left - 1, block.width + 2
-    if _clear_outside(ring, start, row, height, width, left, n, channels):
-        first, last = max(left, 0), min(left + n, width)
-        for c in range(channels):
-            source = image[row, c, first:last]
-            target = ring[start + c * STRIDE + first - left : start + c * STRIDE + last - left]
-            for p in range(last - first):  # numba takes seconds to compile the assignment of a slice
-                target[p] = source[p]
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
 def forward_mix(lower: Map, norm: Norm, weight: Flat, values: Map, moments: Sums, block: Block) -> None:
     """Second and fourth layer: 1x1 convolution of the clipped values of the layer below."""
     n_in, n_out = lower.shape[1], values.shape[1]
@@ -166,7 +139,7 @@ def forward_mix(lower: Map, norm: Norm, weight: Flat, values: Map, moments: Sums
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def forward_convolve(lower: Map, norm: Norm, weight: Flat, values: Map, moments: Sums, block: Block) -> None:
-    """Third layer: 3x3 convolution of the clipped values of the layer below."""
+    """First and third layer: 3x3 convolution of the image, or of the clipped values of the layer below."""
     n_in, n_out = lower.shape[1], values.shape[1]
     ring, out = np.empty(3 * n_in * STRIDE, np.float32), np.empty(n_out * STRIDE, np.float32)
     for row in range(block.top - 1, block.bottom + 1):
@@ -283,13 +256,15 @@ def backward_convolve(
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def backward_image(upper: Map, values: Map, norm: Norm, image: Map, gradient: Flat, block: Block) -> None:
+def backward_image(
+    upper: Map, values: Map, norm: Norm, image: Map, image_norm: Norm, gradient: Flat, block: Block
+) -> None:
     """The gradient of the weights of the first layer; nothing asks for that of the image."""
     channels, hidden = image.shape[1], values.shape[1]
     above = np.empty(hidden * STRIDE, np.float32)
     ring = np.empty(3 * channels * STRIDE, np.float32)
     for row in range(block.top - 1, block.bottom + 1):
-        _load_image(ring, image, row, block)
+        _load_values(ring, (row + 3) % 3 * channels * STRIDE, image, row, block.left - 1, block.width + 2, image_norm)
         if row > block.top:
             _load_gradient(above, 0, upper, values, row - 1, block.left, block.width, norm)
             convolve_gradient(gradient, above, 0, ring, row - 1, hidden, channels, block.width)

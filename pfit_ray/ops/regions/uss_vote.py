@@ -1,10 +1,45 @@
-"""What all forms of the unsupervised segmentation share: the vote of the superpixels, and the regions it leads to."""
+"""What all forms of the unsupervised segmentation share: options, the vote of the superpixels, the regions it gives."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class UssOptions:
+    """Options of the unsupervised segmentation.
+
+    Args:
+        seed: seed of the first weights. The global random state of torch is neither read nor changed.
+        max_iterations: upper bound of the iterations, at least 1.
+        min_labels: stop when fewer labels than this are left.
+        learning_rate: learning rate of SGD.
+        momentum: momentum of SGD.
+        hidden: channels of the two 3x3 convolutions.
+        n_channels: channels of the two 1x1 convolutions, the largest possible number of regions; 2..256.
+
+    Raises:
+        ValueError: when `n_channels` or `max_iterations` is out of range.
+    """
+
+    seed: int = 43
+    max_iterations: int = 64
+    min_labels: int = 20
+    learning_rate: float = 0.05
+    momentum: float = 0.9
+    hidden: int = 64
+    n_channels: int = 32
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.n_channels <= 256:
+            raise ValueError(f"n_channels is {self.n_channels}, must be 2 to 256")
+        if self.max_iterations < 1:
+            raise ValueError(f"max_iterations is {self.max_iterations}, must be at least 1")
+
+
+PUBLISHED = UssOptions()
 
 
 @dataclass(frozen=True)
@@ -30,20 +65,41 @@ class Regions:
         return cls(rank[voted], np.flatnonzero(present), tuple(labels_per_iteration))
 
 
-def check_input(
-    image: NDArray[np.uint8], superpixels: NDArray[np.integer], n_channels: int, max_iterations: int
-) -> None:
-    """Refuse what no segmentation can work on; the arguments are those of `segment_unsupervised`.
+def check_sizes(image: NDArray[np.uint8], superpixels: NDArray[np.integer]) -> None:
+    """Refuse superpixels that have another size than the image.
 
     Raises:
-        ValueError: when the sizes differ or `n_channels` or `max_iterations` is out of range.
+        ValueError: when the sizes differ.
     """
     if image.shape[:2] != superpixels.shape:
         raise ValueError(f"image {image.shape[:2]} and superpixels {superpixels.shape} differ in size")
-    if not 2 <= n_channels <= 256:
-        raise ValueError(f"n_channels is {n_channels}, must be 2 to 256")
-    if max_iterations < 1:
-        raise ValueError(f"max_iterations is {max_iterations}, must be at least 1")
+
+
+def merge_by_votes(
+    strongest: Callable[[], NDArray[np.integer]],
+    learn: Callable[[NDArray[np.int64]], None],
+    superpixels: NDArray[np.integer],
+    options: UssOptions,
+) -> Regions:
+    """Let the superpixels vote and the CNN learn their vote, until few enough labels are left.
+
+    Args:
+        strongest: runs the CNN; returns the strongest channel of each pixel (H, W).
+        learn: trains the CNN one step towards a vote, after `strongest`.
+        superpixels: integers (H, W), 0 or larger.
+        options: when to stop.
+
+    Returns:
+        The regions, as voted in the last iteration.
+    """
+    counts: list[int] = []
+    while True:
+        voted = majority_vote(strongest(), superpixels, options.n_channels)
+        present = np.bincount(voted.ravel(), minlength=options.n_channels) > 0
+        counts.append(int(present.sum()))
+        if counts[-1] < options.min_labels or len(counts) == options.max_iterations:
+            return Regions.of(voted, present, counts)
+        learn(voted)
 
 
 def majority_vote(

@@ -7,7 +7,7 @@ from oracles.uss import published_segmentation, slow_majority_vote
 from support.golden import cases, is_large, load, photograph
 
 from pfit_ray.ops.regions.uss import initial_layers, segment_unsupervised
-from pfit_ray.ops.regions.uss_vote import majority_vote
+from pfit_ray.ops.regions.uss_vote import UssOptions, majority_vote
 
 RNG = np.random.default_rng(0)
 PHOTO = RNG.integers(0, 256, (12, 16, 3), dtype=np.uint8)
@@ -43,7 +43,7 @@ def test_majority_vote_equals_the_slow_one(seed, height, width):
 
 
 def test_regions_are_ranks_of_channels():
-    regions = segment_unsupervised(PHOTO, BLOCKS, min_labels=2, max_iterations=3)
+    regions = segment_unsupervised(PHOTO, BLOCKS, UssOptions(min_labels=2, max_iterations=3))
     n = regions.labels_per_iteration[-1]
     assert regions.labels.dtype == np.uint8
     assert len(regions.labels_per_iteration) == 3
@@ -54,19 +54,20 @@ def test_regions_are_ranks_of_channels():
 
 
 def test_stops_below_the_least_number_of_labels():
-    regions = segment_unsupervised(PHOTO, BLOCKS, min_labels=20)
+    regions = segment_unsupervised(PHOTO, BLOCKS)
     assert len(regions.labels_per_iteration) == 1
     assert regions.labels_per_iteration[0] < 20
 
 
 def test_same_result_whatever_the_random_state_and_the_arrays_are():
-    first = segment_unsupervised(PHOTO, BLOCKS, min_labels=2, max_iterations=2)
+    options = UssOptions(min_labels=2, max_iterations=2)
+    first = segment_unsupervised(PHOTO, BLOCKS, options)
     torch.manual_seed(7)
     before = torch.get_rng_state()
     frozen = np.ascontiguousarray(PHOTO[..., ::-1])[..., ::-1]
     frozen.flags.writeable = False
     with torch.no_grad():
-        second = segment_unsupervised(frozen, BLOCKS, min_labels=2, max_iterations=2)
+        second = segment_unsupervised(frozen, BLOCKS, options)
     np.testing.assert_array_equal(first.labels, second.labels)
     assert first.labels_per_iteration == second.labels_per_iteration
     assert torch.equal(before, torch.get_rng_state())
@@ -74,16 +75,16 @@ def test_same_result_whatever_the_random_state_and_the_arrays_are():
 
 def test_the_seed_and_the_channels_matter():
     options = {"min_labels": 2, "max_iterations": 1}
-    first = segment_unsupervised(PHOTO, BLOCKS, **options)
-    other = segment_unsupervised(PHOTO, BLOCKS, seed=44, **options)
-    narrow = segment_unsupervised(PHOTO, BLOCKS, hidden=8, n_channels=3, **options)
+    first = segment_unsupervised(PHOTO, BLOCKS, UssOptions(**options))
+    other = segment_unsupervised(PHOTO, BLOCKS, UssOptions(seed=44, **options))
+    narrow = segment_unsupervised(PHOTO, BLOCKS, UssOptions(hidden=8, n_channels=3, **options))
     assert not np.array_equal(first.channel_ids, other.channel_ids)
     assert narrow.channel_ids.max() <= 2
 
 
 def test_threads_are_put_back():
     before = torch.get_num_threads()
-    segment_unsupervised(PHOTO, BLOCKS, max_iterations=1, threads=before + 1)
+    segment_unsupervised(PHOTO, BLOCKS, UssOptions(max_iterations=1), threads=before + 1)
     assert torch.get_num_threads() == before
 
 
@@ -96,16 +97,16 @@ def test_small_images(shape):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"superpixels": BLOCKS[1:]}, "differ in size"),
-        ({"n_channels": 257}, "n_channels is 257"),
-        ({"max_iterations": 0}, "max_iterations is 0"),
-    ],
+    ("options", "message"), [({"n_channels": 257}, "n_channels is 257"), ({"max_iterations": 0}, "max_iterations is 0")]
 )
-def test_bad_input(options, message):
+def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
-        segment_unsupervised(**({"image": PHOTO, "superpixels": BLOCKS} | options))
+        UssOptions(**options)
+
+
+def test_superpixels_of_another_size():
+    with pytest.raises(ValueError, match="differ in size"):
+        segment_unsupervised(PHOTO, BLOCKS[1:])
 
 
 USS = ("01_uss_slic/*.npz", "01_uss_quick/*.npz")
@@ -114,7 +115,7 @@ USS = ("01_uss_slic/*.npz", "01_uss_quick/*.npz")
 @pytest.mark.parametrize("file", cases(*USS))
 def test_first_weights_as_published(file):
     published = load(file)
-    tensors = [tensor.detach().numpy() for layer in initial_layers(43) for tensor in layer]
+    tensors = [tensor.detach().numpy() for layer in initial_layers() for tensor in layer]
     assert len(tensors) == 16
     for index, tensor in enumerate(tensors):
         np.testing.assert_array_equal(tensor, published[f"w0_{index:02}"])

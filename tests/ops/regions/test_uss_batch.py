@@ -4,6 +4,7 @@ import torch
 
 from pfit_ray.ops.regions.uss import segment_unsupervised
 from pfit_ray.ops.regions.uss_batch import segment_unsupervised_batch
+from pfit_ray.ops.regions.uss_vote import UssOptions
 
 RNG = np.random.default_rng(0)
 PHOTOS = [RNG.integers(0, 256, (24, 32, 3), dtype=np.uint8) for _ in range(3)]
@@ -16,9 +17,10 @@ SMALL = {"hidden": 16, "n_channels": 12}
 
 @pytest.mark.parametrize("options", [{"min_labels": 5, "max_iterations": 12}, {"min_labels": 2, "max_iterations": 3}])
 def test_each_image_as_alone(options):
-    together = segment_unsupervised_batch(PHOTOS, SUPERPIXELS, device="cpu", **SMALL, **options)
+    options = UssOptions(**SMALL, **options)
+    together = segment_unsupervised_batch(PHOTOS, SUPERPIXELS, options, device="cpu")
     for image, superpixels, regions in zip(PHOTOS, SUPERPIXELS, together, strict=True):
-        alone = segment_unsupervised(image, superpixels, **SMALL, **options)
+        alone = segment_unsupervised(image, superpixels, options)
         assert regions.labels_per_iteration == alone.labels_per_iteration
         np.testing.assert_array_equal(regions.labels, alone.labels)
         np.testing.assert_array_equal(regions.channel_ids, alone.channel_ids)
@@ -26,16 +28,16 @@ def test_each_image_as_alone(options):
 
 def test_images_stop_on_their_own():
     found = segment_unsupervised_batch(
-        PHOTOS, SUPERPIXELS, device="cpu", min_labels=8, max_iterations=6, hidden=16, n_channels=12
+        PHOTOS, SUPERPIXELS, UssOptions(min_labels=8, max_iterations=6, **SMALL), device="cpu"
     )
     assert len({len(regions.labels_per_iteration) for regions in found}) > 1
 
 
 def test_no_gradients_are_needed_around_it():
-    options = {"device": "cpu", "min_labels": 2, "max_iterations": 2, **SMALL}
-    expected = segment_unsupervised_batch(PHOTOS, SUPERPIXELS, **options)
+    options = UssOptions(min_labels=2, max_iterations=2, **SMALL)
+    expected = segment_unsupervised_batch(PHOTOS, SUPERPIXELS, options, device="cpu")
     with torch.no_grad():
-        found = segment_unsupervised_batch(PHOTOS, SUPERPIXELS, **options)
+        found = segment_unsupervised_batch(PHOTOS, SUPERPIXELS, options, device="cpu")
     for one, other in zip(expected, found, strict=True):
         np.testing.assert_array_equal(one.labels, other.labels)
 
