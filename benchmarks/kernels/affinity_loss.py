@@ -8,7 +8,7 @@ import torch
 from comparison import Comparison, peak_megabytes, timed_in_turn
 from torch import Tensor
 
-from pfit_ray.ops.affinity.affinity import affinity_loss
+from pfit_ray.ops.affinity.affinity import affinity_losses
 from pfit_ray.ops.affinity.path_index import destination_offsets
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
@@ -25,6 +25,12 @@ def labelled_batch(device: str) -> tuple[Tensor, Tensor]:
     squares = torch.tensor([0, 0, 1, 15, 255], dtype=torch.uint8)[torch.randint(5, (BATCH, 8, 8), generator=generator)]
     labels = squares.repeat_interleave(SIDE // 8, 1).repeat_interleave(SIDE // 8, 2)
     return torch.randn(BATCH, SIDE, SIDE, generator=generator).to(device), labels.to(device)
+
+
+def affinity_loss(logits: Tensor, labels: Tensor, radius: int) -> Tensor:
+    """The loss of AffinityNet from its parts, as the training weighs them."""
+    losses = affinity_losses(logits, labels, radius)
+    return losses.bg_pos / 4 + losses.fg_pos / 4 + losses.neg / 2
 
 
 def compare(device: str) -> Iterator[Comparison]:

@@ -8,7 +8,7 @@ from torch import Tensor
 from pfit_ray.config import RunConfig
 from pfit_ray.constants import CAM_STRIDE
 from pfit_ray.nets.affinitynet import AffinityNet
-from pfit_ray.ops.affinity.affinity import affinity_loss_parts, pair_counts
+from pfit_ray.ops.affinity.affinity import affinity_losses, pair_counts
 from pfit_ray.ops.cam.augment import shrink_label
 from pfit_ray.train.objective import Objective
 
@@ -42,7 +42,7 @@ class AffinityObjective(Objective):
 
     def forward(self, images: Tensor, targets: Tensor) -> Tensor:
         """Losses of a batch."""
-        return torch.stack(affinity_loss_parts(self.network(images)[:, 0], targets, self.radius))
+        return torch.stack(affinity_losses(self.network(images)[:, 0], targets, self.radius))
 
 
 def affinity_network(config: RunConfig) -> AffinityNet:

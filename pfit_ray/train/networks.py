@@ -45,11 +45,6 @@ def build_objective(name: Network, config: RunConfig) -> Objective:
         raise UserError(f"config: {name}.backbone.name: {error}") from error
 
 
-def build_network(name: Network, config: RunConfig) -> nn.Module:
-    """A network with random weights, as a run's config describes it; raises as `build_objective`."""
-    return build_objective(name, config).network
-
-
 def load_first_weights(network: nn.Module, name: Network, backbone: BackboneConfig) -> None:
     """Give a network's backbone the weights with which its training begins.
 

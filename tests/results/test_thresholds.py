@@ -9,7 +9,7 @@ from support.small_runs import command
 
 from pfit_ray import storage
 from pfit_ray.config.load import resolved_yaml, validate
-from pfit_ray.ops.scores.suggest_threshold import suggest_threshold
+from pfit_ray.ops.scores.suggest_threshold import ValueHistogram
 from pfit_ray.results.thresholds import suggested_thresholds
 from pfit_ray.rundir.directory import RunDirectory
 from pfit_ray.tasks.encode import array_bytes
@@ -25,9 +25,16 @@ def write_seeds(root: Path) -> tuple[RunDirectory, list[np.ndarray]]:
     return run, cams
 
 
+def threshold_of(cams: list[np.ndarray]) -> float | None:
+    histogram = ValueHistogram()
+    for cam in cams:
+        histogram.add(cam)
+    return histogram.threshold()
+
+
 def test_all_finished_shards_count(tmp_path: Path) -> None:
     run, cams = write_seeds(tmp_path)
-    assert suggested_thresholds(run) == {"cam": {"threshold": suggest_threshold(cams), "images": 4}}
+    assert suggested_thresholds(run) == {"cam": {"threshold": threshold_of(cams), "images": 4}}
     assert suggested_thresholds(RunDirectory(str(tmp_path / "empty"))) == {}
 
 
@@ -39,7 +46,7 @@ def test_command_without_ground_truth(tmp_path: Path, local_ray: None, monkeypat
     done = command("evaluate", run.root)
     assert done.code == 0
     assert "has ground truth; set data.masks" in done.err
-    level = suggest_threshold(cams)
+    level = threshold_of(cams)
     assert re.search(rf"^cam: the maps of 4 images suggest the threshold {level:g} ", done.out, re.MULTILINE)
     said = json.loads(command("evaluate", run.root, "--format", "json").out)
     assert said["suggested"]["cam"] == {"threshold": level, "images": 4}

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 import torch
+from oracles.affinity import gathered_loss
 
 from pfit_ray.nets.affinitynet import AffinityNet
-from pfit_ray.ops.affinity.affinity import affinity_loss
 from pfit_ray.train.affinitynet import AffinityObjective, affinity_objective
 
 
@@ -32,7 +32,7 @@ def test_weighted_parts_are_the_loss(objective: AffinityObjective) -> None:
     targets = torch.randint(0, 3, (2, 16, 16))
     with torch.no_grad():
         parts = objective(images, targets)
-        expected = affinity_loss(objective.network(images)[:, 0], targets, 3)
+        expected = gathered_loss(objective.network(images)[:, 0], targets, 3)
     torch.testing.assert_close((parts * torch.tensor(objective.weights(0, 1))).sum(), expected)
 
 

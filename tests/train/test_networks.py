@@ -11,18 +11,18 @@ from pfit_ray.nets.classifier import CamClassifier
 from pfit_ray.nets.deeplab import DeepLabV3Plus
 from pfit_ray.nets.pretrained import package_weights
 from pfit_ray.nets.weights import save_network
-from pfit_ray.train.networks import build_network, build_objective, check_first_weights, load_first_weights
+from pfit_ray.train.networks import build_objective, check_first_weights, load_first_weights
 
 
 @pytest.mark.parametrize(
     ("name", "kind"), [("classifier", CamClassifier), ("affinitynet", AffinityNet), ("deeplab", DeepLabV3Plus)]
 )
 def test_networks_by_name(name, kind, make_config) -> None:
-    assert isinstance(build_network(name, make_config()), kind)
+    assert isinstance(build_objective(name, make_config()).network, kind)
 
 
 def test_random_weights_follow_from_the_seed(make_config) -> None:
-    first, second = (build_network("classifier", make_config()).state_dict() for _ in range(2))
+    first, second = (build_objective("classifier", make_config()).network.state_dict() for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 

@@ -1,20 +1,44 @@
 """The images of a run's source, in a fixed order."""
 
+import hashlib
 from collections.abc import Callable, Iterator
+from importlib import resources
 from itertools import chain, islice
 
+from pfit_ray import storage
 from pfit_ray.config.data import DataConfig, ImageSetConfig
 from pfit_ray.data.sources.coco import list_coco
 from pfit_ray.data.sources.folder import list_folder
 from pfit_ray.data.sources.item import Item
 from pfit_ray.data.sources.notes import Notes
 from pfit_ray.data.sources.parquet import list_parquet
-from pfit_ray.data.sources.samples import list_samples
-from pfit_ray.data.sources.select import selection
 from pfit_ray.data.sources.table import list_table
 from pfit_ray.data.sources.tar import list_tar
 from pfit_ray.data.sources.voc import list_voc
 from pfit_ray.errors import UserError
+
+_HASH_BYTES = 8
+
+SAMPLES = {
+    "chelsea.png": "cat",
+    "coffee.png": "cup",
+    "motorcycle_left.png": "motorbike",
+    "motorcycle_right.png": "motorbike",
+    "rocket.jpg": "rocket",
+}
+"""Colour images inside scikit-image's wheel, which need no download, and the one class that each shows."""
+
+
+def list_samples(data: DataConfig, notes: Notes) -> Iterator[Item]:
+    """The `SAMPLES` of the listed classes, sorted by name; there are no masks."""
+    folder = resources.files("skimage") / "data"
+    for name, class_name in sorted(SAMPLES.items()):
+        class_id = data.class_list.ids.get(class_name)
+        if class_id is not None:
+            place = str(folder / name)
+            entry = next(storage.list_entries(place))
+            yield Item(name.partition(".")[0], place, (class_id,), size=entry.size)
+
 
 _LISTS: dict[str, Callable[[DataConfig, Notes], Iterator[Item]]] = {
     "folder": list_folder,
@@ -68,3 +92,26 @@ def _nothing_found(data: DataConfig, split: str | None) -> str:
     if data.sample is not None or data.shard is not None:
         remedy += ", or take more by data.sample and data.shard"
     return f"data: source {data.source!r} found no image in {place}; {remedy}"
+
+
+def selection(data: DataConfig) -> Callable[[str], bool]:
+    """Whether a run takes an image, by its id.
+
+    An image is in the sample where the 64-bit hash of `data.sample_seed` and its id lies below the share
+    `data.sample` of all hashes, and in shard i of n where another hash of its id is i - 1 modulo n. Both depend on
+    nothing else, so the shards of one corpus are disjoint and complete, and a larger sample holds the smaller.
+    """
+    bound = None if data.sample is None else int(data.sample * 2 ** (8 * _HASH_BYTES))
+    shard, shards = data.shard_numbers
+
+    def taken(image_id: str) -> bool:
+        if shards > 1 and _hash("shard", image_id) % shards != shard - 1:
+            return False
+        return bound is None or _hash(f"sample {data.sample_seed}", image_id) < bound
+
+    return taken
+
+
+def _hash(purpose: str, image_id: str) -> int:
+    digest = hashlib.blake2b(f"{purpose}\n{image_id}".encode(), digest_size=_HASH_BYTES).digest()
+    return int.from_bytes(digest, "big")

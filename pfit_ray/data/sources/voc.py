@@ -97,14 +97,6 @@ def _mask_of(root: str, line: _Listed, folders: dict[str, dict[str, Entry]], not
     return None if found is None else found.url
 
 
-def read_names(data: DataConfig, split: str | None) -> Iterable[str]:
-    """The names of a split's images, without folders and suffixes; see `list_voc`."""
-    images = _entries(storage.join(_checked_root(data), "JPEGImages"), IMAGE_SUFFIXES)
-    if split is None:
-        return [_stem_of(entry.url) for entry in images.values()]
-    return [line.name for line in _split_lines(data, split, images)]
-
-
 def _split_lines(data: DataConfig, split: str, images: Container[str]) -> list[_Listed]:
     root = _checked_root(data)
     url = split if "/" in split or split.endswith(".txt") else list_url(root, split)

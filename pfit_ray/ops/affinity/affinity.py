@@ -84,11 +84,11 @@ def _rank(values: Tensor, leftward: bool) -> tuple[Tensor, Tensor]:
 EPSILON = 1e-5
 
 BG_POS, FG_POS, NEG, IGNORED = range(4)
-"""Kinds of pairs, the first three in the order of `AffinityPairs`."""
+"""Kinds of pairs: both cells background, both of one foreground class, of different labels, at least one ignored."""
 
 
-class AffinityPairs(NamedTuple):
-    """Which pairs of cells train what: three bool (B, D, N) masks, disjoint."""
+class AffinityLosses(NamedTuple):
+    """Mean cross entropy over the pairs of each kind, scalars; 0 where no pair is of that kind."""
 
     bg_pos: Tensor
     """Both cells are background."""
@@ -98,58 +98,12 @@ class AffinityPairs(NamedTuple):
     """The cells are of different labels."""
 
 
-class AffinityLoss(NamedTuple):
-    """Mean cross entropy over each kind of `AffinityPairs`, scalars; 0 where no pair is of that kind."""
-
-    bg_pos: Tensor
-    fg_pos: Tensor
-    neg: Tensor
-
-
-def edge_to_affinity(edge: Tensor, radius: int) -> Tensor:
-    """Affinity of each pair of cells: 1 - the highest edge on the path between them, both ends included.
-
-    Differentiable, on any device; the gradient goes to the first highest cell counted from the destination.
-    (Ahn, Cho and Kwak, CVPR 2019.)
-
-    Args:
-        edge: floats (B, Hg, Wg) in [0, 1], boundary probabilities.
-        radius: cells nearer than this are neighbours; at least 2.
-
-    Returns:
-        (B, D, N) in [0, 1]: D destinations in the order of `destination_offsets(radius)`, N sources in
-        row-major order, the cells all of whose destinations lie on the grid; a grid too small for any
-        gives N = 0.
-    """
-    sources = window(edge, (0, 0), radius).flatten(1).shape[1]
-    highest = torch.empty((len(edge), len(destination_offsets(radius)), sources), dtype=torch.long, device=edge.device)
-    for side in path_winners(edge.detach(), radius):
-        for place, ranks in zip(side.places, side.ranks, strict=True):
-            highest[:, place] = side.cells.gather(1, ranks.flatten(1).long())
-    return 1.0 - edge.flatten(1).gather(1, highest.flatten(1)).view(highest.shape)
-
-
-def affinity_pairs(labels: Tensor, radius: int) -> AffinityPairs:
-    """Sort the pairs of cells by their labels; pairs with an ignored cell are in no mask.
+def pair_counts(labels: Tensor, radius: int) -> Tensor:
+    """How many pairs of each kind there are: int64 (3,), in the order of `AffinityLosses`.
 
     Args:
         labels: integers (B, Hg, Wg): 0 = background, 255 = ignore, others = classes.
-        radius: as in `edge_to_affinity`.
-
-    Returns:
-        Masks of shape (B, D, N), rows and sources as in `edge_to_affinity`.
-    """
-    of_pairs = _PairKinds(labels, radius)
-    kinds = torch.stack([of_pairs(place) for place in range(len(of_pairs.destinations))], dim=1).flatten(2)
-    return AffinityPairs(kinds == BG_POS, kinds == FG_POS, kinds == NEG)
-
-
-def pair_counts(labels: Tensor, radius: int) -> Tensor:
-    """How many pairs of each kind there are: int64 (3,), in the order of `AffinityPairs`.
-
-    Args:
-        labels: as in `affinity_pairs`, whose masks would take three bytes a pair.
-        radius: as in `edge_to_affinity`.
+        radius: cells nearer than this are neighbours; at least 2.
     """
     of_pairs = _PairKinds(labels, radius)
     counts = torch.zeros(3, dtype=torch.long, device=labels.device)
@@ -159,31 +113,19 @@ def pair_counts(labels: Tensor, radius: int) -> Tensor:
     return counts
 
 
-def affinity_loss(edge_logits: Tensor, labels: Tensor, radius: int) -> Tensor:
-    """Cross entropy of the affinities, half for pairs of equal labels and half for unequal ones.
+def affinity_losses(edge_logits: Tensor, labels: Tensor, radius: int) -> AffinityLosses:
+    """Cross entropy of the affinities of neighbouring cells (Ahn and Kwak, CVPR 2018).
 
-    The half of the equal labels is split evenly between background and foreground. Each part is the mean over
-    all its pairs in the batch; a part without pairs is 0.
-    (Ahn and Kwak, CVPR 2018.)
+    The affinity of two cells is 1 - the highest edge on the path between them, both ends included. The gradient goes
+    to the first highest cell counted from the destination. So the cross entropy of a pair depends on its kind and the
+    highest cell of its path alone, and it is enough to count for each cell the pairs of each kind that it decides: a
+    loss is a sum over cells, weighted with these counts, and so is its gradient. Nothing is held per pair, and the same
+    input gives the same bits on any device.
 
     Args:
-        edge_logits: floats (B, Hg, Wg); the loss is computed in float32 at least.
+        edge_logits: floats (B, Hg, Wg); the losses are computed in float32 at least.
         labels: integers (B, Hg, Wg): 0 = background, 255 = ignore, others = classes.
         radius: cells nearer than this are neighbours; at least 2.
-
-    Returns:
-        The loss, a scalar tensor.
-    """
-    parts = affinity_loss_parts(edge_logits, labels, radius)
-    return parts.bg_pos / 4 + parts.fg_pos / 4 + parts.neg / 2
-
-
-def affinity_loss_parts(edge_logits: Tensor, labels: Tensor, radius: int) -> AffinityLoss:
-    """The three parts of `affinity_loss`, which takes the same arguments.
-
-    The cross entropy of a pair depends on nothing but its kind and the highest cell of its path. So it is enough to
-    count for each cell the pairs of each kind that it decides: the loss is a sum over cells, weighted with these
-    counts, and so is its gradient. Nothing is held per pair, and the same input gives the same bits on any device.
     """
     logits = edge_logits if edge_logits.dtype == torch.float64 else edge_logits.float()
     edge = logits.sigmoid()
@@ -192,7 +134,7 @@ def affinity_loss_parts(edge_logits: Tensor, labels: Tensor, radius: int) -> Aff
     same = -torch.log(affinity + EPSILON)
     different = -torch.log(1.0 + EPSILON - affinity)
     terms = zip((same, same, different), decided, strict=True)
-    return AffinityLoss(*((values * counts).sum() / (counts.sum() + EPSILON) for values, counts in terms))
+    return AffinityLosses(*((values * counts).sum() / (counts.sum() + EPSILON) for values, counts in terms))
 
 
 def _decided_pairs(edge: Tensor, labels: Tensor, radius: int) -> Tensor:

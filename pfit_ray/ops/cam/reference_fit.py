@@ -9,8 +9,12 @@ TOLERANCE = 10
 
 
 @njit(cache=True, nogil=True)
-def _fill(picture: NDArray[np.uint8], row: int, column: int, tolerance: int, stack: NDArray[np.int64]) -> None:
-    """Flood in place with black from one seed; `stack` has room for one entry per pixel."""
+def flood_fill(picture: NDArray[np.uint8], row: int, column: int, tolerance: int, stack: NDArray[np.int64]) -> None:
+    """Fill the surroundings of a seed with black, in place, exactly as Pillow's `ImageDraw.floodfill` does.
+
+    The fill passes through 4-neighbours whose colour is within `tolerance` (L1) of the seed's own first colour. A seed
+    within `tolerance` of black fills nothing. `stack` has room for one entry per pixel.
+    """
     height, width, _ = picture.shape
     red, green, blue = np.int64(0), np.int64(0), np.int64(0)
     red += picture[row, column, 0]
@@ -48,27 +52,7 @@ def _kill_outside(picture: NDArray[np.uint8], rough: NDArray[np.bool_], toleranc
     for row in range(height - 1):
         for column in range(width - 1):
             if not rough[row, column]:
-                _fill(picture, row, column, tolerance, stack)
-
-
-def flood_fill(picture: NDArray[np.uint8], row: int, column: int, *, tolerance: int = TOLERANCE) -> NDArray[np.uint8]:
-    """Fill the surroundings of a seed with black, exactly as Pillow's `ImageDraw.floodfill` does.
-
-    The fill passes through 4-neighbours whose colour is within `tolerance` (L1) of the seed's own first
-    colour. A seed within `tolerance` of black fills nothing.
-
-    Args:
-        picture: uint8 (H, W, 3).
-        row: row of the seed.
-        column: column of the seed.
-        tolerance: largest L1 distance.
-
-    Returns:
-        A filled copy.
-    """
-    filled = np.array(picture, order="C")
-    _fill(filled, row, column, tolerance, np.empty(filled.size // 3, dtype=np.int64))
-    return filled
+                flood_fill(picture, row, column, tolerance, stack)
 
 
 def reference_fit_masks(

@@ -1,7 +1,5 @@
 """A threshold for class activation maps where there is no ground truth to choose it by."""
 
-from collections.abc import Iterable
-
 import numpy as np
 from numpy.typing import NDArray
 from skimage.filters import threshold_li, threshold_otsu
@@ -47,11 +45,3 @@ class ValueHistogram:
         share = np.ceil(self.counts * (1_000_000 / self.counts.sum())).astype(np.intp)
         li = threshold_li(np.repeat(centres, share))
         return float(threshold_otsu(hist=(self.counts, centres))), float(li)
-
-
-def suggest_threshold(cams: Iterable[NDArray[np.floating]]) -> float | None:
-    """The threshold for some images' maps, each (K, h, w) in [0, 1]; see `ValueHistogram.threshold`."""
-    histogram = ValueHistogram()
-    for cam in cams:
-        histogram.add(cam)
-    return histogram.threshold()

@@ -3,11 +3,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pfit_ray import storage
 from pfit_ray.config.data import DataConfig, ImageSetConfig
+from pfit_ray.data.images import decode_image
 from pfit_ray.data.sources.item import Item
-from pfit_ray.data.sources.listing import list_images
+from pfit_ray.data.sources.listing import list_images, list_samples, selection
+from pfit_ray.data.sources.notes import Notes
 from pfit_ray.errors import UserError
 
 ALL = ImageSetConfig()
@@ -82,3 +86,64 @@ def test_only_voc_has_splits(tmp_path: Path, source: str) -> None:
     data = DataConfig(source=source, root=str(tmp_path), classes=("cat",))
     with pytest.raises(UserError, match=rf"source '{source}' has no lists, so split 'train' means nothing"):
         list_images(data, ImageSetConfig(split="train"))
+
+
+def test_samples_and_their_classes() -> None:
+    data = DataConfig(source="samples")
+    items = list(list_samples(data, Notes()))
+    assert [(item.image_id, [data.class_list.name(key) for key in item.keys or ()]) for item in items] == [
+        ("chelsea", ["cat"]),
+        ("coffee", ["cup"]),
+        ("motorcycle_left", ["motorbike"]),
+        ("motorcycle_right", ["motorbike"]),
+        ("rocket", ["rocket"]),
+    ]
+    for item in items:
+        assert item.mask_uri is None
+        assert item.reason is None
+        assert decode_image(storage.fetch(item.uri), 1_000_000).shape[2] == 3
+
+
+def test_samples_of_another_class_list() -> None:
+    data = DataConfig(source="samples", classes=("cup", "cat"))
+    assert [(item.image_id, item.keys) for item in list_samples(data, Notes())] == [("chelsea", (2,)), ("coffee", (1,))]
+
+
+IDS = [f"image-{number}" for number in range(2000)]
+
+
+def taken(**fields: object) -> set[str]:
+    chosen = selection(DataConfig.model_validate({"source": "samples", **fields}))
+    return {image_id for image_id in IDS if chosen(image_id)}
+
+
+def test_everything_by_default() -> None:
+    assert taken() == taken(sample=1.0) == taken(shard="1/1") == set(IDS)
+
+
+@settings(max_examples=20, deadline=None)
+@given(shards=st.integers(1, 40), sample=st.sampled_from([None, 0.3, 0.9]))
+def test_shards_are_disjoint_and_complete(shards: int, sample: float | None) -> None:
+    taken_by = [taken(shard=f"{shard}/{shards}", sample=sample) for shard in range(1, shards + 1)]
+    assert sum(map(len, taken_by)) == len(set().union(*taken_by))
+    assert set().union(*taken_by) == taken(sample=sample)
+
+
+def test_shards_have_similar_sizes() -> None:
+    for shard in range(1, 5):
+        assert 430 < len(taken(shard=f"{shard}/4")) < 570
+
+
+@pytest.mark.parametrize("share", [0.001, 0.1, 0.5, 0.99])
+def test_sample_takes_its_share(share: float) -> None:
+    assert abs(len(taken(sample=share)) - share * len(IDS)) < 100
+
+
+def test_a_larger_sample_holds_the_smaller() -> None:
+    assert taken(sample=0.1) < taken(sample=0.2) < taken(sample=0.7)
+    assert taken(sample=0.2, sample_seed=1) != taken(sample=0.2)
+
+
+def test_the_choice_is_the_same_everywhere() -> None:
+    chosen = selection(DataConfig(source="samples", sample=0.5, shard="2/3"))
+    assert [number for number in range(30) if chosen(f"i{number}")] == [8, 11, 14, 16]

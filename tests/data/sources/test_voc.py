@@ -12,7 +12,7 @@ from pfit_ray.data.images import decode_mask
 from pfit_ray.data.sources import voc
 from pfit_ray.data.sources.item import Item
 from pfit_ray.data.sources.notes import Notes
-from pfit_ray.data.sources.voc import list_voc, read_names
+from pfit_ray.data.sources.voc import list_voc
 from pfit_ray.errors import UserError
 
 
@@ -122,9 +122,9 @@ def test_train_aug_is_built_from_sbd(root: str, tmp_path: Path) -> None:
     sbd = str(tmp_path / "sbd_train.txt"), str(tmp_path / "sbd_val.txt")
     storage.write_bytes(sbd[0], b"e\nb\n")
     storage.write_bytes(sbd[1], b"d\na\n")
-    assert list(read_names(config(root, sbd_lists=sbd), "train_aug")) == ["a", "c", "d", "e"]
+    assert ids(list_voc(config(root, sbd_lists=sbd), "train_aug", Notes())) == ["a", "c", "d", "e"]
     storage.write_bytes(f"{root}/ImageSets/Segmentation/train_aug.txt", b"e\na\n")
-    assert list(read_names(config(root, sbd_lists=sbd), "train_aug")) == ["e", "a"]
+    assert ids(list_voc(config(root, sbd_lists=sbd), "train_aug", Notes())) == ["e", "a"]
 
 
 def test_train_aug_says_what_it_needs(root: str, tmp_path: Path) -> None:

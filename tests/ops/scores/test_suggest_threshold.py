@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 from skimage.filters import threshold_li, threshold_otsu
 
-from pfit_ray.ops.scores.suggest_threshold import suggest_threshold
+from pfit_ray.ops.scores.suggest_threshold import ValueHistogram
+
+
+def suggest_threshold(cams: list[np.ndarray]) -> float | None:
+    histogram = ValueHistogram()
+    for cam in cams:
+        histogram.add(cam)
+    return histogram.threshold()
 
 
 def test_two_heaps_are_told_apart() -> None:
