@@ -101,7 +101,7 @@ class FusedNetwork:
         self.scales = [scale.copy() for _, scale, _ in first]
         self.shifts = [shift.copy() for _, _, shift in first]
         self._speeds: list[NDArray[np.float32]] = [np.zeros_like(one) for one in self._parameters()]
-        pixels = np.ascontiguousarray(image.transpose(0, 2, 1)) / np.float32(255)
+        pixels = np.ascontiguousarray(image.transpose(0, 2, 1), np.float32) / np.float32(255)
         self._maps: list[NDArray[np.float32]] = [pixels]  # then the plain values of each layer
         self._maps += [np.empty((height, len(scale), width), np.float32) for scale in self.scales]
         self._upper = [np.empty_like(values) for values in self._maps[3:]] * 2  # a layer's serves the next but one
