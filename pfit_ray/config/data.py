@@ -19,7 +19,7 @@ _ONLY_FOR = {
     "masks": ("folder", "class_folders"),
     "image_column": ("parquet",),
     "id_column": ("parquet",),
-    "annotations": ("coco",),
+    "annotations": ("coco", "cvat", "labelme"),
     "label_column": ("parquet",),
     "mask_column": ("parquet",),
 }
@@ -41,12 +41,15 @@ class ImageSetConfig(Section):
 class DataConfig(Section):
     """Where the images, the image-level labels and, if there are any, the ground truth masks lie."""
 
-    source: Literal["voc", "coco", "folder", "class_folders", "table", "tar", "parquet", "samples"] = option(
+    source: Literal[
+        "voc", "coco", "folder", "class_folders", "cvat", "labelme", "table", "tar", "parquet", "samples"
+    ] = option(
         "folder",
         "voc: a VOC folder; coco: a COCO folder or any instances JSON with its images; folder: any folder or bucket "
-        "prefix; class_folders: one in which each image lies in a folder named like its class; table: a CSV, JSON "
-        "lines or Parquet table that names the images; tar: tar files in the WebDataset convention; parquet: Parquet "
-        "files with a column of encoded images; samples: images that come with scikit-image.",
+        "prefix; class_folders: one in which each image lies in a folder named like its class; cvat: 'CVAT for images "
+        "1.1'; labelme: images with LabelMe's JSON files; table: a CSV, JSON lines or Parquet table that names the "
+        "images; tar: tar files in the WebDataset convention; parquet: Parquet files with a column of encoded images; "
+        "samples: images that come with scikit-image.",
     )
     root: str | None = option(
         None,
@@ -106,7 +109,8 @@ class DataConfig(Section):
     labels: str | None = option(
         None,
         "Table of image-level labels for source folder (.csv, .tsv, .jsonl or .parquet; columns image_id or image, "
-        "and classes, or a column of 0 and 1 for each class); null predicts the labels with the classifier.",
+        "and classes, or a column of 0 and 1 for each class), or a pattern of several ones, such as "
+        "DATA/*/_classes.csv; null predicts the labels with the classifier.",
     )
     masks: str | None = option(
         None,
@@ -115,11 +119,13 @@ class DataConfig(Section):
     )
     annotations: str | None = option(
         None,
-        "Source coco: the instances JSON of all images; null finds it by the split, below data.root.",
+        "Source coco: the instances JSON of all images; null finds it by the split, below data.root. Source cvat: the "
+        "XML; null takes annotations.xml in data.root. Source labelme: folder of the JSON files; null takes data.root.",
     )
     draw_masks: bool = option(
         False,
-        "Source coco: draw ground truth from the annotations' masks; 255 where classes overlap or crowds lie.",
+        "Sources coco, cvat and labelme: draw ground truth from the annotations' masks and polygons; of coco 255 where "
+        "classes overlap or crowds lie, of the others later shapes over earlier ones.",
     )
     unknown_classes: Literal["fail", "ignore"] = option(
         "fail",
@@ -177,8 +183,9 @@ class DataConfig(Section):
             if getattr(self, name) is not None and self.source not in sources:
                 only = " and ".join(map(repr, sources))
                 raise ValueError(f"data.{name} means nothing to source {self.source!r}, only to source {only}")
-        if self.draw_masks and self.source != "coco":
-            raise ValueError(f"data.draw_masks means nothing to source {self.source!r}, only to source 'coco'")
+        if self.draw_masks and self.source not in _ONLY_FOR["annotations"]:
+            only = " and ".join(map(repr, _ONLY_FOR["annotations"]))
+            raise ValueError(f"data.draw_masks means nothing to source {self.source!r}, only to source {only}")
         if self.shard is not None:
             _shard_numbers(self.shard)
         if self.classes is not None:
@@ -188,7 +195,7 @@ class DataConfig(Section):
     @property
     def listed_place(self) -> str | None:
         """The folder or prefix all of which is searched for files, whatever lies below it."""
-        if self.root is None or self.source not in ("folder", "class_folders", "tar", "parquet"):
+        if self.root is None or self.source not in ("folder", "class_folders", "labelme", "tar", "parquet"):
             return None
         head, wildcard, _ = self.root.partition("**")
         if not wildcard:

@@ -1,4 +1,4 @@
-"""Ground truth drawn from COCO's annotations, which travel in the place of a mask's URL."""
+"""Ground truth drawn from annotations of COCO, CVAT or LabelMe, which travel in the place of a mask's URL."""
 
 import base64
 import json
@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 from pycocotools import mask as coco_mask
 
 from pfit_ray.constants import BACKGROUND, IGNORE
-from pfit_ray.data.images import MAX_MASK_PIXELS
+from pfit_ray.data.images import MAX_MASK_PIXELS, decode_mask
 from pfit_ray.errors import RowError
 
 PREFIX = "coco:"
@@ -19,12 +20,23 @@ _FAR = 10
 """Corners of polygons lie at most so many image sides outside: pycocotools walks each edge pixel by pixel."""
 
 Part = tuple[int, Any]
-"""Class id, or 255 for a crowd, and a segmentation as COCO has it: polygons, or run lengths."""
+"""Class id, or 255 for a crowd, and a segmentation as `draw_segmentation` takes it."""
+
+OUTLINES = ("polygon", "oriented_rectangle", "rectangle", "circle")
+"""LabelMe's shapes that have an area."""
 
 
-def pack_masks(height: int, width: int, parts: list[Part]) -> str:
-    """What `draw_masks` takes: the annotations of one image as a text; equal parts give equal texts."""
-    document = json.dumps({"size": [height, width], "parts": parts}, separators=(",", ":"))
+def pack_masks(height: int, width: int, parts: list[Part], painted: bool = False) -> str:
+    """What `draw_masks` takes: the annotations of one image as a text; equal parts give equal texts.
+
+    Args:
+        height: of the image.
+        width: of the image.
+        parts: the annotations in their order.
+        painted: later parts lie over earlier ones.
+    """
+    told = {"size": [height, width], "parts": parts} | ({"painted": True} if painted else {})
+    document = json.dumps(told, separators=(",", ":"))
     return PREFIX + base64.b64encode(zlib.compress(document.encode(), 6)).decode()
 
 
@@ -37,7 +49,7 @@ def draw_masks(text: str, shape: tuple[int, int] | None = None) -> NDArray[np.ui
 
     Returns:
         uint8 (H, W): 0 where there is no part, the class id where all parts have the same one, and 255 where classes
-        overlap or crowds lie.
+        overlap or crowds lie. Painted parts overlap nothing: the last one counts.
 
     Raises:
         RowError: `bad_mask`, when it has another size or a part cannot be drawn.
@@ -56,7 +68,9 @@ def draw_masks(text: str, shape: tuple[int, int] | None = None) -> NDArray[np.ui
     unsure = np.zeros((height, width), bool)
     for key, segmentation in document["parts"]:
         mask = draw_segmentation(segmentation, height, width)
-        if key != IGNORE:
+        if document.get("painted"):
+            pass
+        elif key != IGNORE:
             unsure |= mask & (label != BACKGROUND) & (label != key)
         else:
             unsure |= mask
@@ -66,12 +80,21 @@ def draw_masks(text: str, shape: tuple[int, int] | None = None) -> NDArray[np.ui
 
 
 def draw_segmentation(segmentation: Any, height: int, width: int) -> NDArray[np.bool_]:
-    """One annotation's mask, bool (H, W), from polygons, or from run lengths, packed or not.
+    """One annotation's mask, bool (H, W).
+
+    Args:
+        segmentation: COCO's polygons, or its run lengths, packed or not; CVAT's run lengths, which go along the rows of
+            a `box` of left, top, width, height; LabelMe's points and what `outline` they are of, or its mask, a `png`
+            in base64 and its upper left `corner`.
+        height: of the image.
+        width: of the image.
 
     Raises:
         RowError: `bad_mask`, when it is neither, or does not fit the image.
     """
     try:
+        if isinstance(segmentation, dict) and "size" not in segmentation:
+            return _placed(segmentation, height, width)
         if isinstance(segmentation, dict):
             if list(segmentation["size"]) != [height, width]:
                 raise ValueError(f"its size is {segmentation['size']}")
@@ -86,6 +109,45 @@ def draw_segmentation(segmentation: Any, height: int, width: int) -> NDArray[np.
         return _drawn(_unpacked(merged["counts"]), height, width)
     except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise RowError("bad_mask", f"an annotation's segmentation cannot be drawn: {error}") from error
+
+
+def _placed(segmentation: dict[str, Any], height: int, width: int) -> NDArray[np.bool_]:
+    """The mask of a shape of CVAT or LabelMe."""
+    mask = np.zeros((height, width), bool)
+    if "outline" in segmentation:
+        return _outlined(segmentation["outline"], np.asarray(segmentation["points"], dtype=np.float64), mask)
+    if "box" in segmentation:
+        left, top, columns, rows = segmentation["box"]
+        if not (0 <= left <= left + columns <= width and 0 <= top <= top + rows <= height):
+            raise ValueError(f"its box {segmentation['box']} is not inside the image")
+        inside = _drawn(segmentation["runs"], columns, rows).T
+    else:
+        left, top = (int(side) for side in segmentation["corner"])
+        inside = decode_mask(base64.b64decode(segmentation["png"])) > 0
+        if left < 0 or top < 0:
+            raise ValueError(f"its corner {segmentation['corner']} is not inside the image")
+        inside = inside[: max(0, height - top), : max(0, width - left)]
+    mask[top : top + inside.shape[0], left : left + inside.shape[1]] = inside
+    return mask
+
+
+def _outlined(kind: str, points: NDArray[np.float64], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """A shape with its border, as LabelMe paints it."""
+    two = kind in ("rectangle", "circle")
+    if points.ndim != 2 or points.shape[1] != 2 or (len(points) != 2 if two else len(points) < 3):
+        raise ValueError(f"a {kind} needs {'two points' if two else 'three points or more'}")
+    if not (np.abs(points) <= _FAR * max(mask.shape)).all():
+        raise ValueError("its points are far outside the image")
+    picture = Image.fromarray(mask.astype(np.uint8))
+    draw = ImageDraw.Draw(picture)
+    if kind == "circle":
+        radius = float(np.hypot(*(points[1] - points[0])))
+        draw.ellipse((*(points[0] - radius), *(points[0] + radius)), fill=1, outline=1)
+    elif kind == "rectangle":
+        draw.rectangle((*points.min(axis=0), *points.max(axis=0)), fill=1, outline=1)
+    else:
+        draw.polygon([tuple(point) for point in points.tolist()], fill=1, outline=1)
+    return np.asarray(picture) > 0
 
 
 def _drawn(counts: list[int], height: int, width: int) -> NDArray[np.bool_]:

@@ -17,7 +17,15 @@ from pfit_ray.data.sources.spill import SeenTexts
 from pfit_ray.errors import RowError, UserError
 from pfit_ray.results.totals import Totals, summaries
 from pfit_ray.storage.threads import prefetch
-from pfit_ray.tasks.score import GroundTruthScorer, MapScore, classless_note, is_classless, read_ground_truth
+from pfit_ray.tasks.score import (
+    GroundTruthScorer,
+    IdsAboveError,
+    MapScore,
+    above_note,
+    classless_note,
+    is_classless,
+    read_ground_truth,
+)
 
 MAX_ARRAY_BYTES = 4 << 30
 """Class maps of more bytes are refused before they are unpacked."""
@@ -82,6 +90,7 @@ def evaluate_files(request: FilesRequest) -> dict[str, Any]:
     classless: list[str] = []
     totals: dict[str, Totals] = {}
     problems: list[str] = []
+    above: list[str] = []
     without_truth = 0
     left = None if names is None else set(names)
 
@@ -91,6 +100,7 @@ def evaluate_files(request: FilesRequest) -> dict[str, Any]:
     for image_id, found in prefetch(score, _files(request.labels, left), _READERS, _AHEAD):
         if isinstance(found, RowError):
             problems.append(f"{image_id}: {found.message}")
+            above += [image_id] if isinstance(found, IdsAboveError) else []
         elif found is None:
             without_truth += 1
         else:
@@ -116,6 +126,8 @@ def evaluate_files(request: FilesRequest) -> dict[str, Any]:
         result["problems"] = sorted(problems)
     if classless:
         result["notes"] = [classless_note(sorted(set(classless)))]
+    if above:
+        result.setdefault("notes", []).append(above_note(sorted(set(above)), len(request.classes), counted))
     return result
 
 

@@ -8,6 +8,7 @@ from pfit_ray import storage
 from pfit_ray.config import RunConfig
 from pfit_ray.config.credentials import is_secret_name, redacted, without_secrets
 from pfit_ray.config.stored import completed, is_field, value_before
+from pfit_ray.data.sources.label_table import label_files
 from pfit_ray.data.sources.voc import list_url
 from pfit_ray.errors import UserError
 from pfit_ray.rundir.directory import NETWORKS, Network, RunDirectory
@@ -163,7 +164,8 @@ def _tables(config: RunConfig, step: str) -> Iterator[tuple[str, str]]:
     if not step.startswith("manifest-"):
         return
     data, image_set = config.data, step.removeprefix("manifest-")
-    for name in ("labels", "table", "annotations"):
+    yield from (("data.labels", url) for url in (label_files(data.labels) if data.labels else ()))
+    for name in ("table", "annotations"):
         if (url := getattr(data, name)) is not None:
             yield f"data.{name}", url
     splits = {f"data.{image_set}.split": (getattr(data, image_set) or data.train).split}

@@ -15,7 +15,7 @@ from pfit_ray.results.totals import Totals, summaries
 from pfit_ray.rundir.directory import RunDirectory
 from pfit_ray.rundir.provenance import provenance
 from pfit_ray.runner.progress import Progress
-from pfit_ray.tasks.score import ShardScore, ShardScorer, classless_note
+from pfit_ray.tasks.score import ShardScore, ShardScorer, above_note, classless_note
 
 IN_FLIGHT = 64
 """Shards that are scored at the same time."""
@@ -47,6 +47,7 @@ def evaluate_run(config: RunConfig, run: RunDirectory, progress: Progress | None
     totals: dict[str, Totals] = {}
     problems: list[str] = []
     classless: list[str] = []
+    above: set[str] = set()
     images = 0
     shards = {name: run.finished_numbers(name) for name in PASSES}
     ids = mask_ids(config.data)
@@ -57,6 +58,7 @@ def evaluate_run(config: RunConfig, run: RunDirectory, progress: Progress | None
             for score in _score_all(scorer, shards[pass_name]):
                 problems += score.problems
                 classless += score.classless
+                above.update(score.above)
                 images += score.images
                 for name, found in score.maps.items():
                     totals.setdefault(name, Totals(sweep.bootstrap, config.seed)).add(found)
@@ -70,6 +72,9 @@ def evaluate_run(config: RunConfig, run: RunDirectory, progress: Progress | None
         if len(classless) == images:  # mIoU would be 100 %
             return {"notes": [f"nothing is scored: {note}"], "problems": sorted(set(problems))}
         result["notes"] = [note]
+    if above:
+        scored = max((total.images for total in totals.values()), default=0)
+        result.setdefault("notes", []).append(above_note(sorted(above), len(names) - 1, scored))
     return result
 
 

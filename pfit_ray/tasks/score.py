@@ -62,12 +62,14 @@ class ShardScore:
         images: how many have ground truth.
         problems: sentences.
         classless: ids of those of them that are labelled with a class, while their masks hold 0 and 255 alone.
+        above: ids of images whose masks hold class ids that the run does not have; they are among the problems.
     """
 
     maps: dict[str, MapScore] = field(default_factory=lambda: defaultdict(MapScore))
     images: int = 0
     problems: list[str] = field(default_factory=list)
     classless: list[str] = field(default_factory=list)
+    above: list[str] = field(default_factory=list)
 
 
 class GroundTruthScorer:
@@ -152,6 +154,8 @@ class ShardScorer:
                 scored = self._scored(row, truth)
             except RowError as error:
                 result.problems.append(f"{image_id}: {error.message}")
+                if isinstance(error, IdsAboveError):
+                    result.above.append(image_id)
                 continue
             for name, (matrix, boundary) in scored.items():
                 result.maps[name].add(image_id, matrix, boundary)
@@ -182,6 +186,18 @@ def classless_note(images: Sequence[str]) -> str:
     )
 
 
+class IdsAboveError(RowError):
+    """A mask holds class ids that the run does not have."""
+
+
+def above_note(images: Sequence[str], n_classes: int, scored: int) -> str:
+    """What is told of images whose masks hold ids above the number of classes, beside those that were scored."""
+    return (
+        f"{len(images)} masks hold class ids above {n_classes}, the last of data.classes, such as that of {images[0]}, "
+        f"and are not scored; if the masks number the classes otherwise, the scores of the other {scored} mislead"
+    )
+
+
 def read_ground_truth(uri: str, ids: MaskIds, n_classes: int, size: tuple[int, int] | None = None) -> np.ndarray:
     """Read a ground truth mask.
 
@@ -195,12 +211,12 @@ def read_ground_truth(uri: str, ids: MaskIds, n_classes: int, size: tuple[int, i
         uint8 (H, W) of 0..n_classes and 255.
 
     Raises:
-        RowError: when it cannot be used.
+        RowError: when it cannot be used; `IdsAboveError` when it holds other class ids.
     """
     truth = ids.read(uri, size)
     labels = truth[truth != IGNORE]
     if labels.size and labels.max() > n_classes:
-        raise RowError(
+        raise IdsAboveError(
             "bad_mask",
             f"the mask {uri} holds label {labels.max()} and there are {n_classes} classes; if the masks number "
             "the classes otherwise, such as by COCO's own ids up to 90, those without such a label mislead: number "

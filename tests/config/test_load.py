@@ -82,8 +82,8 @@ def test_wrong_overrides(plain: str, override: str, sentence: str) -> None:
         ({"zzzzzz": 1}, "unknown key 'zzzzzz'"),
         ({"walk": {"qqqq": {"deep": 1}}}, "unknown key 'walk.qqqq'"),
         ({"data": {"source": "zip"}},
-         "'data.source' is 'zip'; it should be 'voc', 'coco', 'folder', 'class_folders', 'table', 'tar', 'parquet' or "
-         "'samples'"),
+         "'data.source' is 'zip'; it should be 'voc', 'coco', 'folder', 'class_folders', 'cvat', 'labelme', 'table', "
+         "'tar', 'parquet' or 'samples'"),
         ({"data": {"source": "voc"}}, "data: source 'voc' needs data.root, the folder or URL of the images"),
         ({"cam": {"scales": 2}}, "'cam.scales' is 2; it should be a list"),
         ({"cam": {"scales": []}}, "'cam.scales' is []; it should have at least 1 item"),

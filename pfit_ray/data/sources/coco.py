@@ -1,7 +1,7 @@
 """Source: COCO's instances JSON with its folder of images."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -33,14 +33,17 @@ class _Instances:
     url: str
     categories: dict[str, str]
     by_image: TextMap
+    annotated: bool
+    """Whether there is any annotation."""
 
 
 def list_coco(data: DataConfig, split: str | None, notes: Notes) -> Iterator[Item]:
     """The images of an instances JSON, in its order.
 
     The labels of an image are the categories that its annotations name, crowds among them; an image without
-    annotations shows no class. Categories are found by name, whatever their ids. With `data.draw_masks` the ground
-    truth is drawn from the annotations when it is read (`pfit_ray.data.coco_masks`).
+    annotations shows no class, unless there is no annotation at all: then the labels are unknown. Categories are
+    found by name, whatever their ids. With `data.draw_masks` the ground truth is drawn from the annotations when it is
+    read (`pfit_ray.data.coco_masks`).
 
     Args:
         data: the source; `data.root` has the JSON, below annotations or beside the images, and the images, in a folder
@@ -79,7 +82,8 @@ def _json_url(data: DataConfig, root: str, split: str | None) -> str:
         found = [place for place in places if storage.exists(place)][:1]
     else:
         below = [path for path, _ in find_files(root, (".json",)) if path.count("/") == path.startswith("annotations/")]
-        found = [storage.join(root, path) for path in below]
+        instances = [path for path in below if path.rpartition("/")[2].startswith("instances")]
+        found = [storage.join(root, path) for path in (instances if len(instances) == 1 else below)]
     if len(found) != 1:
         there = ", ".join(path.rpartition("/")[2] for path in islice(found, 8)) or "none"
         wanted = f"there is no {folder}/instances_{split}.json" if split else f"{root} has not one JSON file ({there})"
@@ -89,32 +93,35 @@ def _json_url(data: DataConfig, root: str, split: str | None) -> str:
 
 def _read(url: str, with_masks: bool) -> _Instances:
     categories: dict[str, str] = {}
+    annotated = False
 
     def pairs() -> Iterator[tuple[str, str]]:
+        nonlocal annotated
         for part, one in json_parts(file):
             if part == "categories":
                 categories[_key(one["id"])] = str(one["name"])
             elif part == "images":
                 yield _key(one["id"]), json.dumps([_IMAGE, one["file_name"], one.get("height"), one.get("width")])
             elif part == "annotations":
+                annotated = True
                 segmentation = one.get("segmentation") if with_masks else None
                 told = [_ANNOTATION, _key(one["category_id"]), bool(one.get("iscrowd")), segmentation]
                 yield _key(one["image_id"]), json.dumps(told, separators=(",", ":"))
 
     try:
         with open_seekable(url, block=_BLOCK) as file:
-            instances = _Instances(url, categories, TextMap(pairs()))
+            by_image = TextMap(pairs())
     except (ValueError, RecursionError) as error:
         raise UserError(f"data: {url} is not a valid JSON file: {error}") from error
     except (KeyError, TypeError) as error:
         raise UserError(f"data: {url} is not an instances file of COCO: an entry lacks {error}") from error
     if not categories:
         raise UserError(f"data: {url} is not an instances file of COCO: it has no categories")
-    return instances
+    return _Instances(url, categories, by_image, annotated)
 
 
 def _key(value: object) -> str:
-    return json.dumps(value)
+    return json.dumps(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def _image_folder(root: str, instances: _Instances, url: str) -> str:
@@ -125,6 +132,7 @@ def _image_folder(root: str, instances: _Instances, url: str) -> str:
         storage.join(root, "images", name),
         storage.join(root, name),
         storage.join(root, "images"),
+        storage.join(root, "data"),
         storage.join(beside, "images"),
         beside,
         root,
@@ -147,10 +155,7 @@ def _is_inside(name: object) -> bool:
 
 
 def _items(data: DataConfig, instances: _Instances, folder: str, notes: Notes) -> Iterator[Item]:
-    files = TextMap(
-        (folded(path), json.dumps([entry.url, entry.size, entry.version]))
-        for path, entry in find_files(folder, IMAGE_SUFFIXES, notes=notes, known=(instances.url,))
-    )
+    files = listed_files(folder, notes, (instances.url,))
     in_folders = False
     for key, values in instances.by_image.groups():
         entries = [json.loads(value) for value in values if value is not None]
@@ -162,18 +167,34 @@ def _items(data: DataConfig, instances: _Instances, folder: str, notes: Notes) -
             notes.add(f"annotations of {instances.url} that name no image", f"image_id {key}", count=len(annotations))
             continue
         _, name, height, width = images[0]
-        if not _is_inside(name):
-            message = f"{printable(str(name))!r} is not a path below the folder of the images"
-            yield Item(hashed_id("image", str(name)), folder, reason="bad_id", message=message)
+        if refused := outside(name, folder):
+            yield refused
             continue
         in_folders |= "/" in folded(name)
-        yield _item(data, instances, _found(files, folder, name), annotations, (height, width), notes)
+        yield _item(data, instances, find_listed(files, folder, name), annotations, (height, width), notes)
     count, first = files.unclaimed()
     if count and not (in_folders and instances.url.startswith(folder)):
         notes.add(f"images that {instances.url} does not name, left out", first, count=count)
 
 
-def _found(files: TextMap, folder: str, name: str) -> Item:
+def listed_files(folder: str, notes: Notes, known: Container[str | None]) -> TextMap:
+    """The images below a folder by their path; see `find_files`."""
+    return TextMap(
+        (folded(path), json.dumps([entry.url, entry.size, entry.version]))
+        for path, entry in find_files(folder, IMAGE_SUFFIXES, notes=notes, known=known)
+    )
+
+
+def outside(name: object, folder: str) -> Item | None:
+    """The failed row of an image whose name is no path below the folder of the images."""
+    if _is_inside(name):
+        return None
+    message = f"{printable(str(name))!r} is not a path below the folder of the images"
+    return Item(hashed_id("image", str(name)), folder, reason="bad_id", message=message)
+
+
+def find_listed(files: TextMap, folder: str, name: str) -> Item:
+    """An image by the name that annotations give it, among `listed_files`; also where there is no such file."""
     path = folded(name)
     entry = next(iter(files.get(path)), None)
     files.claim(path)
@@ -189,6 +210,9 @@ def _item(
     size: tuple[Any, Any],
     notes: Notes,
 ) -> Item:
+    if not instances.annotated:  # the list of a test set
+        notes.add(f"images without a label, because {instances.url} has no annotation at all", item.image_id)
+        return item
     if data.draw_masks:
         item = replace(item, mask_uri=_mask(data, instances, item, annotations, size, notes))
     try:

@@ -1,4 +1,4 @@
-"""What a folder holds: class folders, a label table, VOC, COCO, tar or Parquet files, or images alone."""
+"""What a folder holds: class folders, a label table, annotations of a tool, tar or Parquet files, or images alone."""
 
 import json
 import re
@@ -11,6 +11,7 @@ from typing import Any
 from pfit_ray import storage
 from pfit_ray.constants import MAX_CLASSES, VOC_CLASSES
 from pfit_ray.data.images import IMAGE_SUFFIXES
+from pfit_ray.data.sources import cvat, labelme
 from pfit_ray.data.sources.files import relative
 from pfit_ray.data.sources.label_table import IMAGE_NAMES, LABEL_NAMES, find_column
 from pfit_ray.data.sources.labels import LABEL_COLUMN, Cell, as_cell, cell_names
@@ -19,6 +20,8 @@ from pfit_ray.errors import RowError, UserError
 
 _FLAGS = frozenset(("0", "1", "0.0", "1.0", "", "None"))
 _NO_CLASS = "\0"
+_NO_CLASSES = ("unlabeled", "background")
+"""Columns of 0 and 1 for images without a class, as Roboflow writes them."""
 _SEPARATED = re.compile(r"[;|,\[{(]")
 _SPLITS = frozenset(("train", "training", "val", "valid", "validation", "test"))
 _TABLES = (".csv", ".tsv", ".jsonl")
@@ -64,8 +67,22 @@ def detect(place: str) -> Found:
         return _voc(root, images)
     if coco := [path for path in paths if path.endswith(".json") and _is_coco(root, path)]:
         return _coco(root, coco, images)
+    if "annotations.xml" in paths:
+        with suppress(UserError):  # it may be of another tool
+            names = cvat.class_names(storage.join(root, "annotations.xml"))
+            told = f"{len(images)} images and CVAT's annotations.xml with {len(names)} classes"
+            return Found("cvat", len(images), names, True, told=(told,))
     if not images:
         return _archives(place, paths)
+    stems = {path.rpartition(".")[0] for path in images}
+    if any(path.endswith(".json") and path[:-5] in stems for path in paths) and (names := labelme.class_names(root)):
+        told = f"{len(images)} images and JSON files of LabelMe with {len(names)} classes"
+        return Found("labelme", len(images), names, True, told=(told,))
+    if (parts := [path for path in paths if path.endswith("/_classes.csv")]) and (
+        classes := tuple(sorted({name for path in parts for name in _table_classes(storage.join(root, path))}))
+    ):
+        told = f"{len(images)} images and {len(parts)} tables _classes.csv with {len(classes)} classes"
+        return Found("folder", len(images), classes, True, {"labels": storage.join(place, "**/_classes.csv")}, (told,))
     tables = [path for path in paths if path.lower().endswith(_TABLES) and "/" not in path]
     for path in sorted(tables):
         if classes := _table_classes(storage.join(root, path)):
@@ -158,7 +175,9 @@ def _table_classes(url: str) -> tuple[str, ...]:
                     found.update(_names(as_cell(row.get(label))))
             for column in flags:
                 flags[column] &= str(row.get(column)).strip() in _FLAGS
-    return tuple(sorted(found)) if label else tuple(column for column, only in flags.items() if only)
+    if label:
+        return tuple(sorted(found))
+    return tuple(column for column, only in flags.items() if only and column.lower() not in _NO_CLASSES)
 
 
 def _names(cell: Cell) -> list[str]:

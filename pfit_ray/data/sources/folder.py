@@ -9,8 +9,9 @@ from pfit_ray.config.data import DataConfig
 from pfit_ray.data.images import IMAGE_SUFFIXES
 from pfit_ray.data.sources.files import find_files, relative
 from pfit_ray.data.sources.item import Item, hashed_id, is_plain, printable
-from pfit_ray.data.sources.label_table import LabelTable
+from pfit_ray.data.sources.label_table import LabelTable, label_files
 from pfit_ray.data.sources.labels import find_class, folded, label_keys
+from pfit_ray.data.sources.mask_ids import LABELMAP
 from pfit_ray.data.sources.notes import Notes
 from pfit_ray.data.sources.spill import TextMap
 from pfit_ray.errors import RowError, UserError
@@ -26,8 +27,9 @@ def list_folder(data: DataConfig, notes: Notes) -> Iterator[Item]:
 
     Labels come from the table `data.labels`, if given, else they are unknown; with source class_folders the one folder
     of the path that has a class's name is the label, on whatever level, and `background` means no class. Ground
-    truth is the PNG below `data.masks` with the image's relative path (or its id) and the suffix .png; PNGs below
-    `data.masks` are never taken as images. Neither the table nor the masks' names are held in memory.
+    truth is the PNG below `data.masks` with the image's relative path (or its id) and the suffix .png; nothing below
+    `data.masks` is taken as an image, except, where all images lie there, what is no PNG. Neither the table nor the
+    masks' names are held in memory.
 
     Args:
         data: the source; `data.root` may be a pattern with `*`, `**`, `?` or `[...]`.
@@ -36,15 +38,15 @@ def list_folder(data: DataConfig, notes: Notes) -> Iterator[Item]:
     Raises:
         UserError: when a folder or the label table is missing or unusable.
     """
-    files = find_files(
-        data.root or "", IMAGE_SUFFIXES, notes=notes, known=(data.labels and storage.absolute(data.labels),)
-    )
+    tables = list(map(storage.absolute, label_files(data.labels))) if data.labels else ()
+    files = find_files(data.root or "", IMAGE_SUFFIXES, notes=notes, known=tables)
     masks_root = storage.absolute(data.masks) if data.masks else None
     if masks_root and not storage.exists(masks_root):
         raise UserError(f"data.masks: there is no folder {masks_root}")
-    table = LabelTable(data.labels, data.class_list, notes) if data.labels else None
-    masks = TextMap(_masks(masks_root)) if masks_root else None
-    return _items(data, _images(files, masks_root), table, masks, notes)
+    table = LabelTable(data.labels, data.class_list, notes, data.root or "") if data.labels else None
+    apart = masks_root is not None and not _below(storage.absolute(data.root or ""), masks_root)
+    masks = TextMap(_masks(masks_root, notes if apart else None)) if masks_root else None
+    return _items(data, _images(files, masks_root, apart), table, masks, notes)
 
 
 def _items(
@@ -78,11 +80,14 @@ def _items(
         notes.add("masks in data.masks that no image has the name of", unused[1], remedy, unused[0])
 
 
-def _images(files: Iterator[tuple[str, Entry]], masks_root: str | None) -> Iterator[tuple[str, Entry]]:
-    masks = masks_root.rstrip("/") + "/" if masks_root else None
+def _images(files: Iterator[tuple[str, Entry]], masks_root: str | None, apart: bool) -> Iterator[tuple[str, Entry]]:
     for path, entry in files:
-        if masks is None or not (entry.url.startswith(masks) and path.lower().endswith(".png")):
+        if masks_root is None or not (_below(entry.url, masks_root) and (apart or path.lower().endswith(".png"))):
             yield path, entry
+
+
+def _below(url: str, folder: str) -> bool:
+    return f"{url.rstrip('/')}/".startswith(folder.rstrip("/") + "/")
 
 
 def _identified(images: Iterator[tuple[str, Entry]]) -> Iterator[tuple[str, str, Entry]]:
@@ -111,12 +116,15 @@ def _settled(images: list[tuple[str, str, Entry]]) -> Iterator[tuple[str, str, E
         yield stem if plain else hashed_id(stem, path), path, entry
 
 
-def _masks(masks_root: str) -> Iterator[tuple[str, str]]:
-    """Relative path without suffix, and URL, of each PNG."""
+def _masks(masks_root: str, notes: Notes | None) -> Iterator[tuple[str, str]]:
+    """Relative path without suffix, and URL, of each PNG; `notes` is told of other files."""
     for entry in storage.list_entries(masks_root):
         path = relative(entry.url, masks_root)
         if path.lower().endswith(".png"):
             yield folded(path.rpartition(".")[0]), entry.url
+        elif notes is not None and path != LABELMAP and not path.startswith("."):
+            remedy = "ground truth is read from PNGs of class ids or colours"
+            notes.add("files in data.masks that are no PNG, left out", path, remedy)
 
 
 def _mask_of(masks: TextMap | None, image_id: str, path: str, notes: Notes) -> str | None:

@@ -1,14 +1,16 @@
 """Image-level labels from a table: CSV, JSON lines or Parquet."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from pfit_ray import storage
 from pfit_ray.constants import ClassList
+from pfit_ray.data.sources.files import find_files
 from pfit_ray.data.sources.labels import LABEL_COLUMN, Cell, as_cell, cell_names, find_class, folded
 from pfit_ray.data.sources.notes import Notes
-from pfit_ray.data.sources.rows import Row, read_rows
+from pfit_ray.data.sources.rows import TABLES, Row, read_rows
 from pfit_ray.data.sources.spill import TextMap
 from pfit_ray.errors import RowError, UserError
 
@@ -17,15 +19,22 @@ IMAGE_NAMES = ("file_name", "filename", "image_path", "filepath", "file_path", "
 LABEL_NAMES = ("labels", "label", "class", "class_name", "class_names", "category", "categories", "tags")
 """Other names of the column `classes`."""
 _NAME_COLUMNS = ("image", "image_id", *IMAGE_NAMES)
-_ZERO_OR_ONE = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
+_ZERO_OR_ONE = {
+    **dict.fromkeys(("0", "0.0", "false", "f", "no", "n"), False),
+    **dict.fromkeys(("1", "1.0", "true", "t", "yes", "y"), True),
+}
 _MOST_COLUMNS = 300
 
 
 def find_column(columns: Iterable[str], names: Sequence[str]) -> str | None:
-    """The column that has the first of some names, but for case, blanks and hyphens where none has it as it stands."""
+    """The column that has the first of some names, as it stands or but for case, blanks, hyphens and underscores."""
     columns = list(columns)
-    alike = {"_".join(column.lower().replace("-", " ").split()): column for column in reversed(columns)}
-    return next((found for name in names if (found := name if name in columns else alike.get(name))), None)
+    alike = {_bare(column): column for column in reversed(columns)}
+    return next((found for name in names if (found := name if name in columns else alike.get(_bare(name)))), None)
+
+
+def _bare(name: str) -> str:
+    return re.sub(r"[\s_-]", "", name.lower())
 
 
 class LabelColumns:
@@ -74,7 +83,11 @@ class LabelColumns:
         flags = {name: _flag(cell) for name, cell in cells.items()}
         for name, flag in flags.items():
             if flag is None:
-                raise RowError("no_label", f"{self.url}: column {name!r} holds {cells[name]!r}, which is not 0 or 1")
+                raise RowError(
+                    "no_label",
+                    f"{self.url}: column {name!r} holds {cells[name]!r}, which is not 0 or 1; write 1 "
+                    "where the class is in the image and 0 where it is not",
+                )
         for column in list(self._others):
             flag = _flag(row.get(column))
             if flag is None:
@@ -118,19 +131,34 @@ class LabelTable:
     The table is not held in memory but in a temporary file; see `pfit_ray.data.sources.spill`.
 
     Args:
-        url: the table, ending in .csv, .tsv, .jsonl or .parquet.
+        url: the table, ending in .csv, .tsv, .jsonl or .parquet, or a pattern of several ones (`label_files`), each of
+            which names the images of its own folder, if it lies below the root.
         classes: the run's classes.
         notes: is told of columns and rows that are not used.
+        root: folder of the images.
 
     Raises:
         UserError: when it is missing, damaged, or lacks these columns.
     """
 
-    def __init__(self, url: str, classes: ClassList, notes: Notes) -> None:
+    def __init__(self, url: str, classes: ClassList, notes: Notes, root: str = "") -> None:
         self.url = url
         self.notes = notes
         self._known = set(classes.names)
-        self._cells = TextMap(_read_labels(url, classes, notes))
+        files = [storage.absolute(file) for file in label_files(url)]
+        if not files:
+            raise UserError(f"data.labels: no table ({', '.join(TABLES)}) fits the pattern {url}")
+        folders = [file.rpartition("/")[0].removeprefix(storage.absolute(root)) for file in files]
+        several = len(files) > 1
+        within = [
+            folder.strip("/") if several and folder != file.rpartition("/")[0] else ""
+            for file, folder in zip(files, folders, strict=True)
+        ]
+        self._cells = TextMap(
+            (f"{folder}/{name}" if folder and not name.startswith(f"{folder}/") else name, cell)
+            for file, folder in zip(files, within, strict=True)
+            for name, cell in _read_labels(file, classes, notes)
+        )
 
     def names(self, image_id: str, path: str, uri: str) -> list[str]:
         """Class names of one image.
@@ -182,9 +210,15 @@ class LabelTable:
         return next(((key, cells) for key in keys if (cells := self._cells.get(key))), ("", []))
 
 
+def label_files(place: str) -> list[str]:
+    """The tables that `data.labels` names: a file, or all that fit a pattern, such as `DATA/*/_classes.csv`."""
+    if not set("*?[") & set(place) or storage.exists(storage.absolute(place)):
+        return [place]
+    return [entry.url for _, entry in find_files(place, TABLES, "data.labels")]
+
+
 def _read_labels(url: str, classes: ClassList, notes: Notes) -> Iterator[tuple[str, str | None]]:
     """Name and cell, as JSON, of each row; an object is a reason why it has none."""
-    url = storage.absolute(url)
     name_column, labels = "", LabelColumns((), (), classes, url)
 
     def choose(columns: Sequence[str]) -> Sequence[str] | str:

@@ -4,7 +4,7 @@ import difflib
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 
 from pfit_ray.constants import ClassList
@@ -31,9 +31,11 @@ def folded(text: str) -> str:
 
 
 def find_class(name: str, classes: ClassList) -> int | None:
-    """The class id of a name: as it stands, else but for case and the form of accents, where one class alone fits."""
+    """The class id of a name: as it stands, else but for case, accents and `_` for blanks, if one class alone fits."""
     found = classes.ids.get(name)
-    return _loose_ids(classes).get(_loose(name)) if found is None else found
+    for written in (_loose, _without_underscores):
+        found = _ids_by(written, classes).get(written(name)) if found is None else found
+    return found
 
 
 def label_keys(
@@ -42,7 +44,7 @@ def label_keys(
     """Ascending ids of the named classes, each once.
 
     Args:
-        names: class names of the image; none means that it shows no foreground class.
+        names: class names of the image; none, or `background` alone, means that it shows no foreground class.
         classes: the run's classes.
         ignore_unknown: drop names that are not listed.
         notes: is told of names that are dropped, and of those that are written otherwise.
@@ -50,7 +52,8 @@ def label_keys(
     Raises:
         RowError: `unknown_class`, with the nearest valid name.
     """
-    found: dict[str, int | None] = {name: find_class(name, classes) for name in names}
+    found = {name: find_class(name, classes) for name in names}
+    found = {name: key for name, key in found.items() if key is not None or _without_underscores(name) != "background"}
     unknown = sorted(name for name, key in found.items() if key is None)
     if unknown and not ignore_unknown:
         raise RowError("unknown_class", f"class {unknown[0]!r} is not in data.classes{_hint(unknown[0], classes)}")
@@ -60,7 +63,9 @@ def label_keys(
         if key is None:
             notes.add(_DROPPED, name, "add them to data.classes, or leave data.unknown_classes at fail")
         elif name not in classes.ids:
-            notes.add("labels read whose class differs from data.classes in case or in the form of accents", name)
+            notes.add(
+                "labels read whose class differs from data.classes in case, underscores or the form of accents", name
+            )
     return tuple(sorted({key for key in found.values() if key is not None}))
 
 
@@ -157,17 +162,24 @@ def _loose(name: str) -> str:
     return " ".join(unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold()).split())
 
 
-@lru_cache(maxsize=8)
-def _loose_ids(classes: ClassList) -> dict[str, int]:
-    loose = [_loose(name) for name in classes.names]
+def _without_underscores(name: str) -> str:
+    return _loose(name.replace("_", " "))
+
+
+@lru_cache(maxsize=16)
+def _ids_by(written: Callable[[str], str], classes: ClassList) -> dict[str, int]:
+    """Class ids by their names in a looser writing, of those that are not alike in it."""
+    loose = [written(name) for name in classes.names]
     return {name: key for key, name in enumerate(loose, start=1) if loose.count(name) == 1}
 
 
 def _hint(name: str, classes: ClassList) -> str:
+    if re.fullmatch(r"[0-9.]+", name):
+        return "; labels are names: write the class that this number stands for"
     alike = [known for known in classes.names if _loose(known) == _loose(name)]
     if len(alike) > 1:
         return f", which holds {' and '.join(map(repr, alike))}: write one of them"
-    near = difflib.get_close_matches(_loose(name), list(_loose_ids(classes)), n=1)
+    near = difflib.get_close_matches(_loose(name), list(_ids_by(_loose, classes)), n=1)
     if near:
-        return f" (did you mean {classes.name(_loose_ids(classes)[near[0]])!r}?)"
+        return f" (did you mean {classes.name(_ids_by(_loose, classes)[near[0]])!r}?)"
     return "; add it or set data.unknown_classes=ignore"

@@ -8,8 +8,10 @@ from itertools import chain, islice
 from pfit_ray import storage
 from pfit_ray.config.data import DataConfig, ImageSetConfig
 from pfit_ray.data.sources.coco import list_coco
+from pfit_ray.data.sources.cvat import list_cvat
 from pfit_ray.data.sources.folder import list_folder
 from pfit_ray.data.sources.item import Item
+from pfit_ray.data.sources.labelme import list_labelme
 from pfit_ray.data.sources.notes import Notes
 from pfit_ray.data.sources.parquet import list_parquet
 from pfit_ray.data.sources.table import list_table
@@ -43,6 +45,8 @@ def list_samples(data: DataConfig, notes: Notes) -> Iterator[Item]:
 _LISTS: dict[str, Callable[[DataConfig, Notes], Iterator[Item]]] = {
     "folder": list_folder,
     "class_folders": list_folder,
+    "cvat": list_cvat,
+    "labelme": list_labelme,
     "table": list_table,
     "tar": list_tar,
     "parquet": list_parquet,

@@ -177,7 +177,12 @@ def _class_id(name: str, classes: ClassList, drop: bool) -> int:
     plain = name.strip("_ ").lower()
     if plain == "background":
         return BACKGROUND
-    return IGNORE if plain in _UNSURE else BACKGROUND if drop else _OTHER
+    return IGNORE if is_unsure(name) else BACKGROUND if drop else _OTHER
+
+
+def is_unsure(name: str) -> bool:
+    """Whether a tool's name for pixels or shapes means that they belong to no class for sure."""
+    return name.strip("_ ").lower() in _UNSURE
 
 
 def _read_labelmap(url: str) -> dict[int, str]:

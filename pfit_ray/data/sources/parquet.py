@@ -14,7 +14,7 @@ from pfit_ray.config.data import DataConfig
 from pfit_ray.data.image_bytes import IMAGE_COLUMNS, MASK_COLUMNS, cell_address, image_column
 from pfit_ray.data.sources.files import find_files
 from pfit_ray.data.sources.item import Item, hashed_id, is_plain, path_id, printable
-from pfit_ray.data.sources.label_table import LABEL_COLUMN, as_cell, cell_names
+from pfit_ray.data.sources.label_table import LABEL_COLUMN, LabelColumns, as_cell, cell_names
 from pfit_ray.data.sources.labels import label_keys
 from pfit_ray.data.sources.notes import Note, Notes
 from pfit_ray.data.sources.rows import class_label_names, features, is_text, named_classes
@@ -43,6 +43,7 @@ class _Columns:
         label: column of their labels, and below it the fields that lead to them.
         names: class names by number, where the labels are numbers.
         mask: column of their ground truth, as `image_column` gives it.
+        flags: columns of 0 and 1 for each class, where the labels stand in no column of their own.
     """
 
     image: str
@@ -50,6 +51,7 @@ class _Columns:
     label: tuple[str, ...]
     names: tuple[str, ...] | None
     mask: str | None
+    flags: LabelColumns | None
 
 
 def list_parquet(data: DataConfig, notes: Notes) -> Iterator[Item]:
@@ -60,9 +62,9 @@ def list_parquet(data: DataConfig, notes: Notes) -> Iterator[Item]:
     and the same with a hash of the path for others. A damaged file is a failed row.
 
     Labels are texts or lists of class names, or numbers that the metadata of Hugging Face's datasets give names. They
-    stand in `data.label_column`, else in `classes`, `label` or `labels`, else in the only column with such numbers.
-    Without such a column, and where it is null or -1, the label is unknown. Ground truth is the PNG in
-    `data.mask_column`, else in `mask` or `label` where these hold images.
+    stand in `data.label_column`, else in `classes`, `label` or `labels`, else in the only column with such numbers,
+    else in a column of 0 and 1 for each class. Without such columns, and where it is null or -1, the label is unknown.
+    Ground truth is the PNG in `data.mask_column`, else in `mask` or `label` where these hold images.
 
     Args:
         data: the source.
@@ -92,7 +94,8 @@ def _rows(data: DataConfig, path: str, uri: str, version: str | None, table: pq.
     yield from _unread(columns, uri, schema, table.metadata.num_rows)
     ignore = data.unknown_classes == "ignore"
     masked = repeat(False) if columns.mask is None else _filled(table, columns.mask)
-    read = [name for name in (columns.image_id, *columns.label[:1]) if name is not None]
+    flags = columns.flags.wanted if columns.flags else []
+    read = [name for name in (columns.image_id, *columns.label[:1], *flags) if name is not None]
     for number, (cells, has_mask) in enumerate(zip(_cells(table, read), masked, strict=False)):
         given = None if columns.image_id is None else cells[columns.image_id]
         mask_uri = cell_address(uri, columns.mask, number) if has_mask and columns.mask else None
@@ -106,6 +109,9 @@ def _rows(data: DataConfig, path: str, uri: str, version: str | None, table: pq.
         except RowError as error:
             item = replace(item, reason=error.reason, message=error.message)
         yield item
+    if columns.flags:
+        columns.flags.note(notes := Notes())
+        yield from notes
 
 
 def _columns(data: DataConfig, uri: str, schema: pa.Schema) -> _Columns:
@@ -143,7 +149,12 @@ def _columns(data: DataConfig, uri: str, schema: pa.Schema) -> _Columns:
             f"data.label_column: {uri} has numbers in column {'.'.join(label)!r}, and its metadata do not say which "
             "classes they mean; name another column of names, or '' to predict the labels"
         )
-    return _Columns(image, id_column, label, names, mask)
+    flags = None
+    if not label and data.label_column is None:
+        taken = [image.split(".")[0], id_column or "", (mask or "").split(".")[0]]
+        numbers = [one.name for one in schema if _is_number(one.type) or pa.types.is_boolean(one.type)]
+        flags = LabelColumns(numbers, taken, data.class_list, uri)
+    return _Columns(image, id_column, label, names, mask, flags if flags and flags.by_class else None)
 
 
 def _check_numbering(data: DataConfig, uri: str, schema: pa.Schema) -> None:
@@ -193,6 +204,8 @@ def _unread(columns: _Columns, uri: str, schema: pa.Schema, rows: int) -> Iterat
 
 def _class_names(columns: _Columns, cells: dict[str, Any], known: Sequence[str]) -> list[str] | None:
     """The class names of a row; None where its label is unknown."""
+    if columns.flags:
+        return cell_names(columns.flags.cell(cells), set(known))
     if not columns.label:
         return None
     cell = cells[columns.label[0]]

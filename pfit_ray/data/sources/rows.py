@@ -1,8 +1,10 @@
 """The rows of a table, CSV, JSON lines or Parquet, as a stream from any URL."""
 
+import codecs
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, dropwhile
 from typing import Any
@@ -17,8 +19,10 @@ from pfit_ray.storage.ranges import open_seekable
 Row = dict[str, Any]
 """Cells by column; a column that is not there has no cell."""
 
-_SIGNS = (",", ";", "\t")
+_SIGNS = (",", ";", "\t", "|")
 """What may stand between the cells of a line."""
+_EXCEL_SIGN = re.compile(r"sep=(.)", re.IGNORECASE)
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _BLOCK = 1 << 23
 _BATCH_ROWS = 4096
 
@@ -29,7 +33,7 @@ def read_rows(
     """Rows of a table.
 
     Args:
-        url: a file ending in .csv or .tsv (cells between commas, semicolons or tabs), .jsonl or .parquet.
+        url: a file ending in .csv or .tsv (cells between commas, semicolons, tabs or bars), .jsonl or .parquet.
         field: the config field that names it, for error messages.
         choose: is given the table's columns and says which are of interest, or, as a text, which are needed and
             missing.
@@ -58,7 +62,7 @@ def read_rows(
         with open_seekable(url, block=_BLOCK) as file:
             yield from reader(file, f"{field}: {url}", chosen)
     except UnicodeDecodeError as error:
-        raise UserError(f"{field}: {url} is not UTF-8 text") from error
+        raise UserError(f"{field}: {url} is not UTF-8 text; save it as UTF-8") from error
     except (csv.Error, pa.ArrowException) as error:
         raise UserError(f"{field}: {url} is not a valid .{suffix} file: {error}") from error
 
@@ -67,10 +71,14 @@ _Choose = Callable[[Sequence[str]], Sequence[str]]
 
 
 def _read_csv(file: Any, told: str, choose: _Choose) -> Iterator[tuple[str, Row]]:
-    with io.TextIOWrapper(file, "utf-8-sig", newline="") as text:
+    encoding = "utf-16" if file.read(2) in _UTF_16 else "utf-8-sig"  # the former is Excel's "Unicode text"
+    file.seek(0)
+    with io.TextIOWrapper(file, encoding, newline="") as text:
         lines = dropwhile(lambda line: not line.strip(), text)
         first = next(lines, "")
-        sign = max(_SIGNS, key=first.count)  # the first of them where the header is a single word
+        excel = _EXCEL_SIGN.fullmatch(first.strip())
+        first = next(lines, "") if excel else first
+        sign = excel[1] if excel else max(_SIGNS, key=first.count)  # the first where the header is a single word
         reader = csv.reader(chain([first], lines), delimiter=sign, strict=True, skipinitialspace=sign != "\t")
         header = [cell.strip() for cell in next(reader, ())]
         named = [(number, name) for number, name in enumerate(header) if name]  # pandas' index column has no name
@@ -119,6 +127,9 @@ def _read_parquet(file: Any, told: str, choose: _Choose) -> Iterator[tuple[str, 
             row |= {name: named_classes(row[name], (), named[name]) for name in wanted if name in named}
             yield f"row {number}", row
 
+
+TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
+"""Endings of tables."""
 
 _READERS: dict[str, Callable[[Any, str, _Choose], Iterator[tuple[str, Row]]]] = {
     "csv": _read_csv,

@@ -16,7 +16,7 @@ from pfit_ray.data.sources.rows import Row, read_rows
 from pfit_ray.data.sources.spill import SeenTexts
 from pfit_ray.errors import RowError, UserError
 
-IMAGE_COLUMNS = ("image", "uri", *IMAGE_NAMES)
+IMAGE_COLUMNS = ("image", "uri", *IMAGE_NAMES, "url", "image_url")
 _OTHERS = ("image_id", "mask", "size")
 _PEEKED = 100
 """So many rows are looked at to tell whether a column holds classes."""
@@ -57,6 +57,7 @@ def list_table(data: DataConfig, notes: Notes) -> Iterator[Item]:
     seen = SeenTexts()
     for (image, given), group in groupby(chain(head, rows), lambda placed: (placed[1].get(column), _given(placed[1]))):
         together = list(group)
+        image = image.get("path") if isinstance(image, dict) else image  # as `datasets` writes an image
         if not isinstance(image, str) or not image:
             raise UserError(f"data.table: {url}, {together[0][0]} names no image in column {column!r}")
         if len(together) > 1:

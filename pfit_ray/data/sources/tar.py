@@ -135,12 +135,18 @@ def _members(file: BinaryIO, path: str, notes: Notes) -> Iterator[tuple[str, str
 
 
 _NO_SUFFIX = "members left out of tar files without a suffix"
+_FURTHER = "further images of a sample in tar files, left out"
 
 
 def _samples(key: str, members: list[_Member], path: str, notes: Notes) -> Iterator[_Sample]:
     """The samples of one key, in the order of their images."""
     images = [member for member in members if member.kind in IMAGE_SUFFIXES]
     images.sort(key=lambda image: image.stem != key)
+    ours = {image.stem: image for image in reversed(images)}
+    alike = [image for image in images if ours[image.stem] is not image]
+    if alike:
+        notes.add(_FURTHER, f"{path}/{alike[0].name}", count=len(alike))
+        images = [image for image in images if ours[image.stem] is image]
     labels = [member for member in members if member.kind not in IMAGE_SUFFIXES]
     if not images:
         remedy = "images that could not be downloaded have none" if any(_status(member) for member in labels) else ""
@@ -154,8 +160,7 @@ def _samples(key: str, members: list[_Member], path: str, notes: Notes) -> Itera
             yield _Sample(image.stem, image, _by_kind(its))
     else:
         yield _Sample(key, images[0], _by_kind(labels))
-        what = "further images of a sample in tar files, left out"
-        notes.add(what, f"{path}/{images[1].name}", count=len(images) - 1)
+        notes.add(_FURTHER, f"{path}/{images[1].name}", count=len(images) - 1)
 
 
 def _without_repeats(members: Iterable[_Member]) -> Iterator[list[_Member]]:
@@ -214,6 +219,7 @@ def _keys(data: DataConfig, sample: _Sample, name: str, notes: Notes) -> tuple[i
             document = json.loads(_decoded(label))
         except (ValueError, RecursionError) as error:
             raise RowError("no_label", f"the .json member is not valid JSON: {error}") from error
+        document = {"labels": document} if isinstance(document, list) else document
         names = _named(document, data, name, notes) if isinstance(document, dict) else None
     if (
         names is None

@@ -19,6 +19,7 @@ from pfit_ray.storage.threads import prefetch
 
 _READERS = 16
 _AHEAD = 128
+_MOST_TOLD = 12
 _FLAG_OR_MASK = re.compile(r"(?:-?[01]|\S+\.png)", re.IGNORECASE)
 
 
@@ -55,6 +56,9 @@ def list_voc(data: DataConfig, split: str | None, notes: Notes) -> Iterator[Item
     if split is not None:
         lines = _split_lines(data, split, images)
     folders = {"SegmentationClass": _entries(storage.join(root, "SegmentationClass"), (".png",))}
+    alone = [stem for stem in folders["SegmentationClass"] if stem not in images]
+    if alone:
+        notes.add("masks in SegmentationClass that no image has the name of", alone[0], count=len(alone))
     labelled = storage.exists(storage.join(root, "Annotations"))
     read = prefetch(partial(_read, root, images, labelled), lines, _READERS, _AHEAD)
     return _items(data, root, read, folders, notes)
@@ -104,9 +108,12 @@ def _split_lines(data: DataConfig, split: str, images: Container[str]) -> list[_
         return _read_list(url, images)
     if split == "train_aug":
         return [_Listed(name) for name in _train_aug(root, data.sbd_lists, images)]
-    lists = (path for path, _ in find_files(storage.join(root, "ImageSets", "Segmentation"), (".txt",)))
-    known = ", ".join(sorted(path.rpartition(".")[0] for path in lists)) or "none"
-    raise UserError(f"data: there is no list {url}; lists in ImageSets/Segmentation: {known}")
+    places = (storage.join(root, "ImageSets", folder) for folder in ("Segmentation", "Main"))
+    place = next((place for place in places if storage.exists(place)), None)
+    lists = [path.rpartition(".")[0] for path, _ in find_files(place, (".txt",))] if place else []
+    raise UserError(
+        f"data: there is no list {url}; lists in {place}: {', '.join(sorted(lists)[:_MOST_TOLD]) or 'none'}"
+    )
 
 
 def _checked_root(data: DataConfig) -> str:
@@ -121,8 +128,9 @@ def _checked_root(data: DataConfig) -> str:
 
 
 def list_url(root: str, name: str) -> str:
-    """Where the list of a split lies."""
-    return storage.join(root, "ImageSets", "Segmentation", f"{name}.txt")
+    """Where the list of a split lies: among those of the segmentation, or, as the older VOCs have it, in Main."""
+    place, other = (storage.join(root, "ImageSets", folder, f"{name}.txt") for folder in ("Segmentation", "Main"))
+    return other if not storage.exists(place) and storage.exists(other) else place
 
 
 def _train_aug(root: str, sbd_lists: tuple[str, str] | None, images: Container[str]) -> list[str]:
