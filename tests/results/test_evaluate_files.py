@@ -188,3 +188,12 @@ def test_label_maps_in_the_colours_of_cvat(folder: Path) -> None:
         Image.fromarray(pixels).save(folder / "cvat" / "SegmentationClass" / f"{image_id}.PNG")
     found = evaluate_files(request(folder, "cvat/SegmentationClass"))
     assert found["label"]["iou"] == {name: round(value, 6) for name, value in IOU.items()}
+
+
+def test_masks_with_ids_above_the_classes_are_counted_and_said(folder: Path) -> None:
+    storage.write_bytes(str(folder / "VOC" / "SegmentationClass" / "b.png"), png([[0, 90, 90, 90]]))
+    found = evaluate_files(request(folder, "pngs"))
+    assert found["label"]["images"] == 1
+    assert [note.split(",")[0] for note in found["notes"]] == ["1 masks hold class ids above 2"]
+    assert "the scores of the other 1 mislead" in found["notes"][0]
+    assert [problem.partition(":")[0] for problem in found["problems"]] == ["b"]

@@ -166,3 +166,13 @@ def test_a_mistake_that_a_worker_finds_arrives_as_one_sentence(run: RunDirectory
 )
 def test_thresholds(tmp_path: Path, sweep: dict[str, float], expected: list[float]) -> None:
     assert thresholds(config(tmp_path, **sweep)) == expected
+
+
+def test_masks_with_ids_above_the_classes_are_noted_once_with_their_count(run: RunDirectory, local_ray: None) -> None:
+    (mask,) = Path(run.root).parent.glob("b.png")
+    Image.fromarray(np.array([[0, 90]], np.uint8)).save(mask)
+    result = evaluate_run(config(Path(run.root)), run)
+    assert result["prediction"]["images"] == 1
+    (note,) = result["notes"]
+    assert note.startswith("1 masks hold class ids above 3, the last of data.classes, such as that of b, ")
+    assert note.endswith("the scores of the other 1 mislead")

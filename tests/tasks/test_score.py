@@ -120,6 +120,7 @@ def test_masks_that_cannot_be_used_are_told_and_left_out(tmp_path: Path) -> None
         f"gone: {tmp_path}/gone-mask.png does not exist",
     ]
     assert "number them 1 to 2 in the order of data.classes" in problems[1]
+    assert ShardScorer(run, "predict", 2, MaskIds(AS_IT_IS, {}, {}), [], 0.0)(0).above == ["alien"]
 
 
 @pytest.mark.parametrize(("keys", "told"), [([1], ["a"]), ([], [])])

@@ -8,7 +8,7 @@ from pfit_ray import storage
 from pfit_ray.config.data import DataConfig
 from pfit_ray.data.sources.coco import find_listed, listed_files, outside
 from pfit_ray.data.sources.item import Item
-from pfit_ray.data.sources.mask_ids import is_unsure
+from pfit_ray.data.sources.mask_ids import is_no_class
 from pfit_ray.data.sources.notes import Notes
 from pfit_ray.data.sources.shapes import Shape, with_shapes
 from pfit_ray.errors import UserError
@@ -78,7 +78,7 @@ def class_names(url: str) -> tuple[str, ...]:
         UserError: when it is damaged.
     """
     names = dict.fromkeys(shape.name for image in _images(url) for _, shape in image.shapes)
-    return tuple(name for name in names if not is_unsure(name) and name.strip("_").lower() != "background")
+    return tuple(name for name in names if not is_no_class(name))
 
 
 def _images(url: str) -> Iterator[_Image]:

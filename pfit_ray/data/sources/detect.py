@@ -15,6 +15,7 @@ from pfit_ray.data.sources import cvat, labelme
 from pfit_ray.data.sources.files import relative
 from pfit_ray.data.sources.label_table import IMAGE_NAMES, LABEL_NAMES, find_column
 from pfit_ray.data.sources.labels import LABEL_COLUMN, Cell, as_cell, cell_names
+from pfit_ray.data.sources.mask_ids import LABELMAP, is_no_class, labelmap_classes
 from pfit_ray.data.sources.rows import read_rows
 from pfit_ray.errors import RowError, UserError
 
@@ -108,7 +109,8 @@ def _voc(root: str, images: Sequence[str]) -> Found:
     fields = {"train": {"split": "train"}} if storage.exists(lists) else {}
     told = f"a VOC folder with {count} images" + (", of which the list train is taken" if fields else "")
     labelled = storage.exists(storage.join(root, "Annotations"))
-    return Found("voc", count, VOC_CLASSES, labelled, fields, (told,))
+    classes = labelmap_classes(storage.join(root, LABELMAP)) or VOC_CLASSES
+    return Found("voc", count, classes, labelled, fields, (told,))
 
 
 def _is_coco(root: str, path: str) -> bool:
@@ -121,6 +123,7 @@ def _coco(root: str, files: Sequence[str], images: Sequence[str]) -> Found:
     data = _read(storage.join(root, chosen))
     try:
         names = tuple(one["name"] for one in sorted(json.loads(data)["categories"], key=lambda one: one["id"]))
+        names = tuple(name for name in names if not is_no_class(name))
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"init: {chosen} is no COCO instances file with categories ({error})") from error
     told = f"{len(images)} images and the COCO annotations {chosen} with {len(names)} categories"

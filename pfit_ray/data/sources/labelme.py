@@ -13,7 +13,7 @@ from pfit_ray.data.images import IMAGE_SUFFIXES
 from pfit_ray.data.sources.files import find_files
 from pfit_ray.data.sources.item import Item, path_id, printable
 from pfit_ray.data.sources.labels import find_class, folded
-from pfit_ray.data.sources.mask_ids import is_unsure
+from pfit_ray.data.sources.mask_ids import is_no_class
 from pfit_ray.data.sources.notes import Notes
 from pfit_ray.data.sources.shapes import Shape, with_shapes
 from pfit_ray.data.sources.spill import TextMap
@@ -126,4 +126,4 @@ def class_names(root: str) -> tuple[str, ...]:
 
     urls = (entry.url for _, entry in find_files(root, (".json",)))
     found = {name for some in prefetch(names, urls, _READERS, _AHEAD) for name in some}
-    return tuple(sorted(name for name in found if not is_unsure(name) and name.strip("_").lower() != "background"))
+    return tuple(sorted(name for name in found if not is_no_class(name)))

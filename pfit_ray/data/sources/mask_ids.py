@@ -180,6 +180,17 @@ def _class_id(name: str, classes: ClassList, drop: bool) -> int:
     return IGNORE if is_unsure(name) else BACKGROUND if drop else _OTHER
 
 
+def is_no_class(name: str) -> bool:
+    """Whether a tool's name for pixels or shapes is the background, or `is_unsure`."""
+    return name.strip("_ ").lower() == "background" or is_unsure(name)
+
+
+def labelmap_classes(url: str) -> tuple[str, ...]:
+    """The classes in a labelmap.txt, in its order; none where there is no such file."""
+    names = _read_labelmap(url).values() if storage.exists(url) else ()
+    return tuple(name for name in names if not is_no_class(name))
+
+
 def is_unsure(name: str) -> bool:
     """Whether a tool's name for pixels or shapes means that they belong to no class for sure."""
     return name.strip("_ ").lower() in _UNSURE

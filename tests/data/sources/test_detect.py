@@ -68,3 +68,24 @@ def test_what_no_source_reads_is_refused(tmp_path: Path) -> None:
         detect(lay(tmp_path / "a", "a.psd", "b.psd", "c.txt"))
     with pytest.raises(UserError, match="no folder"):
         detect(str(tmp_path / "nowhere"))
+
+
+def test_what_annotation_tools_write(tmp_path: Path) -> None:
+    image = '<image name="a.jpg" height="4" width="6"><tag label="dog"/><tag label="ignored"/></image>'
+    cvat = f"<annotations>{image}</annotations>"
+    found = detect(lay(tmp_path / "cvat", "images/a.jpg", annotations__xml=cvat))
+    assert (found.source, found.images, found.classes, found.labelled) == ("cvat", 1, ("dog",), True)
+    shapes = [{"label": name, "points": []} for name in ("dog", "cat", "_background_", "__ignore__")]
+    found = detect(lay(tmp_path / "labelme", "a.jpg", "b.jpg", "b.json", a__json=json.dumps({"shapes": shapes})))
+    assert (found.source, found.images, found.classes, found.labelled) == ("labelme", 2, ("cat", "dog"), True)
+    root = tmp_path / "roboflow"
+    for split in ("train", "valid"):
+        lay(root / split, "a.jpg", _classes__csv=f"filename, {split}, Unlabeled\na.jpg, 1, 0\n")
+    found = detect(str(root))
+    assert (found.source, found.images, found.classes, found.labelled) == ("folder", 2, ("train", "valid"), True)
+    assert found.fields == {"labels": str(root / "**" / "_classes.csv")}
+
+
+def test_a_voc_folder_with_classes_of_its_own(tmp_path: Path) -> None:
+    labelmap = "# label:color_rgb\nbackground:0,0,0::\nfox:128,0,0::\nignored:224,224,192::\n"
+    assert detect(lay(tmp_path, "JPEGImages/a.jpg", labelmap__txt=labelmap)).classes == ("fox",)
