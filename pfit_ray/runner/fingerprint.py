@@ -164,7 +164,7 @@ def _tables(config: RunConfig, step: str) -> Iterator[tuple[str, str]]:
     if not step.startswith("manifest-"):
         return
     data, image_set = config.data, step.removeprefix("manifest-")
-    yield from (("data.labels", url) for url in (label_files(data.labels) if data.labels else ()))
+    yield from (("data.labels", url) for url in (label_files(data.labels) if data.labels else []))
     for name in ("table", "annotations"):
         if (url := getattr(data, name)) is not None:
             yield f"data.{name}", url

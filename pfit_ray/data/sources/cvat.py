@@ -8,6 +8,7 @@ from pfit_ray import storage
 from pfit_ray.config.data import DataConfig
 from pfit_ray.data.sources.coco import find_listed, listed_files, outside
 from pfit_ray.data.sources.item import Item
+from pfit_ray.data.sources.labels import folded
 from pfit_ray.data.sources.mask_ids import is_no_class
 from pfit_ray.data.sources.notes import Notes
 from pfit_ray.data.sources.shapes import Shape, with_shapes
@@ -21,9 +22,10 @@ _SHAPES = ("mask", "polygon", "box", "polyline", "points", "ellipse", "cuboid", 
 
 
 class _Image(NamedTuple):
-    """An image of the XML: its name, its size, and its shapes with their height over others."""
+    """An image of the XML: its name, the subset of its task, its size, and its shapes with their height over others."""
 
     name: str
+    subset: str
     size: tuple[int, int]
     shapes: list[tuple[int, Shape]]
 
@@ -59,7 +61,8 @@ def _items(data: DataConfig, url: str, folder: str, notes: Notes) -> Iterator[It
         if refused := outside(image.name, folder):
             yield refused
             continue
-        item = find_listed(files, folder, image.name)
+        inside = f"{image.subset}/{image.name}"  # where a project has several subsets
+        item = find_listed(files, folder, inside if files.get(folded(inside)) else image.name)
         if annotated:
             shapes = [shape for _, shape in sorted(image.shapes, key=lambda one: one[0])]
             item = with_shapes(data, item, shapes, image.size, notes)
@@ -111,7 +114,7 @@ class _Images:
         if element == "track":
             raise ValueError("it has tracks of a video; export the task again")
         if element == "image":
-            self.image = _Image(told["name"], (int(told["height"]), int(told["width"])), [])
+            self.image = _Image(told["name"], told.get("subset", ""), (int(told["height"]), int(told["width"])), [])
         elif self.image is not None and element in _SHAPES and "label" in told:
             shape = Shape(told["label"], _segmentation(element, told, self.image.size))
             self.image.shapes.append((int(told.get("z_order", 0)), shape))

@@ -38,7 +38,7 @@ def list_folder(data: DataConfig, notes: Notes) -> Iterator[Item]:
     Raises:
         UserError: when a folder or the label table is missing or unusable.
     """
-    tables = list(map(storage.absolute, label_files(data.labels))) if data.labels else ()
+    tables = list(map(storage.absolute, label_files(data.labels))) if data.labels else []
     files = find_files(data.root or "", IMAGE_SUFFIXES, notes=notes, known=tables)
     masks_root = storage.absolute(data.masks) if data.masks else None
     if masks_root and not storage.exists(masks_root):

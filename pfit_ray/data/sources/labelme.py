@@ -121,7 +121,9 @@ def class_names(root: str) -> tuple[str, ...]:
     def names(url: str) -> set[str]:
         try:
             return {shape.name for shape in _parse(storage.fetch(url))[0]}
-        except (RowError, *_NO_LABELME):
+        except RowError:
+            return set()
+        except _NO_LABELME:
             return set()
 
     urls = (entry.url for _, entry in find_files(root, (".json",)))

@@ -187,8 +187,9 @@ def is_no_class(name: str) -> bool:
 
 def labelmap_classes(url: str) -> tuple[str, ...]:
     """The classes in a labelmap.txt, in its order; none where there is no such file."""
-    names = _read_labelmap(url).values() if storage.exists(url) else ()
-    return tuple(name for name in names if not is_no_class(name))
+    if not storage.exists(url):
+        return ()
+    return tuple(name for name in _read_labelmap(url).values() if not is_no_class(name))
 
 
 def is_unsure(name: str) -> bool:

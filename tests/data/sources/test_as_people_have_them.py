@@ -297,7 +297,8 @@ KINDS: dict[str, Kind] = {
         {
             "annotations.xml": "<annotations><version>1.1</version><meta><task><labels><label><name>cat</name></label>"
             '</labels></task></meta><image id="0" name="a.jpg" width="6" height="4"><box label="Cat" occluded="0" '
-            'xtl="0" ytl="0" xbr="2" ybr="2" z_order="0"/></image><image id="1" name="x/b.jpg" width="6" height="4">'
+            'xtl="0" ytl="0" xbr="2" ybr="2" z_order="0"/></image>'
+            '<image id="1" name="b.jpg" subset="x" width="6" height="4">'
             '<polyline label="dog" points="1,1;2,2"><attribute name="cat">1</attribute></polyline><tag label="cat"/>'
             '<points label="ignored" points="1,1"/></image><image id="2" name="c.jpg" width="6" height="4"/>'
             '<image id="3" name="../d.jpg" width="6" height="4"/></annotations>',

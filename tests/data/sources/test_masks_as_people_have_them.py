@@ -18,7 +18,7 @@ from pfit_ray.data.sources.listing import list_images
 from pfit_ray.data.sources.mask_ids import mask_ids
 from pfit_ray.data.sources.notes import Notes
 from pfit_ray.errors import RowError
-from pfit_ray.tasks.score import is_classless, read_truth
+from pfit_ray.tasks.score import is_classless, read_ground_truth
 
 MASK = np.array([[0, 1, 1, 0, 0, 2], [0, 1, 1, 0, 0, 2], [0, 0, 0, 0, 0, 2], [255, 255, 0, 0, 0, 0]], np.uint8)
 SURE = np.where(MASK == 255, 0, MASK).astype(np.uint8)
@@ -235,9 +235,9 @@ def test_what_is_read_and_what_is_refused(name: str, tmp_path: Path) -> None:
     assert item.mask_uri is not None
     if isinstance(kind.found, str):
         with pytest.raises(RowError, match=kind.found) as caught:
-            read_truth(item.mask_uri, mask_ids(data), 2, MASK.shape)
+            read_ground_truth(item.mask_uri, mask_ids(data), 2, MASK.shape)
         assert caught.value.reason == "bad_mask"
         return
-    truth = read_truth(item.mask_uri, mask_ids(data), 2, MASK.shape)
+    truth = read_ground_truth(item.mask_uri, mask_ids(data), 2, MASK.shape)
     np.testing.assert_array_equal(truth, kind.found)
     assert is_classless(truth) == (name == "0 and 255 alone")
