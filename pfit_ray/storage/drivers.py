@@ -63,8 +63,8 @@ def open_system(url: str) -> tuple[Any, str]:
     protocols = {link.partition("://")[0] for link in url.split("::") if "://" in link}
     try:
         arguments = {name: found for name in protocols if (found := driver_options(name, options()))}
-        if protocols <= {*GCS} and "::" not in url:
-            return _open_gcs(url, next(iter(arguments.values())))
+        if url.partition("://")[0] in GCS and "::" not in url:
+            return _open_gcs(url, *arguments.values())
         system, path = fsspec.core.url_to_fs(url, use_listings_cache=False, **arguments)
         if protocols & {*S3}:
             _repeat_nothing(system)

@@ -309,7 +309,7 @@ def test_failed_images_are_taken_up_again(local_ray: None, tmp_path: Path) -> No
     words += [f"data.root={root}", f"data.labels={labels}"]
     first = command("run", *words)
     assert "pass seeds: 1 ok + 1 failed = 2 images" in first.out, first
-    chelsea = table(tmp_path / "run", "seeds").loc["chelsea"].drop(["label_offset"])
+    chelsea = table(tmp_path / "run", "seeds").loc["chelsea"].drop(["label_file", "label_offset"])
     affinity_label = label_files(tmp_path / "run", "affinity_label")["chelsea"]
 
     failures = table(tmp_path / "run", "seeds", "failures")
@@ -321,6 +321,6 @@ def test_failed_images_are_taken_up_again(local_ray: None, tmp_path: Path) -> No
     assert not list((tmp_path / "run" / "seeds" / "failures").iterdir())
     rows = table(tmp_path / "run", "seeds")
     assert list(rows.index) == ["chelsea", "coffee"]
-    pd.testing.assert_series_equal(rows.loc["chelsea"].drop(["label_offset"]), chelsea)
+    pd.testing.assert_series_equal(rows.loc["chelsea"].drop(["label_file", "label_offset"]), chelsea)
     assert label_files(tmp_path / "run", "affinity_label")["chelsea"] == affinity_label
     assert "Nothing to do" in command("run", *words, "--retry-failed").out
