@@ -46,7 +46,7 @@ REASONS = {
     "no_label": "no image-level label is known for the image",
     "skipped": "no class was predicted for the image, and predicted_labels.empty says skip",
     "bad_id": "the image id is unsafe as a file name or stands twice",
-    "bad_file": "a tar or Parquet file that holds images is damaged",
+    "bad_file": "a tar or Parquet file that holds images is damaged, or has changed since it was listed",
     "bad_mask": "the ground truth mask is unreadable or has another size than the image",
     "bad_regions": "a region source gave a label map that is unreadable or has another size than the image",
     "bad_cam": "a CAM source gave maps that are unreadable or lack a class of the image",

@@ -41,7 +41,8 @@ MANIFEST_SCHEMA = pa.schema(
     ]
 )
 """`size` is the image's bytes and `version` its file's etag or time of change when it was listed, null where the
-listing does not tell. An image that has changed since is read as it is now."""
+listing does not tell. An image that has changed since is read as it is now. What a manifest of an older version lacks
+is null."""
 
 
 def write_manifest(
@@ -187,7 +188,8 @@ def _footer(entry: storage.Entry) -> pq.FileMetaData:
 
 
 def _as_rows(table: pa.Table) -> list[Row]:
-    rows: list[Row] = table.to_pylist()
+    lacking = dict.fromkeys({*MANIFEST_SCHEMA.names} - {*table.column_names})  # of an older version
+    rows: list[Row] = [{**lacking, **row} for row in table.to_pylist()]
     for row in rows:
         row["status"] = FAILED if row["reason"] else OK
         row["stage"] = "source" if row["reason"] else None

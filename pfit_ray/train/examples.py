@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from pfit_ray import storage
 from pfit_ray.config.credentials import redacted
 from pfit_ray.config.training import TrainingConfig
-from pfit_ray.data.image_bytes import fetch_image
+from pfit_ray.data.image_bytes import PLACE_FIELDS, fetch_image
 from pfit_ray.data.images import decode_image, decode_mask
 from pfit_ray.errors import RowError, UserError
 from pfit_ray.ops.cam.augment import augment
 from pfit_ray.rundir.published import read_label
 
 COLUMNS = (
-    *("image_id", "uri", "offset", "length", "row", "column", "keys"),
+    *("image_id", *(name for name, _ in PLACE_FIELDS), "keys"),
     *("label_url", "label_offset", "label_size"),
 )
 """One image per row: where its bytes are (see `pfit_ray.rundir.manifest`), its class ids, and the bytes of its label
@@ -54,7 +54,11 @@ def read_examples(url: str) -> pa.Table:
     """
     if not storage.exists(url):
         raise UserError(f"training: there is no training table at {url}; run the pass that writes it first")
-    table = pq.read_table(io.BytesIO(storage.read_bytes(url)), columns=list(COLUMNS))
+    with pq.ParquetFile(io.BytesIO(storage.read_bytes(url))) as file:
+        table = file.read(list(COLUMNS))
+    for name in COLUMNS:
+        if name not in table.column_names:  # of an older version
+            table = table.append_column(name, pa.nulls(table.num_rows, pa.string()))
     if not table.num_rows:
         raise UserError(f"training: the training table {url} has no images; look at the failures of the run")
     return table.combine_chunks()

@@ -1,4 +1,5 @@
 import io
+import tarfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pfit_ray import storage
+from pfit_ray.config.data import DataConfig, ImageSetConfig
 from pfit_ray.constants import FAILED, OK, Row
 from pfit_ray.data import image_bytes
 from pfit_ray.data.image_bytes import (
@@ -21,6 +23,7 @@ from pfit_ray.data.image_bytes import (
     read_image_rows,
 )
 from pfit_ray.data.sources.item import Item
+from pfit_ray.data.sources.listing import list_images
 from pfit_ray.errors import RowError, UserError
 from pfit_ray.rundir.directory import RunDirectory
 from pfit_ray.rundir.manifest import read_manifest_shard, write_manifest
@@ -84,11 +87,11 @@ def parquet(kind: pa.DataType, wrap: bool, rows: int = 100, group: int = 30) -> 
 @pytest.mark.parametrize("rows", [[0], [99], [29, 30, 31], [3, 41, 42, 43, 95], list(range(100))])
 def test_rows_by_number(kind: pa.DataType, wrap: bool, rows: list[int]) -> None:
     found = list(read_image_rows(parquet(kind, wrap), "image.bytes" if wrap else "image", rows))
-    assert found == [(row, None if row == 42 else str(row).encode()) for row in rows]
+    assert found == [(row, None if row == 42 else str(row).encode(), None) for row in rows]
 
 
 def test_rows_that_the_file_does_not_have_are_left_out() -> None:
-    assert list(read_image_rows(parquet(pa.binary(), False), "image", [98, 100, 1000])) == [(98, b"98")]
+    assert list(read_image_rows(parquet(pa.binary(), False), "image", [98, 100, 1000])) == [(98, b"98", None)]
 
 
 def test_damaged_file_and_missing_column() -> None:
@@ -112,7 +115,7 @@ def test_only_the_row_groups_of_the_rows_are_read() -> None:
     table = pa.table({"image": [bytes([row]) * size for row in range(rows)], "other": [b"o" * size] * rows})
     pq.write_table(table, buffer, row_group_size=10, compression="none", use_dictionary=False)
     file = Counted(buffer.getvalue())
-    assert [len(data or b"") for _, data in read_image_rows(file, "image", [12, 13])] == [size, size]
+    assert [len(data or b"") for _, data, _ in read_image_rows(file, "image", [12, 13])] == [size, size]
     assert file.count < 1.5 * 10 * size
 
 
@@ -148,7 +151,7 @@ def test_fetch_from_tar_files_and_parquet(tmp_path: Path, place: str) -> None:
     ]
     singly = [dict(row) for row in rows]
     fetch_images(rows)
-    bad = ["io_error", "empty_file", "empty_file", "empty_file"]
+    bad = ["bad_file", "empty_file", "empty_file", "empty_file"]
     reasons = [None, None, None, *bad, None, "missing", "bad_file", "missing", "bad_id"]
     assert [row.get("encoded") for row in rows] == [b"r3", b"jpeg", b"r0", *[None] * 4, b"r1", *[None] * 4]
     assert [row.get("reason") for row in rows] == reasons
@@ -232,3 +235,74 @@ def test_a_path_instead_of_bytes_begins_at_the_files_folder(tmp_path: Path) -> N
     assert fetch_address(f"{tmp_path}/a.jpg") == b"a.jpg"
     with pytest.raises(RowError, match=r"row 2 of .*gone"):
         fetch_address(cell_address(uri, "image.bytes", 2))
+
+
+def tar_of(members: dict[str, bytes], form: int) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=form) as archive:
+        for name, data in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def listed(source: str, run: RunDirectory, root: str) -> list[Row]:
+    items = list_images(DataConfig(source=source, root=root, classes=("cat",)), ImageSetConfig())
+    write_manifest(run, "train", items, shard_size=8)
+    rows = read_manifest_shard(run, "train", 0)
+    assert [row["status"] for row in rows] == [OK] * len(rows)
+    return rows
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_a_member_that_has_changed_places_is_not_taken_for_another(
+    run: RunDirectory, tmp_path: Path, form: int
+) -> None:
+    long = "n" * 90 + "/" + "x" * 60 + "%d.jpg"
+    members = {"a.jpg": b"a1", "b.jpg": b"b1", "é.jpg": b"e1", long % 1: b"l1", long % 2: b"l2"}
+    (tmp_path / "x.tar").write_bytes(tar_of(members, form))
+    rows = listed("tar", run, str(tmp_path))
+    again = [dict(row) for row in rows]
+    fetch_images(rows)
+    assert [row["encoded"] for row in rows] == list(members.values())
+    swapped = {**members, "a.jpg": b"B1", "b.jpg": b"A1"}  # other bytes under the same names are read as they are
+    (tmp_path / "x.tar").write_bytes(tar_of(swapped, form))
+    fetch_images(now := [dict(row) for row in again])
+    assert [row["encoded"] for row in now] == list(swapped.values())
+    (tmp_path / "x.tar").write_bytes(tar_of({name: members[name] for name in ("b.jpg", "a.jpg", *members)}, form))
+    fetch_images(again)
+    assert [row.get("reason") for row in again[:2]] == ["bad_file", "bad_file"]
+    assert all("'b.jpg'" in row["message"] and "'a.jpg'" in row["message"] for row in again[:2])
+    assert [row["encoded"] for row in again[2:]] == list(members.values())[2:]
+
+
+def test_a_row_that_has_changed_places_is_not_taken_for_another(run: RunDirectory, tmp_path: Path) -> None:
+    def write(ids: list[Any]) -> None:
+        cells = [str(one).encode() for one in ids]
+        masks = [b"mask " + cell for cell in cells]
+        pq.write_table(pa.table({"image_id": ids, "image": cells, "mask": masks}), tmp_path / "x.parquet")
+
+    write(["a", "b&named=[", "c"])
+    rows = listed("parquet", run, str(tmp_path))
+    again = [dict(row) for row in rows]
+    fetch_images(rows)
+    assert [row["encoded"] for row in rows] == [b"a", b"b&named=[", b"c"]
+    assert [fetch_address(row["mask_uri"]) for row in rows] == [b"mask a", b"mask b&named=[", b"mask c"]
+    write(["b&named=[", "a", "c"])
+    for row in again[:2]:
+        for fetch, given in ((fetch_image, row), (fetch_address, row["mask_uri"])):
+            with pytest.raises(RowError) as caught:
+                fetch(given)
+            assert caught.value.reason == "bad_file"
+    fetch_images(again)
+    assert [row.get("reason") for row in again] == ["bad_file", "bad_file", None]
+    assert again[2]["encoded"] == b"c"
+
+
+def test_what_an_older_manifest_does_not_say_is_not_checked(tmp_path: Path) -> None:
+    (tmp_path / "x.tar").write_bytes(tar_of({"a.jpg": b"a1"}, tarfile.PAX_FORMAT))
+    assert fetch_image({"uri": str(tmp_path / "x.tar"), "offset": 512, "length": 2}) == b"a1"
+    pq.write_table(pa.table({"image": [b"1"], "mask": [b"2"]}), tmp_path / "x.parquet")
+    assert fetch_image({"uri": str(tmp_path / "x.parquet"), "row": 0, "column": "image"}) == b"1"
+    assert fetch_address(f"{tmp_path}/x.parquet#row=0&column=mask") == b"2"

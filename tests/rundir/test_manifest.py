@@ -45,7 +45,7 @@ def test_shards_hold_the_images_in_their_order(run: RunDirectory) -> None:
     counts = {"images": 5, "shards": 3, "shard_size": 2, "bytes": 19, "unknown_sizes": 3}
     assert summary == {**counts, "digest": digest, "notes": []} == run.read_json("manifest", "train.json")
     first, second, third = (read_manifest_shard(run, "train", shard) for shard in range(3))
-    nothing = dict.fromkeys(("offset", "length", "row", "column", "reason", "message", "stage"))
+    nothing = dict.fromkeys(("offset", "length", "row", "column", "name", "name_column", "reason", "message", "stage"))
     assert first == [
         {**nothing, "image_id": "a", "uri": "photos/a.jpg", "keys": [1, 3], "mask_uri": "masks/a.png", "size": 12,
          "version": "etag", "status": OK},

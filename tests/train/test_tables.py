@@ -24,7 +24,10 @@ from pfit_ray.rundir.review import Marked, marks_url, read_marks, write_marks
 from pfit_ray.storage import ranges
 from pfit_ray.train.tables import write_examples
 
-COLUMNS = ["image_id", "uri", "offset", "length", "row", "column", "keys", "label_url", "label_offset", "label_size"]
+COLUMNS = [
+    *("image_id", "uri", "offset", "length", "row", "column", "name", "name_column", "keys"),
+    *("label_url", "label_offset", "label_size"),
+]
 
 
 @pytest.fixture

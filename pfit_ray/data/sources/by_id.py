@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, BinaryIO, Literal
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pfit_ray import storage
+from pfit_ray.data.image_bytes import read_tar_member
 from pfit_ray.data.sources.files import find_files
 from pfit_ray.data.sources.spill import TextMap
-from pfit_ray.data.sources.tar import plain_members
+from pfit_ray.data.sources.tar import in_header, plain_members
 from pfit_ray.errors import RowError, UserError
 from pfit_ray.storage import Entry
 from pfit_ray.storage.ranges import open_for_rows
@@ -90,11 +90,18 @@ class _Tars(ById):
         _tar_index(self.place, self.suffixes)
 
     def fetch(self, image_id: str) -> Found:
-        url, offset, size = _found(_tar_index(self.place, self.suffixes), self.place, image_id)
-        data = storage.fetch(url, offset, offset + size)
-        if len(data) != size:
-            raise RowError("bad_file", f"{url} ends before byte {offset + size}")
-        return data
+        place = self._place(image_id)
+        try:
+            return read_tar_member(*place)
+        except RowError as error:
+            if error.reason != "bad_file":
+                raise
+        _tar_index.cache_clear()  # the file has been written anew since it was listed
+        return read_tar_member(*self._place(image_id))
+
+    def _place(self, image_id: str) -> tuple[str, str | None, int, int]:
+        url, name, offset, size = _found(_tar_index(self.place, self.suffixes), self.place, image_id)
+        return url, name, offset, size
 
 
 class _Tables(ById):
@@ -107,9 +114,14 @@ class _Tables(ById):
         _table_index(self.place, self.id_column, self.columns)
 
     def fetch(self, image_id: str) -> Found:
-        url, row = _found(_table_index(self.place, self.id_column, self.columns), self.place, image_id)
-        with open_for_rows(url) as file:
-            return _cells(file, url, self.columns, row)
+        for _ in range(2):
+            url, row = _found(_table_index(self.place, self.id_column, self.columns), self.place, image_id)
+            with open_for_rows(url) as file:
+                cells = _cells(file, (*dict.fromkeys((*self.columns, self.id_column)),), row)
+            if cells is not None and str(cells[self.id_column]) == image_id:
+                return {name: cells[name] for name in self.columns}
+            _table_index.cache_clear()  # the file has been written anew since it was listed
+        raise RowError("bad_file", f"{url} is written while it is read: row {row} is not {image_id!r} any more")
 
 
 class _Index:
@@ -141,7 +153,8 @@ def _tar_index(place: str, suffixes: tuple[str, ...]) -> _Index:
                     for member in plain_members(file):
                         name = member.name.rpartition("/")[2]
                         if name.lower().endswith(suffixes):
-                            yield name.rpartition(".")[0], json.dumps([entry.url, member.offset_data, member.size])
+                            where = [entry.url, in_header(file, member), member.offset_data, member.size]
+                            yield name.rpartition(".")[0], json.dumps(where)
             except tarfile.TarError as error:
                 damaged.append(f"{entry.url} is damaged: {error}")
             except RowError as error:
@@ -190,8 +203,8 @@ def _ids(table: pq.ParquetFile, url: str, id_column: str, columns: tuple[str, ..
             number += 1
 
 
-def _cells(file: BinaryIO, url: str, columns: tuple[str, ...], row: int) -> dict[str, Any]:
-    """The cells of one row; of its row group the other columns are not read."""
+def _cells(file: BinaryIO, columns: tuple[str, ...], row: int) -> dict[str, Any] | None:
+    """The cells of one row, if there is such a row; of its row group the other columns are not read."""
     table = pq.ParquetFile(file, pre_buffer=False)
     start = 0
     for group in range(table.num_row_groups):
@@ -203,4 +216,4 @@ def _cells(file: BinaryIO, url: str, columns: tuple[str, ...], row: int) -> dict
                     return cells
                 start += len(batch)
         start = end
-    raise pa.ArrowInvalid(f"{url} has no row {row}")
+    return None

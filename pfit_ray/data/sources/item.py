@@ -27,6 +27,8 @@ class Item:
         length: bytes of the image in a tar file.
         row: row of the image in a Parquet file, from 0.
         column: column of a Parquet file that holds the image.
+        name: what the image is called in its tar or Parquet file, see `pfit_ray.data.image_bytes.PLACE_FIELDS`.
+        name_column: likewise.
         size: bytes of the image, where the listing tells.
         version: the file's etag, or else the time of its last change, where the listing tells.
     """
@@ -41,6 +43,8 @@ class Item:
     length: int | None = None
     row: int | None = None
     column: str | None = None
+    name: str | None = None
+    name_column: str | None = None
     size: int | None = None
     version: str | None = None
 

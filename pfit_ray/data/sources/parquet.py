@@ -98,10 +98,10 @@ def _rows(data: DataConfig, path: str, uri: str, version: str | None, table: pq.
     read = [name for name in (columns.image_id, *columns.label[:1], *flags) if name is not None]
     for number, (cells, has_mask) in enumerate(zip(_cells(table, read), masked, strict=False)):
         given = None if columns.image_id is None else cells[columns.image_id]
-        mask_uri = cell_address(uri, columns.mask, number) if has_mask and columns.mask else None
-        item = Item(
-            _image_id(path, number, given), uri, mask_uri=mask_uri, row=number, column=columns.image, version=version
-        )
+        named = columns.image_id, None if given is None else str(given)
+        mask_uri = cell_address(uri, columns.mask, number, *named) if has_mask and columns.mask else None
+        place = {"row": number, "column": columns.image, "name_column": named[0], "name": named[1]}
+        item = Item(_image_id(path, number, given), uri, mask_uri=mask_uri, version=version, **place)
         try:
             names = _class_names(columns, cells, data.class_list.names)
             if names is not None:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, BinaryIO
 
 from pfit_ray.config.data import DataConfig
+from pfit_ray.data.image_bytes import header_name
 from pfit_ray.data.images import IMAGE_SUFFIXES
 from pfit_ray.data.sources.files import find_files
 from pfit_ray.data.sources.item import Item, hashed_id, is_plain, path_id, printable
@@ -47,6 +48,8 @@ class _Member:
     size: int
     text: str | None = None
     """What a label member holds; None: it is not UTF-8."""
+    header: str | None = None
+    """The name in the block before the content, of an image."""
 
 
 @dataclass
@@ -131,7 +134,8 @@ def _members(file: BinaryIO, path: str, notes: Notes) -> Iterator[tuple[str, str
             notes.add(f"members left out of tar files with the suffix {kind}" if kind else _NO_SUFFIX, f"{path}/{name}")
             continue
         text = _content(file, member) if kind in _LABELS else None
-        yield match[1], json.dumps([name, stem, kind, member.offset_data, member.size, text])
+        header = None if kind in _LABELS else in_header(file, member)
+        yield match[1], json.dumps([name, stem, kind, member.offset_data, member.size, text, header])
 
 
 _NO_SUFFIX = "members left out of tar files without a suffix"
@@ -199,6 +203,7 @@ def _item(data: DataConfig, path: str, entry: Entry, sample: _Sample, notes: Not
         printable(entry.url),
         offset=image.offset,
         length=image.size,
+        name=image.header,
         size=image.size,
         version=entry.version,
     )
@@ -309,6 +314,15 @@ def _next_block(file: BinaryIO, start: int) -> int | None:
             return start + (len(chunk) - len(rest)) // tarfile.BLOCKSIZE * tarfile.BLOCKSIZE
         start += len(chunk)
     return None
+
+
+def in_header(file: BinaryIO, member: tarfile.TarInfo) -> str | None:
+    """The name in the block before a member's content; the whole name may stand before that."""
+    if member.offset_data - member.offset == tarfile.BLOCKSIZE:
+        return printable(member.name)
+    file.seek(member.offset_data - tarfile.BLOCKSIZE)
+    found = header_name(file.read(tarfile.BLOCKSIZE))
+    return None if found is None else found[0]
 
 
 def _content(file: BinaryIO, member: tarfile.TarInfo) -> str | None:

@@ -93,3 +93,18 @@ def test_a_place_with_nothing(tmp_path: Path) -> None:
         opened(tmp_path, "tar")
     with pytest.raises(UserError, match=r"options.url: there is no folder"):
         opened(tmp_path / "none.tar")
+
+
+def test_a_file_that_was_written_anew_gives_each_image_its_own(tmp_path: Path) -> None:
+    tar_of(tmp_path / "x.tar", {"a.png": b"A1", "b.png": b"B1"})
+    pd.DataFrame({"image_id": ["a", "b"], "cam": [b"A", b"B"], "keys": [[1], [2]]}).to_parquet(tmp_path / "x.parquet")
+    tar, table = opened(tmp_path / "x.tar"), opened(tmp_path / "x.parquet")
+    assert (tar.fetch("a"), table.fetch("a")) == (b"A1", {"cam": b"A", "keys": [1]})
+    tar_of(tmp_path / "x.tar", {"b.png": b"B2", "a.png": b"A2"})
+    pd.DataFrame({"image_id": ["b", "a"], "cam": [b"B", b"A"], "keys": [[2], [1]]}).to_parquet(tmp_path / "x.parquet")
+    assert (tar.fetch("a"), tar.fetch("b")) == (b"A2", b"B2")
+    assert table.fetch("a") == {"cam": b"A", "keys": [1]}
+    tar_of(tmp_path / "x.tar", {"b.png": b"B3"})
+    assert reason(tar, "a")[0] == "missing"
+    pd.DataFrame({"image_id": ["b"], "cam": [b"B"], "keys": [[2]]}).to_parquet(tmp_path / "x.parquet")
+    assert reason(table, "a")[0] == "missing"
