@@ -10,11 +10,12 @@ import pyarrow as pa
 
 from pfit_ray.config import RunConfig
 from pfit_ray.data.image_bytes import PLACE_FIELDS, fetch_image
-from pfit_ray.data.images import decode_image, decode_mask
+from pfit_ray.data.images import check_size, decode_image, decode_mask
 from pfit_ray.errors import UserError
 from pfit_ray.rundir.directory import IMAGE_SET, RunDirectory
 from pfit_ray.rundir.manifest import iterate_shards
 from pfit_ray.rundir.published import read_label, read_rows
+from pfit_ray.storage.drivers import reach
 from pfit_ray.tasks.results import result_schema
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Labels:
     def __init__(self, directory: RunDirectory, config: RunConfig, kind: str | None = None) -> None:
         if kind is not None and kind not in _PASS_OF:
             raise UserError(f"labels: there is no map {kind!r}; choose from {', '.join(_PASS_OF)}")
+        reach(config.storage)
         for one in _PASS_OF if kind is None else (kind,):
             self.kind, self.pass_name = one, _PASS_OF[one]
             self.shards = directory.finished_numbers(self.pass_name)
@@ -54,6 +56,7 @@ class Labels:
         else:
             raise UserError(f"labels: {directory.root} has no {kind or 'labels'} yet; finish its run first")
         self.directory = directory
+        self.storage = config.storage
         self.max_pixels = config.images.max_pixels
 
     def __repr__(self) -> str:
@@ -86,7 +89,9 @@ class Labels:
         """
         from pfit_ray.api.torch_labels import TorchLabels
 
-        return TorchLabels([row for shard in self.shards for row in self._rows(shard)], self.max_pixels, transform)
+        return TorchLabels(
+            [row for shard in self.shards for row in self._rows(shard)], self.max_pixels, transform, self.storage
+        )
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Each image's row with `label`, uint8 (H, W), shard by shard."""
@@ -100,6 +105,7 @@ class Labels:
         return [*dict.fromkeys([*plain, *(name for name, _ in PLACE_FIELDS), "label_url"])]
 
     def _rows(self, shard: int) -> list[dict[str, Any]]:
+        reach(self.storage)
         ((_, listed),) = iterate_shards(self.directory, IMAGE_SET[self.pass_name], [shard])
         places = {row["image_id"]: {name: row[name] for name, _ in PLACE_FIELDS} for row in listed if not row["reason"]}
         rows = read_rows(self.directory, self.pass_name, shard, _PLAIN[self.pass_name], small=True)
@@ -112,8 +118,14 @@ def decoded_label(row: dict[str, Any]) -> np.ndarray:
 
 
 def decoded_image(row: dict[str, Any], max_pixels: int) -> np.ndarray:
-    """The image of a row, uint8 RGB (H, W, 3)."""
-    return decode_image(fetch_image(row), max_pixels)
+    """The image of a row, uint8 RGB (H, W, 3).
+
+    Raises:
+        RowError: when it cannot be read, or is not the one that was labelled: it has another size.
+    """
+    image = decode_image(fetch_image(row), max_pixels)
+    check_size(row["image_id"], image.shape[:2], (row["height"], row["width"]))
+    return image
 
 
 def _decoded_shard(labels: Labels, images: bool, item: dict[str, int]) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from pfit_ray.config import RunConfig, load_config
 from pfit_ray.config.load import validate
 from pfit_ray.errors import UserError
 from pfit_ray.rundir.directory import RunDirectory
-from pfit_ray.storage.drivers import quiet_drivers
+from pfit_ray.storage.drivers import quiet_drivers, reach
 
 if TYPE_CHECKING:
     import pandas
@@ -50,6 +50,7 @@ class Run:
     @property
     def scores(self) -> dict[str, Any]:
         """Scores against ground truth by map, as evaluation.json has them; empty without ground truth."""
+        reach(self.config.storage)
         found: dict[str, Any] = self.directory.read_json("evaluation.json") or {}
         return found
 
@@ -74,6 +75,7 @@ class Run:
         from pfit_ray.rundir.published import read_failures
         from pfit_ray.tasks.results import FAILURE_SCHEMA
 
+        reach(self.config.storage)
         markers = self.directory.finished_shards(pass_name)
         shards = [shard for shard, marker in markers.items() if marker["failed"]]
         rows = [row for shard in shards for row in read_failures(self.directory, pass_name, shard)]
@@ -89,6 +91,7 @@ class Run:
 
         from pfit_ray.results.contact_sheet import contact_sheet
 
+        reach(self.config.storage)
         return Image.open(io.BytesIO(contact_sheet(self.config, self.directory, image_id)))
 
     def export(
@@ -98,6 +101,7 @@ class Run:
         """Write images and labels in another tool's format; see docs/export.md and `pfit-ray export --help`."""
         from pfit_ray.results.export import ExportOptions, export_run
 
+        reach(self.config.storage)
         options = ExportOptions(format_name, labels, split, images, license_name)
         return export_run(self.config, self.directory, output, options)
 
@@ -106,6 +110,7 @@ class Run:
         """Thresholds that the CAM and the walked CAM suggest without ground truth; see docs/evaluate.md."""
         from pfit_ray.results.thresholds import suggested_thresholds
 
+        reach(self.config.storage)
         return suggested_thresholds(self.directory)
 
 

@@ -8,6 +8,8 @@ import torch
 from torch.utils.data import Dataset
 
 from pfit_ray.api.labels import decoded_image, decoded_label
+from pfit_ray.config.storage import StorageConfig
+from pfit_ray.storage.drivers import reach
 
 
 class TorchLabels(Dataset[Any]):
@@ -17,6 +19,7 @@ class TorchLabels(Dataset[Any]):
         rows: rows of `Labels.pandas`.
         max_pixels: larger images are refused.
         transform: makes an item of image and label map; None: a pair of tensors, uint8 (3, H, W) and int64 (H, W).
+        storage: how buckets are reached; None: as this process does.
     """
 
     def __init__(
@@ -24,10 +27,12 @@ class TorchLabels(Dataset[Any]):
         rows: Sequence[dict[str, Any]],
         max_pixels: int,
         transform: Callable[[np.ndarray, np.ndarray], Any] | None = None,
+        storage: StorageConfig | None = None,
     ) -> None:
         self.rows = rows
         self.max_pixels = max_pixels
         self.transform = transform
+        self.storage = storage
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -38,6 +43,8 @@ class TorchLabels(Dataset[Any]):
         Raises:
             RowError: when the image or the label map cannot be read any more.
         """
+        if self.storage is not None:
+            reach(self.storage)
         row = self.rows[index]
         image, label = decoded_image(row, self.max_pixels), decoded_label(row)
         if self.transform is not None:

@@ -18,6 +18,8 @@ BOOTSTRAP_FILE = Path("~/ray_bootstrap_config.yaml")
 
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
 OWN_CONTROL_GROUPS = Path("/proc/self/cgroup")
+SLURM_CPUS = "SLURM_CPUS_ON_NODE"
+"""What a batch script or step of Slurm has of its node; a shell of salloc on another machine is not told it."""
 
 GIBIBYTE = 1 << 30
 HEAD_RESOURCE = "node:__internal_head__"
@@ -119,14 +121,16 @@ def current_cluster(declared: Sequence[NodeType]) -> Cluster:
 def machine_cpus(stated: int | None = None) -> int:
     """CPUs that a Ray on this machine is given.
 
-    What is stated, or else the least of the machine's CPUs, those that this process may run on (a Slurm job, taskset)
-    and the quotas of its control groups (a container, a systemd slice), but at least two: a network actor and a CPU
-    task must fit at the same time.
+    What is stated, or else the least of the machine's CPUs, those that this process may run on (taskset, most Slurm
+    jobs), those that Slurm says its job has here, which not every cluster enforces, and the quotas of its control
+    groups (a container, a systemd slice), but at least two: a network actor and a CPU task must fit at the same time.
     """
     if stated is not None:
         return stated
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(2, math.floor(min([allowed, *_quotas()]) + ROUNDING))
+    told = os.environ.get(SLURM_CPUS, "")
+    of_job = [int(told)] if told.isdecimal() and int(told) else []
+    return max(2, math.floor(min([allowed, *of_job, *_quotas()]) + ROUNDING))
 
 
 def _quotas() -> Iterator[float]:

@@ -136,6 +136,16 @@ def image_size(data: bytes) -> tuple[int, int] | None:
         return None
 
 
+def check_size(image_id: str, found: tuple[int, ...] | None, labelled: tuple[int, int]) -> None:
+    """Raise a RowError where an image has another size (H, W) than its label map: it has changed since."""
+    if found is not None and found != labelled:
+        raise RowError(
+            "bad_mask",
+            f"the image {image_id} has {found[1]} x {found[0]} pixels and its label map {labelled[1]} x {labelled[0]}: "
+            "it has changed since it was labelled",
+        )
+
+
 def decode_mask(data: bytes, shape: tuple[int, int] | None = None) -> NDArray[np.uint8]:
     """Decode a label map: the indices of a palette PNG, or the values of a grey PNG.
 

@@ -56,7 +56,7 @@ def contact_sheet(config: RunConfig, run: RunDirectory, image_id: str) -> bytes:
     for pass_name, image_set in IMAGE_SET.items():
         if image_set in found:
             try:
-                row = _result(run, pass_name, found[image_set][0], image_id)
+                row = _result(run, pass_name, found[image_set][0], image_id, image.shape[:2])
             except RowError as error:
                 raise UserError(f"show: the results of {image_id!r} cannot be read: {error.message}") from error
             if row is not None:
@@ -123,13 +123,13 @@ def _find(run: RunDirectory, image_set: str, image_id: str) -> tuple[int, Row] |
     return None
 
 
-def _result(run: RunDirectory, pass_name: str, shard: int, image_id: str) -> Row | None:
-    """What a pass wrote of an image, with its label map as `label`."""
+def _result(run: RunDirectory, pass_name: str, shard: int, image_id: str, size: tuple[int, int]) -> Row | None:
+    """What a pass wrote of an image of this size, with its label map as `label`."""
     if not storage.exists(run.marker(pass_name, shard)):
         return None
     for row in read_rows(run, pass_name, shard):
         if row["image_id"] == image_id:
-            return {**row, "label": decode_mask(read_label(row))}
+            return {**row, "label": decode_mask(read_label(row), size)}
     return None
 
 

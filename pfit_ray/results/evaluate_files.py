@@ -200,7 +200,10 @@ def _scored(
         return RowError("bad_id", f"{image_id!r} in {url} is not an image id")
     n_classes = len(request.classes)
     try:
-        truth = read_ground_truth(storage.join(truth_folder, f"{image_id}.png"), truth_masks, n_classes)
+        place = storage.join(truth_folder, f"{image_id}.png")
+        if (other := storage.other_case(place)) is not None:
+            raise RowError("missing", f"{place} does not exist, but {other}, which is another image's")
+        truth = read_ground_truth(place, truth_masks, n_classes)
     except RowError as error:
         return None if error.reason == "missing" and request.names is None else error
     scorer = GroundTruthScorer(truth, n_classes, request.thresholds, request.boundary)

@@ -8,9 +8,9 @@ from typing import Any, Literal, NamedTuple
 
 from pfit_ray import storage
 from pfit_ray.config import RunConfig
-from pfit_ray.config.storage import OPTIONS_VARIABLE
 from pfit_ray.config.stored import load_stored
 from pfit_ray.errors import UserError
+from pfit_ray.storage.drivers import reach
 from pfit_ray.storage.threads import prefetch
 
 Network = Literal["classifier", "affinitynet", "deeplab"]
@@ -110,10 +110,12 @@ class RunDirectory:
         return sorted(int(stem) for stem, _, suffix in stems if suffix == "json" and stem.isdigit())
 
     def finished_shards(self, name: str) -> dict[int, dict[str, Any]]:
-        """Markers of the finished shards of a pass by shard number, ascending."""
+        """Markers of the finished shards of a pass by shard number, ascending; they may come and go meanwhile."""
         numbers = self.finished_numbers(name)
-        read = prefetch(lambda shard: storage.read_bytes(self.marker(name, shard)), numbers, _READERS, 4 * _READERS)
-        return {shard: json.loads(data) for shard, data in zip(numbers, read, strict=True)}
+        read = prefetch(
+            lambda shard: self.read_json(name, "done", f"{shard:05d}.json"), numbers, _READERS, 4 * _READERS
+        )
+        return {shard: marker for shard, marker in zip(numbers, read, strict=True) if marker is not None}
 
 
 def open_run(url: str) -> tuple[RunDirectory, RunConfig]:
@@ -127,6 +129,5 @@ def open_run(url: str) -> tuple[RunDirectory, RunConfig]:
     if not storage.exists(config):
         raise UserError(f"{url} is not a run directory: it has no config.yaml; give the output of a run")
     loaded = load_stored(config, storage.read_bytes)
-    if OPTIONS_VARIABLE not in os.environ:
-        storage.configure(loaded.storage)
+    reach(loaded.storage)
     return directory, loaded

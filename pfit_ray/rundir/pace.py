@@ -60,10 +60,11 @@ def read_metrics(url: str) -> list[dict[str, Any]]:
     Args:
         url: folder or URL prefix of the training.
     """
-    metrics_url = storage.join(url, METRICS_FILE)
-    if not storage.exists(metrics_url):
+    try:
+        data = storage.read_bytes(storage.join(url, METRICS_FILE))
+    except FileNotFoundError:
         return []
-    return [json.loads(line) for line in storage.read_bytes(metrics_url).splitlines()]
+    return [json.loads(line) for line in data.splitlines()]
 
 
 def describe_records(records: Sequence[dict[str, Any]]) -> str:

@@ -52,10 +52,12 @@ def read_marks(url: str) -> dict[str, Marked]:
     Raises:
         UserError: when it is no table of marks.
     """
-    if not storage.exists(url):
+    try:
+        data = storage.read_bytes(url)
+    except FileNotFoundError:
         return {}
     try:
-        table = pq.read_table(io.BytesIO(storage.read_bytes(url)), columns=MARK_SCHEMA.names).cast(MARK_SCHEMA)
+        table = pq.read_table(io.BytesIO(data), columns=MARK_SCHEMA.names).cast(MARK_SCHEMA)
     except (pa.ArrowException, ValueError) as error:
         raise UserError(
             f"{url} is not a table of marks with the columns {', '.join(MARK_SCHEMA.names)}; repair or remove it"

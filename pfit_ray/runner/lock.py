@@ -167,7 +167,8 @@ class RunLock:
     def _read(self) -> dict[str, Any] | None:
         """What the lock says; one that is being written, or is damaged, is nobody's."""
         try:
-            return {**_NOBODY, **self.run.read_json(LOCK_FILE)} if storage.exists(self._url) else None
+            found = self.run.read_json(LOCK_FILE)
+            return None if found is None else {**_NOBODY, **found}
         except (ValueError, TypeError):
             return dict(_NOBODY)
 

@@ -41,9 +41,11 @@ def read_weights(url: str) -> bytes:
         FileNotFoundError: when there is no such file.
         UserError: when the file is not the one that the run recorded.
     """
-    digest = None if storage.is_local(url) else _recorded(url)
+    digest = _recorded(url)
     if digest is None:
         return storage.read_bytes(url)
+    if storage.is_local(url):
+        return _checked(url, storage.read_bytes(url), digest)
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     kept = folder / f"{digest}.safetensors"
@@ -52,13 +54,7 @@ def read_weights(url: str) -> bytes:
         if hashlib.sha256(data).hexdigest() == digest:
             kept.touch()
             return data
-        data = storage.read_bytes(url)
-        found = hashlib.sha256(data).hexdigest()
-        if found != digest:
-            raise UserError(
-                f"{url}: its sha256 is {found} and the run recorded {digest}; it was changed afterwards or is damaged: "
-                "put the file back, or provide the network again with --redo"
-            )
+        data = _checked(url, storage.read_bytes(url), digest)
         _forget_unused(folder)
         storage.write_bytes(str(kept), data)
     return data
@@ -70,12 +66,24 @@ def cache_folder() -> Path:
     return (Path(given) if given else user_cache_path("pfit_ray")) / "weights"
 
 
+def _checked(url: str, data: bytes, digest: str) -> bytes:
+    """The bytes, if they are those that the run recorded."""
+    found = hashlib.sha256(data).hexdigest()
+    if found != digest:
+        raise UserError(
+            f"{url}: its sha256 is {found} and the run recorded {digest}; it was changed afterwards or is damaged: "
+            "put the file back, or provide the network again with --redo"
+        )
+    return data
+
+
 def _recorded(url: str) -> str | None:
     """The sha256 that the run recorded, as 64 hexadecimal digits; None where there is no record."""
     record = url.removesuffix(".safetensors") + ".json"
-    if not storage.exists(record):
+    try:
+        digest = str(json.loads(storage.read_bytes(record))["sha256"])
+    except FileNotFoundError:
         return None
-    digest = str(json.loads(storage.read_bytes(record))["sha256"])
     if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
         raise UserError(f"{record}: {digest!r} is not a sha256; provide the network again with --redo")
     return digest

@@ -33,6 +33,15 @@ def configure(given: StorageConfig) -> None:
     _options = given
 
 
+def reach(given: StorageConfig) -> None:
+    """Reach buckets as a run's config says, unless the variable PFIT_RAY_STORAGE of this process says otherwise.
+
+    Whoever reads a run calls it first: another run may have been opened since, or this is another process.
+    """
+    if OPTIONS_VARIABLE not in os.environ:
+        configure(given)
+
+
 def options() -> StorageConfig:
     """How this process reaches buckets: as configured, else as the variable PFIT_RAY_STORAGE says in JSON.
 

@@ -18,8 +18,8 @@ from pfit_ray.storage.threads import prefetch
 
 __all__ = [
     "Entry", "absolute", "configure", "create_bytes", "exists", "fetch", "is_local", "join", "link", "list_entries",
-    "list_files", "open_system", "options", "read_bytes", "refuse_credentials", "remove", "retries", "upload",
-    "write_bytes",
+    "list_files", "open_system", "options", "other_case", "read_bytes", "refuse_credentials", "remove", "retries",
+    "upload", "write_bytes",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -27,6 +27,7 @@ T = TypeVar("T")
 _EXISTS = {409, 412}
 """HTTP statuses of a conditional write whose file is there, or is being written by another."""
 _UNKNOWN_REQUEST = 501
+_UNKNOWN_UPLOAD = "NoSuchUpload"
 
 _REMOVERS = 16
 """Objects that are removed at the same time."""
@@ -202,6 +203,23 @@ def list_files(url: str) -> Iterator[tuple[str, int]]:
         yield entry.url, entry.size or 0
 
 
+def other_case(url: str) -> str | None:
+    """The name that a file on disk really has, where it differs from the URL's in capital letters.
+
+    File systems that do not tell these apart (of macOS and Windows, mostly) open `Cat.png` where `cat.png` lies.
+    """
+    if not is_local(url):
+        return None
+    folder, name = os.path.split(_local_path(url))
+    try:
+        if name.swapcase() == name or not os.path.samefile(*(os.path.join(folder, n) for n in (name, name.swapcase()))):
+            return None
+        names = os.listdir(folder)
+    except OSError:
+        return None
+    return None if name in names else next((one for one in names if one.lower() == name.lower()), None)
+
+
 def remove(url: str) -> None:
     """Remove a file, or a folder with all below it; silent where nothing exists."""
     with explained(url):
@@ -290,7 +308,7 @@ def _write_object(write: Callable[[], object]) -> None:
         write()
     except FileNotFoundError as error:
         # The last request of a multipart upload is repeated when its answer was lost, and then unknown to S3.
-        if "upload" in str(error).lower():
+        if any(code == _UNKNOWN_UPLOAD for _, code in answers(error)):
             raise ConnectionError(f"the end of a multipart upload was not answered: {error}") from None
         raise
 

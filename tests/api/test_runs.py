@@ -4,10 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
+from PIL import Image
 from support.export_run import ExportRun, write_run, write_shard
 
 import pfit_ray as pf
-from pfit_ray.errors import UserError
+from pfit_ray import storage
+from pfit_ray.errors import RowError, UserError
+from pfit_ray.storage import drivers
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +77,43 @@ def test_mistakes(finished: ExportRun, tmp_path: Path) -> None:
         pf.open(str(tmp_path))
     with pytest.raises(UserError, match="overrides are for a config file"):
         pf.run({"output": str(tmp_path)}, ["cam.flip=false"])
+
+
+def test_an_image_that_has_another_size_now_is_no_pair_with_its_label_map(tmp_path: Path) -> None:
+    made = write_run(tmp_path)
+    dataset = pf.open(made.directory.root).labels().torch()
+    Image.new("RGB", (12, 18)).save(made.photographs / "b.png")
+    with pytest.raises(RowError) as caught:
+        dataset[1]
+    assert caught.value.reason == "bad_mask"
+    assert "18" in caught.value.message
+    assert len(dataset[0][0]) == 3
+
+
+def test_a_run_is_read_as_its_own_config_says_whatever_was_opened_since(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PFIT_RAY_STORAGE", raising=False)
+    monkeypatch.setattr(drivers, "_options", None)
+    runs = []
+    for name, retries in (("one", 1), ("other", 3)):
+        (tmp_path / name).mkdir()
+        made = write_run(tmp_path / name)
+        document = yaml.safe_load(storage.read_bytes(made.directory.url("config.yaml")))
+        document["storage"] = {"retries": retries}
+        storage.write_bytes(made.directory.url("config.yaml"), yaml.safe_dump(document).encode())
+        runs.append(pf.open(made.directory.root))
+    assert storage.options().retries == 3
+    labels = runs[0].labels()
+    looks = (
+        lambda run: run.scores,
+        lambda run: run.failures("seeds"),
+        lambda run: run.labels(),
+        lambda run: labels.pandas(),
+        lambda run: labels.torch()[0],
+        lambda run: next(iter(labels)),
+    )
+    for look in looks:
+        pf.open(runs[1].root)
+        look(runs[0])
+        assert storage.options().retries == 1

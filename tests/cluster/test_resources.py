@@ -136,6 +136,7 @@ def test_room_beside_another_worker() -> None:
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A machine of 64 CPUs without limits; its control groups lie below the folder."""
     (tmp_path / "own").write_text("0::/job/step\n")
+    monkeypatch.delenv("SLURM_CPUS_ON_NODE", raising=False)
     monkeypatch.setattr(resources, "CONTROL_GROUPS", tmp_path / "groups")
     monkeypatch.setattr(resources, "OWN_CONTROL_GROUPS", tmp_path / "own")
     monkeypatch.setattr(resources.os, "cpu_count", lambda: 64)
@@ -182,6 +183,15 @@ def test_cpus_that_a_process_may_not_run_on_do_not_count(
 ) -> None:
     group(machine, "job/step", cpu__max="900000 100000")
     monkeypatch.setattr(resources.os, "sched_getaffinity", lambda _: set(range(allowed)))
+    assert machine_cpus() == cpus
+
+
+@pytest.mark.parametrize(("told", "cpus"), [("4", 4), ("1", 2), ("12", 9), ("", 9), ("0", 9), ("4(x2)", 9)])
+def test_a_job_of_slurm_has_the_cpus_that_slurm_says(
+    machine: Path, monkeypatch: pytest.MonkeyPatch, told: str, cpus: int
+) -> None:
+    group(machine, "job/step", cpu__max="900000 100000")
+    monkeypatch.setenv("SLURM_CPUS_ON_NODE", told)
     assert machine_cpus() == cpus
 
 

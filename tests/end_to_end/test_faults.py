@@ -3,6 +3,7 @@
 import logging
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -14,7 +15,7 @@ import pytest
 import ray
 from conftest import start_local_ray
 from ray.cluster_utils import Cluster
-from support.faults import Bomb, FullDisk, Waits, expected_labels, go, paint_plan, write_pictures
+from support.faults import Bomb, DiesWriting, FullDisk, Waits, expected_labels, go, paint_plan, write_pictures
 from support.processes import driver_of
 from support.small_runs import label_files, table
 
@@ -25,6 +26,7 @@ from pfit_ray.cluster.resources import NodeKind
 from pfit_ray.config.load import validate
 from pfit_ray.errors import UserError
 from pfit_ray.rundir.directory import RunDirectory
+from pfit_ray.storage.listing import PARTIAL_SUFFIX
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -91,6 +93,30 @@ def test_actors_and_tasks_that_die_at_random_points(
     assert dict(go(run, plan, SHARDS)) == dict.fromkeys(SHARDS, (3, 0))
     assert [len(list(folder.iterdir())) for folder in marks] == [2, 2, 2]
     assert_whole(run)
+
+
+def published(run: RunDirectory) -> dict[str, bytes]:
+    """Everything that the pass has left, but the markers, which tell times and nodes."""
+    root = Path(run.root) / "predict"
+    files = (path for path in root.rglob("*") if path.is_file() and path.parent.name != "done")
+    return {str(path.relative_to(root)): path.read_bytes() for path in files}
+
+
+@pytest.mark.slow
+def test_workers_that_die_inside_a_write(local_ray: None, run: RunDirectory, tmp_path: Path) -> None:
+    (tmp_path / "marks").mkdir()
+    deaths = {IMAGES[3 * shard + 2]: shard for shard in range(4)}  # the last image of its shard, and where it dies
+    dict(go(run, paint_plan(), SHARDS))
+    undisturbed = published(run)
+    shutil.rmtree(run.url("predict"))
+    assert dict(go(run, paint_plan(last=(DiesWriting(deaths, str(tmp_path / "marks")),)), SHARDS)) == dict.fromkeys(
+        SHARDS, (3, 0)
+    )
+    assert len(list((tmp_path / "marks").iterdir())) == 4
+    assert_whole(run)
+    halves = {name for name in published(run) if name.endswith(PARTIAL_SUFFIX)}  # what no listing shows
+    assert sorted(name.partition("/")[0] for name in halves) == ["predictions", "rows"]
+    assert {name: data for name, data in published(run).items() if name not in halves} == undisturbed
 
 
 @pytest.mark.slow

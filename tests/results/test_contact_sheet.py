@@ -226,3 +226,10 @@ def test_a_damaged_shard_does_not_stop_the_sheets(
     assert {path.name for path in Path(run.url("sheets")).iterdir()} == {"one.png"}
     with pytest.raises(UserError, match=r"show: the results of 'two'|shard 1 is finished"):
         contact_sheet(config(), run, "two")
+
+
+def test_an_image_that_has_another_size_now_is_said_in_one_sentence(run: RunDirectory, tmp_path: Path) -> None:
+    finish(run, "predict")
+    Image.new("RGB", (20, 9)).save(tmp_path / "images" / "one.png")
+    with pytest.raises(UserError, match=r"'one' cannot be read: .* 20 x 9"):
+        contact_sheet(config(), run, "one")

@@ -5,6 +5,8 @@ import pytest
 
 from pfit_ray import storage
 from pfit_ray.rundir.directory import IMAGE_SET, LABEL_COLUMN, NETWORKS, RunDirectory
+from pfit_ray.rundir.pace import read_metrics
+from pfit_ray.rundir.review import marks_url, read_marks
 
 
 def test_places() -> None:
@@ -49,6 +51,14 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> RunDirectory:
 def test_a_file_that_goes_while_it_is_looked_for(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage, "exists", lambda url: True)
     assert run.read_json("progress.json") is None
+    assert read_metrics(run.url("train", "deeplab")) == []
+    assert read_marks(marks_url(run)) == {}
+    for shard in (0, 1):
+        run.write_json({"shard": shard}, "seeds", "done", f"0000{shard}.json")
+    numbers = run.finished_numbers("seeds")
+    storage.remove(run.marker("seeds", 0))  # as --redo does
+    monkeypatch.setattr(RunDirectory, "finished_numbers", lambda *_: numbers)
+    assert run.finished_shards("seeds") == {1: {"shard": 1}}
 
 
 def test_json(run: RunDirectory) -> None:

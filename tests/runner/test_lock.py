@@ -212,3 +212,15 @@ def test_run_and_redo_are_refused_where_another_works(runner: Callable[[bool], R
     runner(True).forget("data")
     assert not other.exists()
     assert not finished.parent.parent.exists()
+
+
+def test_a_lock_that_goes_while_it_is_looked_for_is_nobody_s(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "exists", lambda url: True)
+    one = RunLock(run, print)
+    with one.held():
+        storage.remove(run.url(LOCK_FILE))
+        time.sleep(0.35)
+        one.check()
+        assert run.read_json(LOCK_FILE)["pid"] == os.getpid()

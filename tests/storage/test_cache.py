@@ -77,6 +77,17 @@ def test_without_a_record_the_file_is_read_where_it_lies(reads: list[str], tmp_p
     assert not cache_folder().exists()
 
 
+def test_a_file_on_disk_is_checked_where_it_lies(reads: list[str], tmp_path: Path) -> None:
+    here = tmp_path / "here.safetensors"
+    here.write_bytes(WEIGHTS)
+    (tmp_path / "here.json").write_text(json.dumps({"sha256": hashlib.sha256(WEIGHTS).hexdigest()}))
+    assert read_weights(str(here)) == WEIGHTS
+    here.write_bytes(b"others")
+    with pytest.raises(UserError, match="the run recorded"):
+        read_weights(str(here))
+    assert not cache_folder().exists()
+
+
 def test_no_such_file(reads: list[str]) -> None:
     with pytest.raises(FileNotFoundError):
         read_weights("memory://run/checkpoints/nothing.safetensors")

@@ -4,16 +4,17 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.spec import AbstractFileSystem
 
 from pfit_ray import storage
 from pfit_ray.config.storage import StorageConfig
 from pfit_ray.errors import RowError, UserError
-from pfit_ray.storage import drivers
+from pfit_ray.storage import drivers, files
 from pfit_ray.storage.errors import row_error
 
 TROUBLES = {
@@ -377,3 +378,39 @@ def test_a_refusal_of_google_is_known_by_whatever_words() -> None:
     caught.value.args = ("Verboten",)
     assert row_error("gs://bucket/x", caught.value).reason == "denied"
     assert row_error("gs://bucket/x", OSError("Forbidden: fruit")).reason == "io_error"
+
+
+class BlobFileSystem(MemoryFileSystem):
+    """Asked as adlfs is: a condition is the argument `overwrite`, and other words are none."""
+
+    protocol = ("abfs", "az", "abfss")
+    store: ClassVar[dict[str, Any]] = {}
+
+    def pipe_file(self, path: str, value: bytes, overwrite: bool = True, max_concurrency: int | None = None) -> None:
+        if not overwrite and path in self.store:
+            raise FileExistsError(path)
+        super().pipe_file(path, value)
+
+
+def test_of_several_who_create_a_blob_of_azure_one_succeeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "open_system", lambda url: (BlobFileSystem(), url.removeprefix("az:/")))
+    monkeypatch.setattr(files, "exists", lambda url: False)  # all look at the same moment
+    assert [storage.create_bytes("az://bucket/lock", data) for data in (b"1", b"2")] == [True, False]
+    assert BlobFileSystem().cat_file("/bucket/lock") == b"1"
+
+
+@pytest.mark.parametrize(("code", "tries"), [("NoSuchUpload", 3), ("NoSuchBucket", 1)])
+def test_the_end_of_an_upload_is_known_by_its_code(monkeypatch: pytest.MonkeyPatch, code: str, tries: int) -> None:
+    asked = []
+
+    class Store:
+        def pipe_file(self, path: str, data: bytes) -> None:
+            asked.append(path)
+            cause = Exception()
+            cause.response = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": 404}}  # type: ignore[attr-defined]
+            raise FileNotFoundError("no bucket my-uploads, or other words") from cause
+
+    monkeypatch.setattr(files, "open_system", lambda url: (Store(), url))
+    with pytest.raises((UserError, FileNotFoundError)):
+        storage.write_bytes("s3://my-uploads/x", b"data")
+    assert len(asked) == tries

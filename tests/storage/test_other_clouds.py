@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 from pfit_ray import storage
 from pfit_ray.config.storage import StorageConfig
 from pfit_ray.errors import RowError
-from pfit_ray.storage import drivers
+from pfit_ray.storage import drivers, files
 
 ACCOUNT = "devstoreaccount1"
 ACCOUNT_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
@@ -97,6 +98,16 @@ def test_a_file_is_created_once(bucket: str) -> None:
     assert storage.read_bytes(f"{bucket}/run/lock") == b"first"
     storage.remove(f"{bucket}/run/lock")
     assert storage.create_bytes(f"{bucket}/run/lock", b"again")
+
+
+def test_of_several_who_create_a_file_one_succeeds(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if bucket.startswith("gs://"):
+        pytest.skip("the emulator takes no notice of ifGenerationMatch")
+    monkeypatch.setattr(files, "exists", lambda url: False)  # all look at the same moment
+    with ThreadPoolExecutor(6) as pool:
+        won = list(pool.map(lambda number: storage.create_bytes(f"{bucket}/run/lock", b"%d" % number), range(6)))
+    assert sum(won) == 1
+    assert storage.read_bytes(f"{bucket}/run/lock") == b"%d" % won.index(True)
 
 
 def test_files_are_written_read_listed_and_removed(bucket: str) -> None:

@@ -106,6 +106,37 @@ class Bomb(Stage):
 
 
 @dataclass
+class DiesWriting(Stage):
+    """Kills its process while the shard of an image is published, once for each image.
+
+    Before the n-th file gets its name, when its bytes lie there under another one; with 3 after the third, the marker.
+    """
+
+    deaths: dict[str, int]
+    marks: str
+    name: str = "dies_writing"  # type: ignore[misc]
+
+    def process(self, row: Row) -> None:
+        """Set the trap, if this is an image to die at, and nobody has."""
+        boundary = self.deaths.get(row["image_id"])
+        mark = Path(self.marks) / row["image_id"]
+        if boundary is None or mark.exists():
+            return
+        mark.touch()
+        real, named = os.replace, list[str]()
+
+        def replace(source: str, target: str) -> None:
+            if len(named) == boundary:
+                os.kill(os.getpid(), signal.SIGKILL)
+            real(source, target)
+            named.append(target)
+            if len(named) == boundary == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        os.replace = replace  # type: ignore[assignment]
+
+
+@dataclass
 class Heavy(Stage):
     """Leaves the id of its process in a folder each time that it loads."""
 

@@ -74,11 +74,18 @@ class _Files(ById):
     def fetch(self, image_id: str) -> Found:
         for suffix in self.suffixes[:-1]:
             try:
-                return storage.fetch(storage.join(self.folder, image_id + suffix))
+                return self._read(image_id + suffix)
             except RowError as error:
                 if error.reason != "missing":
                     raise
-        return storage.fetch(storage.join(self.folder, image_id + self.suffixes[-1]))
+        return self._read(image_id + self.suffixes[-1])
+
+    def _read(self, name: str) -> bytes:
+        url = storage.join(self.folder, name)
+        data = storage.fetch(url)
+        if (other := storage.other_case(url)) is not None:
+            raise RowError("missing", f"{url} does not exist, but {other}, which is another image's")
+        return data
 
 
 class _Tars(ById):

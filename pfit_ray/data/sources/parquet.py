@@ -100,7 +100,7 @@ def _rows(data: DataConfig, path: str, uri: str, version: str | None, table: pq.
         given = None if columns.image_id is None else cells[columns.image_id]
         named = columns.image_id, None if given is None else str(given)
         mask_uri = cell_address(uri, columns.mask, number, *named) if has_mask and columns.mask else None
-        place = {"row": number, "column": columns.image, "name_column": named[0], "name": named[1]}
+        place: dict[str, Any] = {"row": number, "column": columns.image, "name_column": named[0], "name": named[1]}
         item = Item(_image_id(path, number, given), uri, mask_uri=mask_uri, version=version, **place)
         try:
             names = _class_names(columns, cells, data.class_list.names)

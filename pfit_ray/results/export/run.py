@@ -17,7 +17,7 @@ from PIL import ExifTags, Image
 from pfit_ray import storage
 from pfit_ray.config import RunConfig
 from pfit_ray.data.images import FORMATS as IMAGE_FORMATS
-from pfit_ray.data.images import SUFFIXES, decode_image
+from pfit_ray.data.images import SUFFIXES, check_size, decode_image, image_size
 from pfit_ray.data.sources.item import hashed_id, is_plain
 from pfit_ray.data.sources.spill import SeenTexts
 from pfit_ray.errors import RowError, UserError
@@ -212,6 +212,7 @@ def _files(
     name, folder = f"{image.image_id}.jpg", writer.folder
     files: list[tuple[str, bytes | None, str | None]] = []
     if image.encoded is not None:
+        check_size(image.image_id, image_size(image.encoded), (image.height, image.width))
         upright = upright_image(image.encoded, config.images.max_pixels)
         image.encoded, name = upright.data, image.image_id + upright.suffix
         if folder is not None:

@@ -50,7 +50,7 @@ def _pictures(config: RunConfig, pass_name: str, place: Row, row: Row) -> list[t
             maximum = config.combined_maximum if name == "combined_cam" else 1.0
             values = array_from_bytes(row[name]).max(axis=0, initial=0.0) / maximum
             pictures.append((name.replace("_", " "), heat_overlay(image, values)))
-        label = decode_mask(read_label(row))
+        label = decode_mask(read_label(row), image.shape[:2])
         pictures.append((LABEL_COLUMN[pass_name].replace("_", " "), label_overlay(image, label)))
     except (RowError, UserError, FileNotFoundError) as error:
         return [(f"no pictures: {error}", "")]

@@ -7,6 +7,7 @@ import pytest
 
 from pfit_ray.data.sources.by_id import ById, open_by_id
 from pfit_ray.errors import RowError, UserError
+from pfit_ray.storage import files
 
 COLUMNS = ("cam", "keys")
 
@@ -108,3 +109,24 @@ def test_a_file_that_was_written_anew_gives_each_image_its_own(tmp_path: Path) -
     assert reason(tar, "a")[0] == "missing"
     pd.DataFrame({"image_id": ["b"], "cam": [b"B"], "keys": [[2]]}).to_parquet(tmp_path / "x.parquet")
     assert reason(table, "a")[0] == "missing"
+
+
+def test_on_disks_that_do_not_tell_capital_letters_apart_no_image_gets_another_s_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cat.png").write_bytes(b"cat")
+    for name in ("CAT.PNG", "Cat.png", "cAT.PNG"):
+        (tmp_path / name).symlink_to("cat.png")  # such a disk finds it by these names, and lists none of them
+    monkeypatch.setattr(files.os, "listdir", lambda folder: ["cat.png", "dog.png"])
+    source = opened(tmp_path)
+    assert source.fetch("cat") == b"cat"
+    assert reason(source, "Cat")[0] == "missing"
+    assert "cat.png" in reason(source, "Cat")[1]
+
+
+def test_on_other_disks_nothing_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("cat.png", "Cat.png"):
+        (tmp_path / name).write_bytes(name.encode())
+    monkeypatch.setattr(files.os, "listdir", lambda folder: pytest.fail("the folder is listed"))
+    source = opened(tmp_path)
+    assert (source.fetch("cat"), source.fetch("Cat")) == (b"cat.png", b"Cat.png")

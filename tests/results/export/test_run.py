@@ -201,3 +201,13 @@ def test_command(finished: ExportRun, tmp_path: Path) -> None:
     assert (label_map((out / "labels" / "a.png").read_bytes()) == mirrored).all()
     assert "license: cc0-1.0\n" in (out / "README.md").read_text()
     assert one_sentence(command(*words)) == f"export: {out} is not empty; give another folder, or remove it first"
+
+
+def test_a_photograph_that_has_another_size_now_is_left_out_and_counted(tmp_path: Path) -> None:
+    (tmp_path / "made").mkdir()
+    made = write_run(tmp_path / "made")
+    Image.new("RGB", (12, 18)).save(made.photographs / "b.png")
+    done = export_run(made.config, made.directory, str(tmp_path / "out"), ExportOptions("png"))
+    assert done.failed["bad_mask"] == 1
+    assert any(problem.startswith("b: ") for problem in done.problems)
+    assert not (tmp_path / "out" / "labels" / "b.png").exists()
