@@ -1,4 +1,4 @@
-"""Ground truth drawn from annotations of COCO, CVAT or LabelMe, which travel in the place of a mask's URL."""
+"""Ground truth drawn from annotations of COCO, CVAT or LabelMe, which take the place of a mask's URL."""
 
 import base64
 import json
@@ -19,23 +19,23 @@ _LARGEST = 1 << 27
 _FAR = 10
 """Corners of polygons lie at most so many image sides outside: pycocotools walks each edge pixel by pixel."""
 
-Part = tuple[int, Any]
+Annotation = tuple[int, Any]
 """Class id, or 255 for a crowd, and a segmentation as `draw_segmentation` takes it."""
 
 OUTLINES = ("polygon", "oriented_rectangle", "rectangle", "circle")
 """LabelMe's shapes that have an area."""
 
 
-def pack_masks(height: int, width: int, parts: list[Part], painted: bool = False) -> str:
-    """What `draw_masks` takes: the annotations of one image as a text; equal parts give equal texts.
+def pack_masks(height: int, width: int, annotations: list[Annotation], painted: bool = False) -> str:
+    """What `draw_masks` takes: the annotations of one image as a text; equal annotations give equal texts.
 
     Args:
         height: of the image.
         width: of the image.
-        parts: the annotations in their order.
-        painted: later parts lie over earlier ones.
+        annotations: in their order.
+        painted: later annotations lie over earlier ones.
     """
-    told = {"size": [height, width], "parts": parts} | ({"painted": True} if painted else {})
+    told = {"size": [height, width], "parts": annotations} | ({"painted": True} if painted else {})
     document = json.dumps(told, separators=(",", ":"))
     return PREFIX + base64.b64encode(zlib.compress(document.encode(), 6)).decode()
 
@@ -48,11 +48,11 @@ def draw_masks(text: str, shape: tuple[int, int] | None = None) -> NDArray[np.ui
         shape: (H, W) that it must have; None takes any.
 
     Returns:
-        uint8 (H, W): 0 where there is no part, the class id where all parts have the same one, and 255 where classes
-        overlap or crowds lie. Painted parts overlap nothing: the last one counts.
+        uint8 (H, W): 0 where there is no annotation, the class id where all have the same one, and 255 where classes
+        overlap or crowds lie. Painted annotations do not overlap: the last one counts.
 
     Raises:
-        RowError: `bad_mask`, when it has another size or a part cannot be drawn.
+        RowError: `bad_mask`, when it has another size or an annotation cannot be drawn.
     """
     packed = base64.b64decode(text.removeprefix(PREFIX))
     document = json.loads(zlib.decompressobj().decompress(packed, _LARGEST))

@@ -28,7 +28,7 @@ SUFFIXES = {
     "AVIF": (".avif", ".avifs"),
     "HEIF": (".heic", ".heif", ".hif"),
 }
-"""Endings of file names, in lower case, by Pillow's format; its other readers are left out: some run programs."""
+"""Endings of file names, in lower case, by Pillow's format. Its other readers are left out, as some run programs."""
 
 _OPTIONAL = {
     "AVIF": (features.check("avif"), "a Pillow that has AVIF"),
@@ -58,13 +58,13 @@ _TILE_WIDTH, _TILE_LENGTH = 322, 323
 _header_lock = threading.Lock()
 
 
-class LabelPicture(NamedTuple):
-    """A label map as its PNG has it."""
+class DrawnLabels(NamedTuple):
+    """A label map as it is drawn in a PNG."""
 
     values: NDArray[np.uint8] | None
-    """Numbers (H, W); None where it is drawn in colours."""
+    """Values (H, W); None where it is drawn in colours."""
     palette: NDArray[np.uint32] | None
-    """Colours 0xRRGGBB of the numbers from 0, of a palette PNG."""
+    """Colours 0xRRGGBB of the values from 0, of a palette PNG."""
     colours: NDArray[np.uint32]
     """Colours 0xRRGGBB (H, W) of an RGB PNG."""
 
@@ -72,8 +72,8 @@ class LabelPicture(NamedTuple):
 def decode_image(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
     """Decode an image into RGB.
 
-    The EXIF orientation is applied. Transparent pixels are laid over white. Of an animation, and of a phone's JPEG
-    with several pictures (MPO), the first frame counts. 16-bit grey is scaled to 8 bit; 32-bit and floating point
+    The EXIF orientation is applied. Transparent pixels are laid over white. The first frame of an animation counts, as
+    does that of a phone's JPEG with several images (MPO). 16-bit grey is scaled to 8 bit; 32-bit and floating point
     grey keeps the scale 0..1 (float only), 0..255 or 0..65535 that its values fit in, and is stretched from minimum
     to maximum otherwise.
 
@@ -107,9 +107,9 @@ def decode_image(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
 
 
 def missing_reader(name: str) -> str | None:
-    """What has to be installed to read files of this name, such as "the package pillow-heif"; None where nothing has.
+    """What you must install to read files of this name, e.g. "the package pillow-heif"; None where nothing is missing.
 
-    Files of a name that is no image's need nothing.
+    A file whose name is no image's needs nothing.
     """
     found = next((one for one, suffixes in SUFFIXES.items() if name.lower().endswith(suffixes)), "")
     there, wanted = _OPTIONAL.get(found, (True, ""))
@@ -126,7 +126,7 @@ def _unknown(data: bytes) -> str:
 
 
 def image_size(data: bytes) -> tuple[int, int] | None:
-    """Height and width that `decode_image` finds, from the header; None where only decoding tells, as of a TIFF."""
+    """Height and width that `decode_image` finds, from the header; None where only decoding tells, as for a TIFF."""
     formats = tuple(name for name in FORMATS if name != "TIFF")
     try:
         with _opened(data, formats, MAX_MASK_PIXELS) as image, _quiet(MAX_MASK_PIXELS):
@@ -162,7 +162,7 @@ def decode_mask(data: bytes, shape: tuple[int, int] | None = None) -> NDArray[np
     return _small(_decode_labels(data, shape, "mask", "class ids", "bad_mask")[0])
 
 
-def open_label(data: bytes, shape: tuple[int, int] | None = None) -> LabelPicture:
+def open_label(data: bytes, shape: tuple[int, int] | None = None) -> DrawnLabels:
     """Decode a label map that may be drawn in colours.
 
     Args:
@@ -174,10 +174,10 @@ def open_label(data: bytes, shape: tuple[int, int] | None = None) -> LabelPictur
     """
     pixels, palette = _decode_labels(data, shape, "mask", "class ids", "bad_mask", colours=True)
     if pixels.ndim == 2:
-        return LabelPicture(_small(pixels), palette, np.zeros((0, 0), np.uint32))
+        return DrawnLabels(_small(pixels), palette, np.zeros((0, 0), np.uint32))
     if pixels.shape[2] == 4 and (pixels[..., 3] != 255).any():
         raise RowError("bad_mask", "the mask is transparent in places; save it without transparency")
-    return LabelPicture(None, None, packed_colours(pixels[..., :3]))
+    return DrawnLabels(None, None, packed_colours(pixels[..., :3]))
 
 
 def packed_colours(colours: NDArray[np.uint8]) -> NDArray[np.uint32]:
@@ -225,7 +225,7 @@ def _decode_labels(
             if image.mode not in ("P", "L", "1", "I;16", "I", *modes):
                 raise RowError(
                     reason,
-                    f"the {what} is a colour picture (mode {image.mode}); {ids} are needed: save it as a "
+                    f"the {what} is a colour image (mode {image.mode}); {ids} are needed: save it as a "
                     "palette PNG (mode P) or as a grey PNG whose values are the ids",
                 )
             values = np.asarray(image)
@@ -286,9 +286,9 @@ def _opened(data: bytes, formats: tuple[str, ...], max_pixels: int) -> Iterator[
 
 
 def _read_ahead(image: Any, max_pixels: int, usual_limit: int | None) -> None:
-    """Read of a TIFF what its reader checks and warns of while it decodes.
+    """Read what a TIFF's reader checks and warns of while it decodes.
 
-    Only where Pillow's own limit would be in the way, the image is decoded too, while others wait.
+    The image is decoded too where Pillow's own limit would be in the way; other threads wait meanwhile.
     """
     exif = image.getexif()
     for key in TiffTags.TAGS_V2_GROUPS:
@@ -304,7 +304,7 @@ def _read_ahead(image: Any, max_pixels: int, usual_limit: int | None) -> None:
 def _quiet(max_pixels: int) -> Iterator[int | None]:
     """Silence Pillow's warnings on odd files and let it apply our size limit to what it allocates early.
 
-    Both are settings of the whole process, hence the lock. Gives the limit that holds without.
+    Both are settings of the whole process, hence the lock. Yields the limit that held before.
     """
     with _header_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,25 +1,28 @@
 """Classes that other installed packages have registered as Python entry points."""
 
+from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
+from pkgutil import resolve_name
 from typing import Any
 
 from pfit_ray.errors import UserError
 
 
-def find_class(group: str, name: str, builtin: dict[str, type], field: str) -> type[Any]:
+def find_class(group: str, name: str, builtin: Mapping[str, type | str], field: str) -> type[Any]:
     """The class of a name: one of our own, or one that an installed package has registered.
 
     Args:
         group: the entry-point group, such as `pfit_ray.region_sources`.
         name: the name that the config gives.
-        builtin: our own classes by name; no package can replace them.
+        builtin: our own classes by name, or the place of one that is imported on demand; no package can replace them.
         field: the config field, for error messages.
 
     Raises:
         UserError: when there is no such name, several packages claim it, or its package cannot be imported.
     """
     if name in builtin:
-        return builtin[name]
+        own = builtin[name]
+        return resolve_name(own) if isinstance(own, str) else own
     found = _registered(group, name)
     if not found:
         known = sorted({*builtin, *(point.name for point in entry_points(group=group))})

@@ -1,6 +1,7 @@
 """Backbones from timm: models with feature levels at strides 2, 4, 8, 16, 32, run at output stride 16.
 
-timm takes seconds to import, and drivers import this module but build no network: it is imported where it is used.
+timm takes seconds to import, and drivers import this module but build no network. So timm is imported where it is
+used.
 """
 
 import copy

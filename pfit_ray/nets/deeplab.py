@@ -25,8 +25,8 @@ LOW_LEVEL_CHANNELS = 48
 class DeepLabV3Plus(nn.Module):
     """Segmentation network at output stride 16: atrous spatial pyramid pooling and a decoder at stride 4.
 
-    Without both `group_norm` and `fixed_bn`, batches of training must hold at least two images per worker:
-    the branch that pools the image has one value per channel and image.
+    If both `group_norm` and `fixed_bn` are off, each worker's batches must hold at least two images: the branch that
+    pools the image has one value per channel and image.
 
     Args:
         backbone_name: a timm model or alias, see `create_backbone`.

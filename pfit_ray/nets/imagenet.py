@@ -65,7 +65,7 @@ _GROUPS = {
     "whale": "147-148",
     "wolf": "269-271",
 }
-"""Everyday words, equal ones together, and the ImageNet classes that they stand for; WordNet's tree is finer."""
+"""Everyday words, synonyms together, and the ImageNet classes that they stand for; WordNet's tree is finer."""
 
 
 class ImageNetClass(NamedTuple):
@@ -113,7 +113,7 @@ def find_classes(word: int | str) -> tuple[int, ...]:
     before a class of the same name.
 
     Raises:
-        ValueError: when the word means nothing, with the nearest words, or several classes, with their numbers.
+        ValueError: when the word means nothing (it names near words) or several classes (it names their numbers).
     """
     text = str(word).strip()
     if text.lstrip("-").isdigit():
@@ -133,9 +133,9 @@ def find_classes(word: int | str) -> tuple[int, ...]:
 
 
 def search_classes(word: str) -> tuple[tuple[int, ...], list[ImageNetClass]]:
-    """What `pfit-ray classes` lists: the group of this word, if any, and classes that it is, or is part of.
+    """What `pfit-ray classes` lists: the group of this word, if any, and the classes whose name is or contains it.
 
-    The classes come in the order of their numbers. Names are searched first, and where none has the word, definitions.
+    The classes come in the order of their numbers. Names are searched first, then definitions if no name has the word.
     """
     key = _key(word)
     group = _group_keys().get(key, ())

@@ -1,20 +1,17 @@
-"""Trained networks from weight files that say themselves what they hold."""
+"""Trained networks from weight files that name what they hold."""
 
 from collections.abc import Mapping
 
 from torch import Tensor, nn
 
 from pfit_ray.errors import UserError
-from pfit_ray.nets.affinitynet import AffinityNet
 from pfit_ray.nets.classifier import CamClassifier
-from pfit_ray.nets.deeplab import DeepLabV3Plus
 from pfit_ray.nets.weights import load_into, load_state
-from pfit_ray.nets.zero_shot import ZeroShotClassifier
 from pfit_ray.storage.cache import read_weights
 
 
 def rebuild_network(kind: str, backbone: str, state: Mapping[str, Tensor]) -> nn.Module:
-    """A network whose numbers of classes, and whether its head has GroupNorm, follow from tensors.
+    """A network of which the number of classes, and the norm of its head, follow from tensors.
 
     Args:
         kind: its class as `save_network` writes it: `CamClassifier`, `ZeroShotClassifier`, `AffinityNet` or
@@ -28,15 +25,21 @@ def rebuild_network(kind: str, backbone: str, state: Mapping[str, Tensor]) -> nn
     Raises:
         ValueError: for another kind, a backbone that does not fit, or when the tensor that tells a number is missing.
     """
-    match kind:
+    match kind:  # a worker imports its own network alone
         case "CamClassifier":
             return CamClassifier(backbone, _rows(state, CamClassifier.class_tensor))
         case "ZeroShotClassifier":
+            from pfit_ray.nets.zero_shot import ZeroShotClassifier
+
             n_classes = _rows(state, ZeroShotClassifier.class_tensor)
             return ZeroShotClassifier(backbone, n_classes, n_rows=_rows(state, "head_weight"))
         case "AffinityNet":
+            from pfit_ray.nets.affinitynet import AffinityNet
+
             return AffinityNet(backbone)
         case "DeepLabV3Plus":
+            from pfit_ray.nets.deeplab import DeepLabV3Plus
+
             group_norm = "aspp.projection.norm.running_mean" not in state
             return DeepLabV3Plus(backbone, _rows(state, DeepLabV3Plus.class_tensor), group_norm=group_norm)
     raise ValueError("the file does not say which network it holds; name it in the config's weights field instead")

@@ -32,8 +32,8 @@ PUBLISHED_CLASSES: dict[PublishedNetwork, type[nn.Module]] = {
 PUBLISHED_BACKBONES = ("resnet50", "resnet101", "resnet152", "resnest50", "resnest101", "resnest200", "resnest269")
 """Backbones that the published programs know."""
 
-# A published checkpoint holds each tensor under several names: first parts of names, and ours. Of several names for
-# one of ours, the first is the one that messages use.
+# A published checkpoint holds each tensor under several names: their prefixes, and ours. Where several of theirs stand
+# for one of ours, messages use the first.
 _PREFIXES = (
     ("model.", "backbone."),
     *((f"{alias}.0.", "backbone.conv1.") for alias in ("stage1", "backbone.0")),
@@ -102,7 +102,7 @@ def convert_published(state: Mapping[str, Tensor], network: PublishedNetwork, ba
     The numbers of classes, and whether DeepLabv3+ has GroupNorm, follow from the tensors.
 
     Args:
-        state: tensors by name as the published programs saved them; one of a tensor's several names suffices.
+        state: tensors by name as the published programs saved them; one of the names of a tensor suffices.
         network: which network the checkpoint holds.
         backbone: name of its backbone, for example `resnet50` or `resnest101`.
 

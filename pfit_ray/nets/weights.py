@@ -1,4 +1,4 @@
-"""Weight files: read without ever running code, checked against the network that they shall fill, and written."""
+"""Weight files: read without ever running code, checked against the network that they fill, and written."""
 
 import io
 import json
@@ -58,7 +58,7 @@ def _read_header(data: bytes) -> tuple[dict[str, Any], int]:
 
 
 def read_state(url: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """`load_state` of a path or URL, at whose end `#NAME` chooses an entry.
+    """`load_state` of a path or URL; `#NAME` at its end chooses an entry.
 
     Raises:
         FileNotFoundError: when there is no such file.
@@ -77,7 +77,7 @@ def load_state(
 
     Args:
         data: a local path, or the content, of a .safetensors file or of a .pth / .pt file, see `load_torch_file`.
-        entry: of a .pth file with several state dicts, the one that is meant.
+        entry: which state dict of a .pth file is meant, where it has several.
 
     Raises:
         ValueError: when the file is missing, damaged, of another format, or holds other things than tensors.
@@ -130,7 +130,7 @@ def load_into(network: nn.Module, state: Mapping[str, Tensor], what: str) -> Non
 def fit_state(network: nn.Module, state: Mapping[str, Tensor], what: str) -> dict[str, Tensor]:
     """The tensors of a network, after checking that names and shapes are exactly its own.
 
-    timm's own ImageNet classifier inside the backbone is left out: our networks have none. A first part that all names
+    timm's own ImageNet classifier inside the backbone is left out: our networks have none. A prefix that all names
     share and no name of the network has, such as `encoder.`, is taken off; see `with_counters`.
 
     Raises:
@@ -208,8 +208,8 @@ def _timm_heads(network: nn.Module) -> tuple[str, ...]:
 def load_torch_file(data: bytes, entry: str | None = None) -> dict[str, Tensor]:
     """Tensors by name, on the CPU, of a .pth or .pt file.
 
-    The file holds a mapping of names to tensors, or beside other things one such mapping under a name such as those of
-    `WRAPPERS`, or several, one of which `entry` chooses.
+    The file holds a mapping of names to tensors, or has one among other things under a name such as those of
+    `WRAPPERS`, or has several, one of which `entry` chooses.
 
     Args:
         data: the file's content.
@@ -217,7 +217,7 @@ def load_torch_file(data: bytes, entry: str | None = None) -> dict[str, Tensor]:
 
     Raises:
         ValueError: in one clause, when the file is damaged, holds other objects than tensors and plain values, or
-            several mappings without a word on which is meant.
+            several mappings and `entry` does not say which is meant.
     """
     if data.startswith(MAGICS[0]):
         _check_archive(data)
@@ -255,7 +255,7 @@ def _is_flat(content: Any) -> bool:
 
 
 def _state_dicts(content: Mapping[Any, Any], path: tuple[str, ...] = ()) -> dict[str, dict[str, Tensor]]:
-    """Flat mappings inside a checkpoint, by the names that lead to them; what optimisers keep lies deeper."""
+    """Flat mappings inside a checkpoint, by the names that lead to them; those of optimisers lie deeper."""
     found: dict[str, dict[str, Tensor]] = {}
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, dict):
@@ -298,7 +298,7 @@ def _check_archive(data: bytes) -> None:
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
         raise ValueError(f"the PyTorch file is damaged or cut off ({error})") from error
     if broken is not None:
-        raise ValueError(f"the PyTorch file is damaged: the checksum of its part {broken!r} is wrong")
+        raise ValueError(f"the PyTorch file is damaged: the checksum of its member {broken!r} is wrong")
 
 
 def _refusal(error: Exception) -> str:

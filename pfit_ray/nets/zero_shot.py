@@ -51,8 +51,7 @@ def zero_shot_classifier(
 ) -> ZeroShotClassifier:
     """Make a CAM classifier from ImageNet weights, in evaluation mode.
 
-    The row of a class is the mean of its ImageNet rows minus the mean of all rows, which is the part of them
-    that the softmax does not see.
+    The row of a class is the mean of its ImageNet rows minus the mean of all rows, which the softmax does not see.
 
     Args:
         backbone_name: the backbone of `weights`.
@@ -66,10 +65,10 @@ def zero_shot_classifier(
     membership = torch.zeros(len(index_sets), n_rows)
     for number, indices in enumerate(index_sets, start=1):
         if not indices:
-            raise ValueError(f"class {number} has no ImageNet class: give at least one index")
+            raise ValueError(f"class id {number} has no ImageNet class: give at least one index")
         unknown = [index for index in indices if not 0 <= index < n_rows]
         if unknown:
-            raise ValueError(f"class {number}: ImageNet index {unknown[0]} is not in 0 ... {n_rows - 1}")
+            raise ValueError(f"class id {number}: ImageNet index {unknown[0]} is not in 0 ... {n_rows - 1}")
         membership[number - 1, list(indices)] = 1
     mean_of_sets = membership @ weights.head_weight / membership.sum(dim=1, keepdim=True)
     rows = mean_of_sets - weights.head_weight.mean(dim=0)

@@ -19,9 +19,9 @@ Slot = tuple[int, int]
 
 @dataclass(frozen=True)
 class Batch:
-    """One worker's share of a batch, in pieces that pass through the network one after another."""
+    """One worker's share of a batch, in micro-batches that pass through the network one after another."""
 
-    pieces: list[tuple[Tensor, Tensor]]
+    micro_batches: list[tuple[Tensor, Tensor]]
     """Images (B, 3, crop, crop) and targets (B, ...)."""
     skipped: list[tuple[str, str]]
     """Image ids that could not be used, with a message each."""
@@ -49,7 +49,7 @@ def epoch_order(examples: int, batch_size: int, seed: int, epoch: int) -> list[l
 
 
 def rank_share(batch: list[Slot], rank: int, world_size: int) -> list[Slot]:
-    """The consecutive part of a batch that one of the workers takes; the parts differ by one slot at the most."""
+    """The consecutive slots of a batch that one worker takes; the shares differ by one slot at most."""
     size, longer = divmod(len(batch), world_size)
     start = rank * size + min(rank, longer)
     return batch[start : start + size + (rank < longer)]
@@ -70,8 +70,8 @@ def load_batches(
         examples: the examples.
         batches: this worker's share of each batch.
         epoch: 0, 1, ...
-        accumulate: number of pieces of each batch.
-        threads: threads that decode and augment ahead; 0 does it in between.
+        accumulate: number of micro-batches of each batch.
+        threads: threads that decode and augment ahead; with 0 it is done between the batches.
         pin_memory: copy into memory that a GPU reads directly.
     """
     slots = [slot for batch in batches for slot in batch]
@@ -80,12 +80,13 @@ def load_batches(
     for batch in batches:
         began = time.perf_counter()
         loaded = list(islice(stream, len(batch)))
-        pieces = [_stack(loaded, part, pin_memory) for part in np.array_split(np.arange(len(batch)), accumulate)]
+        places = np.array_split(np.arange(len(batch)), accumulate)
+        micro_batches = [_stack(loaded, one, pin_memory) for one in places]
         skipped = [skip for example in loaded for skip in example.skipped]
-        yield Batch(pieces, skipped, time.perf_counter() - began)
+        yield Batch(micro_batches, skipped, time.perf_counter() - began)
 
 
-def _stack(examples: list[Example], part: NDArray[np.int64], pin_memory: bool) -> tuple[Tensor, Tensor]:
-    images = torch.from_numpy(np.stack([examples[i].image for i in part]))
-    targets = torch.from_numpy(np.stack([examples[i].target for i in part]))
+def _stack(examples: list[Example], places: NDArray[np.int64], pin_memory: bool) -> tuple[Tensor, Tensor]:
+    images = torch.from_numpy(np.stack([examples[i].image for i in places]))
+    targets = torch.from_numpy(np.stack([examples[i].target for i in places]))
     return (images.pin_memory(), targets.pin_memory()) if pin_memory else (images, targets)

@@ -19,7 +19,7 @@ class Curves:
     """Writes `metrics.jsonl` and the folder `tensorboard`.
 
     In a local folder the curves grow with the training; on object storage they appear with each checkpoint. The table
-    appears with each checkpoint, and between them so often that the progress can be followed.
+    appears with each checkpoint, and often enough between them to follow the progress.
 
     Args:
         url: folder or URL prefix.

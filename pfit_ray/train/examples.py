@@ -28,7 +28,7 @@ COLUMNS = (
 PNG inside a PNG shard, if it has one."""
 
 MAX_SUBSTITUTES = 100
-"""So many unreadable examples one after another mean that something is wrong with all of them."""
+"""If so many examples in a row are unreadable, something is wrong with all of them."""
 
 MakeTarget = Callable[[NDArray[np.int32], NDArray[np.uint8]], NDArray[Any]]
 """What a network learns from class ids (K,) and the augmented label map (crop, crop)."""
@@ -43,7 +43,7 @@ class Example:
     target: NDArray[Any]
     """What the network learns from it."""
     skipped: tuple[tuple[str, str], ...] = ()
-    """Image ids that could not be used in whose place it stands, with a message each."""
+    """Ids of the images that it replaces because they could not be used, with a message each."""
 
 
 def read_examples(url: str) -> pa.Table:
@@ -67,7 +67,7 @@ def read_examples(url: str) -> pa.Table:
 class Examples:
     """Augmented examples by index.
 
-    An example depends on the table, the seed, the epoch and its image id alone: not on workers, order or restarts.
+    An example depends only on the table, the seed, the epoch and its image id, not on workers, order or restarts.
 
     Args:
         table: with the columns `COLUMNS`.
@@ -105,7 +105,7 @@ class Examples:
         return int(self.table.num_rows)
 
     def item(self, index: int, epoch: int, repeat: int = 0) -> Example:
-        """The example at an index in an epoch; the next usable one where it cannot be used.
+        """The example at an index in an epoch, or the next usable one if it cannot be used.
 
         Args:
             index: row of the table.
@@ -137,7 +137,7 @@ class Examples:
         image = decode_image(fetch_image(row), self.max_pixels)
         label = self._label(row, image.shape[:2]) if self.with_labels else None
         training = self.training
-        picture, label = augment(
+        augmented, label = augment(
             image,
             label,
             example_rng(self.seed, epoch, repeat, row["image_id"]),
@@ -148,7 +148,7 @@ class Examples:
             mean=self.mean,
             std=self.std,
         )
-        return picture, self.make_target(np.array(row["keys"], np.int32), label)
+        return augmented, self.make_target(np.array(row["keys"], np.int32), label)
 
     def _label(self, row: dict[str, Any], shape: tuple[int, int]) -> NDArray[np.uint8]:
         if row["label_url"] is None:

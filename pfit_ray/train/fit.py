@@ -87,7 +87,7 @@ def train_network(
 
 
 def _portable(config: RunConfig, name: Network) -> dict[str, Any]:
-    """The config as JSON values; workers have another current folder, so that paths must be absolute."""
+    """The config as JSON values; workers have another current folder, so paths must be absolute."""
     document = config.model_dump(mode="json")
     backbone = document[name]["backbone"]
     if backbone["weights"] not in SPECIAL_WEIGHTS:

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 CPU = torch.device("cpu")
 IMAGE_FORMAT = torch.channels_last
-"""How images, maps and filters lie in memory: what tensor cores take, and on CPUs separable convolutions."""
+"""Layout of images, maps and filters in memory: the one that tensor cores, and separable convolutions on CPUs, take."""
 
 LOG_STEPS = 10
 """Optimiser steps per line of the metrics; losses leave the GPU only then."""
@@ -35,7 +35,7 @@ Record = dict[str, Any]
 
 
 class StopTrainingError(UserError):
-    """What all workers meet at the same step and would meet again after a restart."""
+    """A failure that all workers meet at the same step, and would meet again after a restart."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ class Workers:
 
 
 class Trainer:
-    """Trains one network, epoch by epoch; its state after an epoch is all that a restart needs.
+    """Trains one network, epoch by epoch; a restart needs nothing but its state after an epoch.
 
-    Randomness follows from seed, epoch and rank, so that a training that was stopped and continued ends with the
+    Randomness follows from seed, epoch and rank. A training that was stopped and continued therefore ends with the
     weights of an undisturbed one (bit for bit on CPUs).
 
     Args:
@@ -140,8 +140,8 @@ class Trainer:
         """Train for one epoch.
 
         Args:
-            on_record: is given one record every few steps; the last one of the epoch lists under `skipped` the
-                images that could not be used.
+            on_record: is given one record every few steps; the last one of the epoch lists the images that could not
+                be used under `skipped`.
 
         Raises:
             StopTrainingError: when the loss or the weights are no longer finite.
@@ -188,19 +188,19 @@ class Trainer:
     def _train_step(self, batch: Batch) -> Tensor:
         """One update of the weights; returns this worker's contribution to the parts of the loss (P,)."""
         device = self.workers.device
-        pieces = [
+        micro_batches = [
             (images.to(device, non_blocking=True, memory_format=IMAGE_FORMAT), targets.to(device, non_blocking=True))
-            for images, targets in batch.pieces
+            for images, targets in batch.micro_batches
         ]
-        terms = torch.stack([self.objective.terms(targets) for _, targets in pieces])
+        terms = torch.stack([self.objective.terms(targets) for _, targets in micro_batches])
         shares = (terms / self.workers.sum(terms.sum(dim=0)).clamp(min=1)).float()
         weights = torch.tensor(self.objective.weights(self.step, self.max_step), device=device)
         factor = poly_factor(self.step, self.max_step, self.training.poly_power)
         set_learning_rate(self.optimiser, factor)
         self.optimiser.zero_grad(set_to_none=True)
         total = torch.zeros(len(self.objective.parts), device=device)
-        for number, ((images, targets), share) in enumerate(zip(pieces, shares, strict=True), start=1):
-            with self._gradients_stay_local(number < len(pieces)):
+        for number, ((images, targets), share) in enumerate(zip(micro_batches, shares, strict=True), start=1):
+            with self._gradients_stay_local(number < len(micro_batches)):
                 with self._autocast():
                     parts = self.module(images, targets) * share
                 # Several workers average their gradients; their losses are shares of one loss, to be summed.
@@ -265,7 +265,7 @@ class Trainer:
 
 @dataclass
 class Window:
-    """What is collected over a few steps for one record."""
+    """Collects a few steps for one record."""
 
     parts: list[Tensor] = field(default_factory=list)
     weights: list[tuple[float, ...]] = field(default_factory=list)

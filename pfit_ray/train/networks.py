@@ -65,7 +65,7 @@ def load_first_weights(network: nn.Module, name: Network, backbone: BackboneConf
 
 
 def check_first_weights(name: Network, backbone: BackboneConfig) -> None:
-    """Make sure that the file of a backbone's first weights, `weights` as a URL, is there and fits.
+    """Check that the file of a backbone's first weights, `weights` as a URL, is there and fits.
 
     Raises:
         UserError: when it does not.

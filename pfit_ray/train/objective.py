@@ -12,8 +12,8 @@ class Objective(nn.Module, ABC):
     """A network together with its targets and losses.
 
     A loss is a weighted sum of parts, and a part is a mean over terms: images, pixels or pairs of pixels. The shared
-    loop weighs each part by its number of terms, so that gradient accumulation and several workers compute the
-    loss of the whole batch, not a mean of means.
+    loop weighs each part by its number of terms. Gradient accumulation and several workers therefore compute the loss
+    of the whole batch, not a mean of means.
 
     Args:
         network: the network to train; it has `parameter_groups()` and a `backbone`.

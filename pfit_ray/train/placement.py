@@ -1,4 +1,4 @@
-"""What the workers of a training take on a cluster, and whether its batches can be divided among them."""
+"""The resources that a training takes on a cluster, and whether its batches can be divided among the workers."""
 
 import math
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class TrainPlacement:
     cpus: float
     gpus: float
     min_workers: int | None = None
-    """It begins with so many where there is no room for all; None waits for all."""
+    """Workers that are enough to begin with, where there is no room for all; None waits for all."""
 
     @property
     def threads(self) -> int:
@@ -33,7 +33,7 @@ def place_training(resources: TrainResources, cluster: Cluster) -> TrainPlacemen
         cluster: its nodes, and those that it may add.
 
     Raises:
-        UserError: when the least number of workers does not fit at the same time; Ray would wait for ever.
+        UserError: when the least number of workers does not fit at the same time; Ray would wait forever.
     """
     fitting = Cluster(tuple(kind for kind in cluster.kinds if kind.has(resources.labels)))
     if not fitting.kinds:
@@ -74,7 +74,7 @@ def _largest_share(cluster: Cluster, workers: int) -> float:
 def check_batch(name: str, training: TrainingConfig, resources: TrainResources) -> None:
     """Check that a batch can be divided among workers and backward passes.
 
-    Where the number of workers may change, their shares may differ by an image.
+    If the number of workers may change, their shares may differ by an image.
 
     Raises:
         UserError: names the fields.

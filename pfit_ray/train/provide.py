@@ -24,7 +24,7 @@ from pfit_ray.train.tables import write_examples
 
 
 def check_networks(config: RunConfig, networks: list[Network]) -> None:
-    """Make sure before any work that weight files fit, batches can be divided, and words mean ImageNet classes.
+    """Check before any work that weight files fit, batches can be divided, and words name ImageNet classes.
 
     Raises:
         UserError: names the field and the file, number or word.
@@ -48,10 +48,10 @@ def check_networks(config: RunConfig, networks: list[Network]) -> None:
 
 
 def check_reviews(config: RunConfig, run: RunDirectory, networks: list[Network]) -> None:
-    """Make sure before any work that the run has the marks that its trainings go by.
+    """Check before any work that the run has the reviews that its trainings use.
 
     Raises:
-        UserError: names the field of a training that goes by marks, where there are none.
+        UserError: names the field of a training that uses a review, where there is none.
     """
     for name in networks:
         section = getattr(config, name)
@@ -60,7 +60,7 @@ def check_reviews(config: RunConfig, run: RunDirectory, networks: list[Network])
 
 
 def check_training_resources(config: RunConfig, networks: list[Network], cluster: Cluster) -> None:
-    """Make sure before any work that the cluster has room for the trainings.
+    """Check before any work that the cluster has room for the trainings.
 
     Raises:
         UserError: when it has not.
@@ -78,7 +78,7 @@ def provide_network(config: RunConfig, run: RunDirectory, name: Network) -> dict
         name: which network.
 
     Returns:
-        What is worth telling: `source`, and the metrics of a training.
+        `source`, and the metrics of a training.
 
     Raises:
         UserError: when weights do not fit or cannot be had.

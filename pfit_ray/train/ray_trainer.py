@@ -1,4 +1,4 @@
-"""Ray Train's trainer, with fewer processes of its own, and without its way to swallow a Ctrl-C."""
+"""Ray Train's trainer, which starts fewer processes and does not swallow a Ctrl-C."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from pfit_ray.cluster.session import inherited
 SETTINGS = {
     # Each epoch's report waits until Ray Train's controller looks for it: by default every 2 s.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
-    # A process that tells workers of a preemption to come; ours go on from their last epoch without being told.
+    # A process that warns workers of a preemption; ours continue from their last epoch without a warning.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
 }
 """Environment variables of Ray Train, where the user has not set them."""
@@ -48,7 +48,7 @@ def fit(trainer: RayTrainer) -> dict[str, Any]:
     """What a training's first worker returns.
 
     Raises:
-        KeyboardInterrupt: when a Ctrl-C came, at whatever moment.
+        KeyboardInterrupt: when a Ctrl-C came, at any moment.
         TrainingFailedError: when workers were lost more often than the trainer allows.
     """
     handler = signal.getsignal(signal.SIGINT)

@@ -36,7 +36,7 @@ LABELS_FROM = {"affinitynet": "seeds", "deeplab": "labels"}
 """The pass whose label maps a network learns from."""
 
 _SCORE_FROM = {"mask_agreement": "seeds", "cam_margin": "seeds", "walk_margin": "labels"}
-"""The pass that writes a score; the others are taken from the pass whose label maps are learned."""
+"""The pass that writes a score; the other scores come from the pass whose label maps are learned."""
 
 _PLACE = [name for name, _ in PLACE_FIELDS]
 _ROW_GROUP = 65_536
@@ -45,10 +45,10 @@ _AHEAD = 32
 
 
 def write_examples(run: RunDirectory, config: RunConfig, network: Network) -> str:
-    """Write the table of what a network learns from; memory holds the table compressed, and one row group.
+    """Write the table of what a network learns from. Memory holds the compressed table and one row group.
 
-    Where people's marks decide (`train.review`), they are written beside it, so that a training that goes on after a
-    crash goes by the same ones.
+    If a review decides (`train.review`), its marks are written beside the table, so a training that continues after a
+    crash uses the same ones.
 
     Returns:
         Its URL.

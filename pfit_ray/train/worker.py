@@ -28,7 +28,7 @@ from pfit_ray.train.objective import Objective
 
 STATE_FILE = "state.pt"
 WORKERS_FILE = "workers.json"
-"""How many workers trained, on which device and nodes; of the last start, where the training was continued."""
+"""How many workers trained, on which device and nodes. A continued training has those of its last start."""
 
 
 class Job(TypedDict):
@@ -46,7 +46,7 @@ def run_worker(job: Job) -> dict[str, Any]:
     """Train; the first worker writes checkpoints, curves and the final weights.
 
     Returns:
-        A summary of the training, or under `error` one sentence on what a restart would only repeat.
+        A summary of the training, or one sentence under `error` on a failure that a restart would only repeat.
     """
     torch.set_num_threads(job["threads"])
     context = ray.train.get_context()
@@ -54,14 +54,14 @@ def run_worker(job: Job) -> dict[str, Any]:
     device = ray.train.torch.get_device() if torch.cuda.is_available() else torch.device("cpu")
     workers = Workers(context.get_world_rank(), context.get_world_size(), device)
     config = RunConfig.model_validate(job["config"])
-    parts, error = None, None
+    prepared, error = None, None
     try:
-        parts = _prepare(job, config)
+        prepared = _prepare(job, config)
     except UserError as mistake:
         error = str(mistake)
-    # No worker may go on alone: it would wait for the others for ever.
+    # No worker may go on alone: it would wait for the others forever.
     errors = [one for one in workers.gather(error) if one]
-    if parts is None or errors:
+    if prepared is None or errors:
         return {"error": errors[0]}
     nodes = workers.gather(node_id())
     if workers.rank == 0:
@@ -69,7 +69,7 @@ def run_worker(job: Job) -> dict[str, Any]:
         storage.write_bytes(storage.join(job["work_url"], WORKERS_FILE), record.encode())
     trainer = Trainer(
         job["name"],
-        *parts,
+        *prepared,
         getattr(config, job["name"]).train,
         seed=config.seed,
         workers=workers,
@@ -143,7 +143,7 @@ def _metadata(config: RunConfig) -> dict[str, str]:
 
 
 def summary(records: list[Record]) -> dict[str, Any]:
-    """What a training came to: see `train_network`."""
+    """The result of a training; see `train_network`."""
     last_epoch = [record for record in records if record["epoch"] == records[-1]["epoch"]]
     images = sum(record["images"] for record in last_epoch)
     skipped = {image_id for record in records for image_id in record.get("skipped", {})}

@@ -380,7 +380,7 @@ def test_mask_from_grey_of_other_depths(depth: int, row: bytes, values: list[flo
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (encoded(Image.new("RGB", (2, 2))), "colour picture .mode RGB.; class ids are needed"),
+        (encoded(Image.new("RGB", (2, 2))), "colour image .mode RGB.; class ids are needed"),
         (encoded(Image.new("RGBA", (2, 2))), "palette PNG"),
         (encoded(Image.new("L", (2, 2)), "JPEG"), "not a PNG"),
         (encoded(Image.new("L", (64, 64)))[:60], "cannot be decoded"),

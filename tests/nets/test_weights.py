@@ -214,7 +214,7 @@ def test_cut_files(legacy):
 def test_one_changed_bit():
     data = bytearray(saved(TENSORS))
     data[data.index(struct.pack("<2f", 500, 501))] ^= 1
-    assert refusal(bytes(data)).startswith("the PyTorch file is damaged: the checksum of its part ")
+    assert refusal(bytes(data)).startswith("the PyTorch file is damaged: the checksum of its member ")
 
 
 def zip_file(*names):

@@ -82,9 +82,9 @@ def test_saved_and_loaded():
 
 
 def test_wrong_sets():
-    with pytest.raises(ValueError, match="class 2 has no ImageNet class"):
+    with pytest.raises(ValueError, match="class id 2 has no ImageNet class"):
         zero_shot_classifier("resnet18", toy_weights(), [[0], []])
-    with pytest.raises(ValueError, match=r"class 1: ImageNet index 4 is not in 0 \.\.\. 3"):
+    with pytest.raises(ValueError, match=r"class id 1: ImageNet index 4 is not in 0 \.\.\. 3"):
         zero_shot_classifier("resnet18", toy_weights(), [[0, 4]])
     with pytest.raises(ValueError, match=r"ImageNet weights of resnet34: .* another network"):
         zero_shot_classifier("resnet34", toy_weights(), [[0]])

@@ -5,7 +5,6 @@ from pfit_ray.config.stages import RegionsConfig
 from pfit_ray.data.plugins import find_class
 from pfit_ray.data.region_sources.base import RegionSource
 from pfit_ray.data.region_sources.builtin import ExternalRegions, FelzenszwalbSource, QuickshiftSource, SlicSource
-from pfit_ray.data.region_sources.features import FeatureRegions
 from pfit_ray.errors import UserError
 
 __all__ = ["BUILTIN", "GROUP", "RegionSource", "make_region_source", "region_source_class"]
@@ -13,11 +12,11 @@ __all__ = ["BUILTIN", "GROUP", "RegionSource", "make_region_source", "region_sou
 GROUP = "pfit_ray.region_sources"
 """Entry-point group in which other packages register their sources."""
 
-BUILTIN: dict[str, type] = {
+BUILTIN: dict[str, type | str] = {
     "slic": SlicSource,
     "quickshift": QuickshiftSource,
     "felzenszwalb": FelzenszwalbSource,
-    "features": FeatureRegions,
+    "features": "pfit_ray.data.region_sources.features:FeatureRegions",  # needs modules that no other source does
     "external": ExternalRegions,
 }
 """Our own sources, which no package can replace."""

@@ -9,11 +9,11 @@ from typing import Any
 from pfit_ray import storage
 from pfit_ray.config.data import DataConfig
 from pfit_ray.constants import IGNORE
-from pfit_ray.data.coco_masks import Part, pack_masks
+from pfit_ray.data.coco_masks import Annotation, pack_masks
 from pfit_ray.data.images import IMAGE_SUFFIXES
 from pfit_ray.data.sources.files import find_files
 from pfit_ray.data.sources.item import Item, hashed_id, path_id, printable
-from pfit_ray.data.sources.json_parts import json_parts
+from pfit_ray.data.sources.json_elements import json_elements
 from pfit_ray.data.sources.labels import find_class, folded, label_keys
 from pfit_ray.data.sources.notes import Notes
 from pfit_ray.data.sources.spill import TextMap
@@ -22,13 +22,13 @@ from pfit_ray.storage.ranges import open_seekable
 
 _BLOCK = 1 << 23
 _TRIED = 20
-"""So many images are looked for in each folder that may hold them."""
+"""How many images are looked for in each folder that may hold them."""
 _ANNOTATION, _IMAGE = 0, 1
 
 
 @dataclass
 class _Instances:
-    """What a JSON says: its images and annotations by the image's id, in a temporary table."""
+    """The content of a JSON: its images and annotations by the image's id, in a temporary table."""
 
     url: str
     categories: dict[str, str]
@@ -97,12 +97,12 @@ def _read(url: str, with_masks: bool) -> _Instances:
 
     def pairs() -> Iterator[tuple[str, str]]:
         nonlocal annotated
-        for part, one in json_parts(file):
-            if part == "categories":
+        for name, one in json_elements(file):
+            if name == "categories":
                 categories[_key(one["id"])] = str(one["name"])
-            elif part == "images":
+            elif name == "images":
                 yield _key(one["id"]), json.dumps([_IMAGE, one["file_name"], one.get("height"), one.get("width")])
-            elif part == "annotations":
+            elif name == "annotations":
                 annotated = True
                 segmentation = one.get("segmentation") if with_masks else None
                 told = [_ANNOTATION, _key(one["category_id"]), bool(one.get("iscrowd")), segmentation]
@@ -234,7 +234,7 @@ def _mask(
     notes: Notes,
 ) -> str | None:
     """The ground truth as `draw_masks` draws it; None where an annotation has no mask."""
-    parts: list[Part] = []
+    drawn: list[Annotation] = []
     for category, crowd, segmentation in annotations:
         key = find_class(instances.categories.get(category, ""), data.class_list)
         if key is None:
@@ -242,8 +242,8 @@ def _mask(
         if not segmentation:
             notes.add("images without ground truth, because an annotation has a box and no mask", item.image_id)
             return None
-        parts.append((IGNORE if crowd else key, segmentation))
+        drawn.append((IGNORE if crowd else key, segmentation))
     if not all(isinstance(side, int) and side > 0 for side in size):
         notes.add("images without ground truth, because the JSON does not have their size", item.image_id)
         return None
-    return pack_masks(*size, parts)
+    return pack_masks(*size, drawn)

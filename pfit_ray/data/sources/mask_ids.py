@@ -1,4 +1,4 @@
-"""Class ids of masks in the terms of the run: from the values of a PNG, or from its colours."""
+"""The run's class ids of masks, from the values of a PNG or from its colours."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -53,13 +53,13 @@ class MaskIds:
 
     def decode(self, data: bytes, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
         """`read` of the bytes of a PNG."""
-        picture = open_label(data, size)
-        if picture.values is None:
-            used, places = np.unique(picture.colours, return_inverse=True)
-            return self._of_colours(used)[places].reshape(picture.colours.shape)
-        if picture.palette is None:
-            return self._of_values(picture.values)
-        return self._of_palette(picture.values, picture.palette)
+        drawn = open_label(data, size)
+        if drawn.values is None:
+            used, places = np.unique(drawn.colours, return_inverse=True)
+            return self._of_colours(used)[places].reshape(drawn.colours.shape)
+        if drawn.palette is None:
+            return self._of_values(drawn.values)
+        return self._of_palette(drawn.values, drawn.palette)
 
     def _of_values(self, values: NDArray[np.uint8]) -> NDArray[np.uint8]:
         ids: NDArray[np.uint8] = self.lookup[values]
@@ -90,7 +90,7 @@ class MaskIds:
             raise RowError(
                 "bad_mask",
                 f"the mask's palette has VOC's colours at other places than VOC: number {wrong} has the colour of "
-                f"class {self.colours[int(palette[wrong])]}, so that numbers and colours disagree; save it as an RGB "
+                f"class {self.colours[int(palette[wrong])]}, so numbers and colours disagree; save it as an RGB "
                 "PNG if the colours are right, or with another palette if the numbers are",
             )
         return self.lookup[values]
@@ -134,7 +134,7 @@ def mask_ids(data: DataConfig) -> MaskIds:
 
 
 def ids_of(classes: ClassList, folders: Sequence[str], lookup: NDArray[np.uint8], drop: bool = False) -> MaskIds:
-    """How masks are understood that lie in or below some folders.
+    """How the masks in or below some folders are understood.
 
     Args:
         classes: the run's.
@@ -157,8 +157,8 @@ def mask_lookup(data: DataConfig) -> NDArray[np.uint8]:
     """Table from the values of a mask to the run's class ids: `lookup[mask]`.
 
     Source voc with some of VOC's own classes, in any order: each class goes to its id in this run, VOC's
-    other classes to background. Everything else, such as own classes in a VOC folder, keeps its values, and
-    values that mean nothing stay too, so that they can be reported.
+    other classes go to background. Everything else, such as your own classes in a VOC folder, keeps its values.
+    Values that mean nothing stay too, so that they can be reported.
 
     Returns:
         uint8 (256,); 255 (ignore) stays 255.

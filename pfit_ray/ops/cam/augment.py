@@ -34,9 +34,9 @@ def augment(
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """Draw one training example as AffinityNet (Ahn & Kwak, CVPR 2018) and PuzzleCAM (Jo & Yu, ICIP 2021) do.
 
-    The longer side is resized to a random length (image bicubic, label nearest), the picture is mirrored with
-    probability 1/2, normalised, and a random square is cut out. Where the picture is smaller than the square it
-    is placed at random and padded: the image with 0 after the normalisation, the label with 255.
+    The longer side is resized to a random length (image bicubic, label nearest). Both are mirrored with probability
+    1/2, the image is normalised, and a random square is cut out. An image smaller than the square is placed in it at
+    random and padded: the image with 0 after the normalisation, the label with 255.
 
     Args:
         image: RGB uint8 (H, W, 3).
@@ -70,15 +70,15 @@ def augment(
         slice(place.target_left, place.target_left + place.width),
     )
 
-    picture = _resize(image, height, width, Image.Resampling.BICUBIC)
-    picture = (picture[:, ::-1] if mirrored else picture)[window]
+    image = _resize(image, height, width, Image.Resampling.BICUBIC)
+    image = (image[:, ::-1] if mirrored else image)[window]
     canvas = np.zeros((3, crop, crop), np.float32)
     values = np.arange(256, dtype=np.float32) / np.float32(255)
     for channel, (centre, spread) in enumerate(
         zip(np.asarray(mean, np.float32), np.asarray(std, np.float32), strict=True)
     ):
         normalised = (values - centre) / spread  # of each byte, once
-        canvas[channel, *target] = normalised[picture[:, :, channel]]
+        canvas[channel, *target] = normalised[image[:, :, channel]]
 
     label_canvas = np.full((crop, crop), IGNORE, np.uint8)
     if label is not None:
@@ -94,7 +94,7 @@ def random_size(height: int, width: int, rng: np.random.Generator, min_side: int
 
 
 def random_placement(height: int, width: int, crop: int, rng: np.random.Generator) -> Placement:
-    """A random square of side `crop` in a picture, or a random place for a smaller picture in the square."""
+    """A random square of side `crop` in an image, or a random place for a smaller image in the square."""
     source_top, target_top, rows = _random_span(height, crop, rng)
     source_left, target_left, columns = _random_span(width, crop, rng)
     return Placement(source_top, source_left, target_top, target_left, rows, columns)

@@ -38,23 +38,25 @@ def band_width(height: int, width: int, ratio: float = DILATION_RATIO) -> int:
 class BoundaryCounter:
     """Counts the pixels in the bands of one image's ground truth and of label maps over it.
 
-    Ignored pixels are taken out of both maps first, so that a label map that equals the truth elsewhere has
+    Ignored pixels are taken out of both maps first, so that a label map that equals the ground truth elsewhere has
     the same bands.
 
     Args:
-        truth: uint8 (H, W): 0 = background, 1..n_classes, 255 = ignored.
+        ground_truth: uint8 (H, W): 0 = background, 1..n_classes, 255 = ignored.
         n_classes: number of foreground classes.
         ratio: width of the bands as a share of the image's diagonal.
     """
 
-    def __init__(self, truth: NDArray[np.uint8], n_classes: int, ratio: float = DILATION_RATIO) -> None:
+    def __init__(self, ground_truth: NDArray[np.uint8], n_classes: int, ratio: float = DILATION_RATIO) -> None:
         self.n_classes = n_classes
-        self.width = band_width(truth.shape[0], truth.shape[1], ratio)
-        self.valid = truth != IGNORE
-        self.truth = {int(key): boundary_band(truth == key, self.width) for key in np.unique(truth[self.valid])}
+        self.width = band_width(ground_truth.shape[0], ground_truth.shape[1], ratio)
+        self.valid = ground_truth != IGNORE
+        self.ground_truth = {
+            int(key): boundary_band(ground_truth == key, self.width) for key in np.unique(ground_truth[self.valid])
+        }
 
     def count(self, prediction: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """Pixels in both bands, in the truth's, and in the prediction's.
+        """Pixels in both bands, in the ground truth's, and in the prediction's.
 
         Args:
             prediction: uint8 (H, W) as for `pfit_ray.ops.scores.evaluation.confusion`.
@@ -63,13 +65,13 @@ class BoundaryCounter:
             int64 (n_classes + 1, 3), the background first; counts of several images add up.
         """
         counts = np.zeros((self.n_classes + 1, 3), dtype=np.int64)
-        for key, band in self.truth.items():
+        for key, band in self.ground_truth.items():
             counts[key, 1] = np.count_nonzero(band)
         for key in np.unique(prediction[self.valid]).tolist():
             if key == IGNORE:
                 continue
             band = boundary_band((prediction == key) & self.valid, self.width)
             counts[key, 2] = np.count_nonzero(band)
-            if key in self.truth:
-                counts[key, 0] = np.count_nonzero(band & self.truth[key])
+            if key in self.ground_truth:
+                counts[key, 0] = np.count_nonzero(band & self.ground_truth[key])
         return counts

@@ -12,13 +12,13 @@ from pfit_ray.ops.cam.thresholding import strongest_class
 PUBLISHED_EPSILON = 1e-10
 
 
-def confusion(prediction: NDArray[np.uint8], truth: NDArray[np.uint8], n_classes: int) -> NDArray[np.int64]:
+def confusion(prediction: NDArray[np.uint8], ground_truth: NDArray[np.uint8], n_classes: int) -> NDArray[np.int64]:
     """Count the pixels of each pair of true and predicted label.
 
     Args:
         prediction: uint8 (H, W): 0 = background, 1..n_classes, 255 = no prediction. A pixel without
             prediction counts as missed by its true class and as a false positive of none.
-        truth: uint8 (H, W): 0 = background, 1..n_classes, 255 = ignored.
+        ground_truth: uint8 (H, W): 0 = background, 1..n_classes, 255 = ignored.
         n_classes: number of foreground classes.
 
     Returns:
@@ -28,10 +28,11 @@ def confusion(prediction: NDArray[np.uint8], truth: NDArray[np.uint8], n_classes
     Raises:
         ValueError: when the maps differ in size or hold another label.
     """
-    if prediction.shape != truth.shape:
-        raise ValueError(f"the prediction is {prediction.shape}, its ground truth {truth.shape}: sizes must be equal")
+    if prediction.shape != ground_truth.shape:
+        sizes = f"{prediction.shape}, its ground truth {ground_truth.shape}"
+        raise ValueError(f"the prediction is {sizes}: sizes must be equal")
     # Two labels of a byte make one index of two bytes; labels out of range are looked for in the small table.
-    table = np.bincount((truth.astype(np.uint16) << 8 | prediction).ravel(), minlength=2**16).reshape(256, 256)
+    table = np.bincount((ground_truth.astype(np.uint16) << 8 | prediction).ravel(), minlength=2**16).reshape(256, 256)
     table = table[:IGNORE]
     _check_labels("prediction", np.flatnonzero(table[:, :IGNORE].any(axis=0)), n_classes)
     _check_labels("ground truth", np.flatnonzero(table.any(axis=1)), n_classes)
@@ -41,7 +42,7 @@ def confusion(prediction: NDArray[np.uint8], truth: NDArray[np.uint8], n_classes
 def threshold_sweep(
     class_maps: NDArray[np.floating],
     keys: NDArray[np.integer],
-    truth: NDArray[np.uint8],
+    ground_truth: NDArray[np.uint8],
     thresholds: Sequence[float],
     n_classes: int,
 ) -> NDArray[np.int64]:
@@ -53,7 +54,7 @@ def threshold_sweep(
     Args:
         class_maps: floats (K, H, W), compared in float32.
         keys: class ids (K,) in 1..n_classes, in the order of `class_maps`.
-        truth: uint8 (H, W): 0 = background, 1..n_classes, 255 = ignored.
+        ground_truth: uint8 (H, W): 0 = background, 1..n_classes, 255 = ignored.
         thresholds: T values of the background, in any order.
         n_classes: number of foreground classes.
 
@@ -61,20 +62,21 @@ def threshold_sweep(
         int64 (T, n_classes + 1, n_classes + 2), one matrix as `confusion` makes it per threshold.
 
     Raises:
-        ValueError: when the maps differ in size from the truth or a label is out of range.
+        ValueError: when the maps differ in size from the ground truth or a label is out of range.
     """
-    if class_maps.shape[1:] != truth.shape:
-        raise ValueError(f"the maps are {class_maps.shape[1:]}, the ground truth {truth.shape}: sizes must be equal")
+    if class_maps.shape[1:] != ground_truth.shape:
+        sizes = f"{class_maps.shape[1:]}, the ground truth {ground_truth.shape}"
+        raise ValueError(f"the maps are {sizes}: sizes must be equal")
     values, winners = strongest_class(class_maps)
     columns = np.array([BACKGROUND, *keys], dtype=np.intp)
     _check_labels("class maps", columns, n_classes)
     levels = np.array(thresholds, dtype=np.float32)
     order = levels.argsort(kind="stable")
-    # Counted by the bytes of the truth and by place among the image's own classes; sorted into labels afterwards.
+    # Counted by the bytes of the ground truth and by place among the image's own classes; sorted into labels later.
     shape = (len(levels) + 1, 256, len(columns))
     cells = levels[order].searchsorted(values.ravel(), side="left")
     cells *= shape[1]
-    cells += truth.ravel()
+    cells += ground_truth.ravel()
     cells *= shape[2]
     cells += winners.ravel()
     table = np.bincount(cells, minlength=int(np.prod(shape))).reshape(shape)[:, :IGNORE]
@@ -94,11 +96,11 @@ class Scores:
     """What a confusion matrix says; ratios in [0, 1], arrays (n_classes + 1,) with the background first.
 
     Args:
-        iou: intersection over union; NaN where the class is neither in the truth nor predicted.
+        iou: intersection over union; NaN where the class is neither in the ground truth nor predicted.
         miou: mean of `iou` over the classes that occur; NaN where none does.
         miou_published: the same with absent classes as 0, as PuzzleCAM and PerimeterFit score.
         precision: true positives over predicted pixels; NaN where nothing was predicted.
-        recall: true positives over true pixels; NaN where the class is not in the truth.
+        recall: true positives over true pixels; NaN where the class is not in the ground truth.
         fp: mean over all foreground classes of false positives over union, absent classes as 0.
         fn: mean over all foreground classes of false negatives over union, absent classes as 0.
     """

@@ -8,12 +8,12 @@ from typing import Any, BinaryIO
 
 _CHUNK = 1 << 20
 _LARGEST = 1 << 28
-"""Signs of one element at most."""
+"""Most characters of one element."""
 _BLANK = re.compile(r"[ \t\n\r]*")
 _DECODER = json.JSONDecoder()
 
 
-def json_parts(file: BinaryIO) -> Iterator[tuple[str, Any]]:
+def json_elements(file: BinaryIO) -> Iterator[tuple[str, Any]]:
     """Name and element of each list that an object holds; its other values are passed over.
 
     Memory holds one element and a megabyte of the text. The file is closed at the end.
@@ -22,10 +22,10 @@ def json_parts(file: BinaryIO) -> Iterator[tuple[str, Any]]:
         ValueError: when the file is not a JSON object in UTF-8; RecursionError when it is nested too deeply.
     """
     with io.TextIOWrapper(file, "utf-8-sig") as whole:
-        yield from _parts(_Window(whole))
+        yield from _elements(_Window(whole))
 
 
-def _parts(text: "_Window") -> Iterator[tuple[str, Any]]:
+def _elements(text: "_Window") -> Iterator[tuple[str, Any]]:
     text.take("{")
     while text.peek() != "}":
         name = text.value()
@@ -44,7 +44,7 @@ def _parts(text: "_Window") -> Iterator[tuple[str, Any]]:
 
 
 class _Window:
-    """A text of which a part is in memory."""
+    """A text that is read bit by bit."""
 
     def __init__(self, file: io.TextIOWrapper) -> None:
         self.file = file
@@ -52,7 +52,7 @@ class _Window:
         self.at = 0
 
     def peek(self) -> str:
-        """The next sign that is no blank."""
+        """The next character that is no blank."""
         while True:
             found = _BLANK.match(self.text, self.at)
             self.at = found.end() if found else self.at
@@ -62,7 +62,7 @@ class _Window:
                 raise ValueError("it ends too early")
 
     def take(self, sign: str) -> None:
-        """Pass over a sign that must come next."""
+        """Pass over a character that must come next."""
         if (found := self.peek()) != sign:
             raise ValueError(f"{sign!r} is expected, and {found!r} stands there")
         self.at += 1
@@ -87,7 +87,7 @@ class _Window:
     def _more(self) -> bool:
         self.text, self.at = self.text[self.at :], 0
         if len(self.text) > _LARGEST:
-            raise ValueError(f"it has an element of more than {_LARGEST} signs")
+            raise ValueError(f"it has an element of more than {_LARGEST} characters")
         chunk = self.file.read(max(_CHUNK, len(self.text)))
         self.text += chunk
         return bool(chunk)
