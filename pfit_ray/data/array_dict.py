@@ -1,4 +1,4 @@
-"""Dictionaries of arrays that numpy.save has pickled, read without pickle: nothing in them is called or imported."""
+"""Dictionaries of arrays that numpy.save pickled, read without pickle: nothing in them is called or imported."""
 
 import io
 import pickletools
@@ -30,8 +30,8 @@ _MARK = object()
 def read_array_dict(data: bytes, largest: int) -> dict[Any, Any]:
     """The dictionary in a .npy file, whose values are arrays of numbers, torch's tensors, numbers, texts or lists.
 
-    The opcodes of the pickle are walked through by a table of the few that such a dictionary needs; whatever names
-    another function or class is refused.
+    Only the few opcodes that such a dictionary needs are understood. A pickle that names another function or class is
+    refused.
 
     Args:
         data: bytes of the file.
@@ -69,7 +69,7 @@ class _Name:
 
 @dataclass
 class _Made:
-    """An array or a dtype of which the state is still to come."""
+    """An array or a dtype whose state is still to come."""
 
     kind: str
     arguments: tuple[Any, ...] = ()
@@ -78,14 +78,14 @@ class _Made:
 
 @dataclass(frozen=True)
 class _Stored:
-    """A storage that lies behind the pickle."""
+    """A storage whose bytes follow the pickle."""
 
     dtype: Any
     count: int
 
 
 def _run(file: io.BytesIO) -> Any:
-    """What one pickle makes, by our own stack."""
+    """The value of one pickle, built on our own stack."""
     stack: list[Any] = []
     memo: dict[int, Any] = {}
 
@@ -98,7 +98,7 @@ def _run(file: io.BytesIO) -> Any:
     for count, (opcode, argument_of, _) in enumerate(pickletools.genops(file)):
         argument: Any = argument_of
         if count > _OPCODES:
-            raise ValueError("it is no dictionary of arrays, but something of many parts")
+            raise ValueError("it is no dictionary of arrays, but something larger")
         match opcode.name:
             case "PROTO" | "FRAME":
                 pass
@@ -170,7 +170,7 @@ def _refuse(what: str) -> NoReturn:
 
 
 def _reduced(function: Any, arguments: tuple[Any, ...]) -> Any:
-    """What a call in a pickle would give, for the few that arrays need."""
+    """The result of a call in a pickle, for the few calls that arrays need."""
     match function:
         case _Name(module, "_reconstruct") if module in _NUMPY and arguments[0] == _Name("numpy", "ndarray"):
             return _Made("array")
@@ -192,7 +192,7 @@ def _reduced(function: Any, arguments: tuple[Any, ...]) -> Any:
 
 
 def _finished(value: Any) -> Any:
-    """An array of what a pickle says of it; everything else as it is."""
+    """An array made of its state; everything else as it is."""
     if not isinstance(value, _Made):
         return value
     if value.kind == "dtype":

@@ -1,4 +1,4 @@
-"""Class maps that were made elsewhere, in .npy and .npz files: nothing in them is taken on its word."""
+"""Class maps that were made elsewhere, in .npy and .npz files; nothing in them is trusted."""
 
 import io
 import lzma
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pfit_ray.data.array_dict import read_array_dict
 
 MAPS = ("cam", "hr_cam", "high_res", "attn_highres")
-"""What the maps may be called."""
+"""Names that the maps may have."""
 _FROM_ZERO = ("high_res", "attn_highres")
 """Names that IRN and CLIP-ES give, whose keys count from 0, the first foreground class."""
 _HEADER = 4096
@@ -26,9 +26,9 @@ def read_class_maps(
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Class ids (K,) from 1 and class maps (K, h, w) of a .npz or .npy file.
 
-    A .npz file's keys are class ids, unless it has the arrays of IRN or CLIP-ES, whose keys count from 0. A .npy file
-    holds a dictionary: that of IRN or CLIP-ES, that of PuzzleCAM, which has one more key, 0, for the background, or one
-    of a map by key (MCTformer), of which `keys_from` must say where its keys begin. Nothing is unpickled.
+    The keys of a .npz file are class ids, unless it has the arrays of IRN or CLIP-ES, whose keys count from 0. A .npy
+    file holds a dictionary: that of IRN or CLIP-ES; that of PuzzleCAM, with one more key, 0, for the background; or a
+    map for each key (MCTformer), where `keys_from` must say where the keys begin. Nothing is unpickled.
 
     Args:
         data: bytes of the file.
@@ -95,7 +95,7 @@ def read_npz(data: bytes, largest: int) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def read_npy(data: bytes, name: str, largest: int) -> NDArray[Any]:
-    """The array of a .npy file; nothing is unpickled, and no memory is given on the word of its header alone.
+    """The array of a .npy file. Nothing is unpickled, and its header alone does not decide how much memory is taken.
 
     Args:
         data: bytes of the file.
@@ -124,7 +124,7 @@ def read_npy(data: bytes, name: str, largest: int) -> NDArray[Any]:
 
 
 def _member(archive: zipfile.ZipFile, name: str, largest: int) -> bytes:
-    """The bytes of a member, which are counted while it is unpacked, whatever its header says."""
+    """The bytes of a member, counted while it is unpacked, whatever its header says."""
     with archive.open(f"{name}.npy") as file:
         data = file.read(largest + _HEADER + 1)
     if len(data) > largest + _HEADER:

@@ -17,7 +17,7 @@ from pfit_ray.errors import RowError
 PREFIX = "coco:"
 _LARGEST = 1 << 27
 _FAR = 10
-"""Corners of polygons lie at most so many image sides outside: pycocotools walks each edge pixel by pixel."""
+"""Most image sides that a polygon's corner may lie outside: pycocotools walks each edge pixel by pixel."""
 
 Annotation = tuple[int, Any]
 """Class id, or 255 for a crowd, and a segmentation as `draw_segmentation` takes it."""
@@ -161,7 +161,7 @@ def _drawn(counts: list[int], height: int, width: int) -> NDArray[np.bool_]:
 def _unpacked(packed: bytes) -> list[int]:
     """The run lengths in COCO's packed form: five bits a sign, from the fourth on as differences to the last but one.
 
-    pycocotools believes them, and fills what they leave open with whatever lies in memory.
+    pycocotools trusts them, and fills what they leave open with whatever is in memory.
     """
     runs: list[int] = []
     value = shift = 0

@@ -172,7 +172,7 @@ def image_column(schema: pa.Schema, wanted: str | None, known: Sequence[str] = I
 def read_image_rows(
     file: BinaryIO, column: str, rows: Iterable[int], name_column: str | None = None
 ) -> Iterator[tuple[int, bytes | str | None, str | None]]:
-    """Images of some rows of a Parquet file, each row group read once, its other columns not at all.
+    """Images of some rows of a Parquet file. Each row group is read once, and other columns are not read.
 
     Args:
         file: the Parquet file, seekable.
@@ -210,9 +210,9 @@ def read_image_rows(
 def read_cells(
     uri: str, column: str, rows: Mapping[int, str | None] | Sequence[int], name_column: str | None = None
 ) -> Generator[tuple[int, bytes | RowError], None, None]:
-    """Images of a Parquet file by row number, or what is wrong with one of them.
+    """Images of a Parquet file by row number, or the error of one of them.
 
-    A row that has a path instead of bytes is read from there; a relative path begins at the file's own folder.
+    If a row has a path instead of bytes, its image is read from there; a relative path begins at the file's folder.
 
     Args:
         uri: the file.
@@ -308,7 +308,7 @@ def _field(kind: pa.DataType, name: str) -> pa.DataType:
 
 
 def _is_binary(kind: pa.DataType) -> bool:
-    """Whether cells of a type are bytes, in whatever way they are laid out."""
+    """Whether cells of a type are bytes, in any layout."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):

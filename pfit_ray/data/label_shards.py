@@ -10,7 +10,7 @@ from pfit_ray.errors import RowError, UserError
 _SUFFIX = ".png"
 _MODE = 0o644
 _NAME_BYTES = 100
-"""A member's header begins with so many bytes for its name."""
+"""Bytes for the name at the beginning of a member's header."""
 
 
 def pack_shard(items: Iterable[tuple[str, bytes]]) -> tuple[bytes, dict[str, tuple[int, int]]]:
@@ -23,7 +23,7 @@ def pack_shard(items: Iterable[tuple[str, bytes]]) -> tuple[bytes, dict[str, tup
         The tar file, and by image id the (offset, size) of its PNG in it.
 
     Raises:
-        ValueError: when an image id stands twice.
+        ValueError: when an image id occurs twice.
     """
     buffer = io.BytesIO()
     places: dict[str, tuple[int, int]] = {}

@@ -1,4 +1,4 @@
-"""Compiles what the passes need of Numba, which keeps it on disk: a fresh installation has nothing yet."""
+"""Compiles the Numba kernels of the passes. Numba keeps them on disk; a fresh installation has none yet."""
 
 import numpy as np
 
@@ -13,12 +13,12 @@ SIDE = 32
 def compile_kernels(share: int = 0, shares: int = 1) -> None:
     """Compile a share of the kernels, or load them where they have been compiled before.
 
-    Processes that start together would each compile all, for half a minute: each takes a share, and finds the rest on
-    disk.
+    Processes that start together would each compile all of them, for half a minute. Instead each compiles a share and
+    finds the rest on disk.
 
     Args:
         share: which, 0 ... shares - 1.
-        shares: into how many they are divided; those beyond the fourth are empty.
+        shares: number of shares; those beyond the fourth are empty.
     """
     image = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
     blocks = np.arange(SIDE, dtype=np.int32) // 8

@@ -1,4 +1,4 @@
-"""Weight files of a bucket, kept on each node: fetched once, however many workers read them there."""
+"""Weight files of a bucket, kept on each node: each is fetched once, however many workers read it there."""
 
 import hashlib
 import json
@@ -17,13 +17,13 @@ CACHE_VARIABLE = "PFIT_RAY_CACHE"
 """Environment variable with the folder of the cache, for a disk with more room than the home directory."""
 
 KEPT_SECONDS = 14 * 24 * 3600.0
-"""Files that nobody has used for so long go when another one comes."""
+"""A file that nobody has used for so long is removed when another one comes."""
 
 _ENTRY = re.compile(r"(.+\.(?:pth|pt|ckpt|bin|tar))#([^#/]+)", re.IGNORECASE | re.DOTALL)
 
 
 def weights_file(url: str) -> tuple[str, str | None]:
-    """The file of a weights URL, and which of its entries is meant: `checkpoint.pth#teacher`, or `#model.ema`."""
+    """The file of a weights URL, and the entry that it names: `checkpoint.pth#teacher`, or `#model.ema`."""
     found = _ENTRY.fullmatch(url)
     return (url, None) if found is None or storage.exists(url) else (found[1], found[2])
 

@@ -1,4 +1,4 @@
-"""How this process reaches storage, and what that means to the drivers of s3://, gs:// and az://."""
+"""How this process reaches storage: the options of the drivers of s3://, gs:// and az://."""
 
 import importlib
 import logging
@@ -43,7 +43,7 @@ def reach(given: StorageConfig) -> None:
 
 
 def options() -> StorageConfig:
-    """How this process reaches buckets: as configured, else as the variable PFIT_RAY_STORAGE says in JSON.
+    """How this process reaches buckets: as configured, or else as PFIT_RAY_STORAGE says in JSON.
 
     Raises:
         UserError: when the variable is not a valid section.
@@ -63,7 +63,7 @@ def options() -> StorageConfig:
 def open_system(url: str) -> tuple[Any, str]:
     """The fsspec driver of a URL that is not local, and the path in it.
 
-    Listings are not cached, because other processes write too. A process keeps one driver for each kind of URL.
+    Listings are not cached, as other processes write too. A process keeps one driver for each kind of URL.
 
     Raises:
         UserError: when the URL carries credentials, cannot be opened, or its driver is not installed.
@@ -88,7 +88,7 @@ def open_system(url: str) -> tuple[Any, str]:
 
 
 def _open_gcs(url: str, arguments: dict[str, Any]) -> tuple[Any, str]:
-    """Open with the driver of gcsfs that never asks for the kind of bucket, whoever imported gcsfs before."""
+    """Open with the driver of gcsfs that never asks for the kind of bucket, even if gcsfs was imported before."""
     from gcsfs.core import GCSFileSystem
 
     system = GCSFileSystem(use_listings_cache=False, **arguments)
@@ -96,7 +96,7 @@ def _open_gcs(url: str, arguments: dict[str, Any]) -> tuple[Any, str]:
 
 
 def _repeat_nothing(system: Any) -> None:
-    """Keep a driver of S3 from repeating, uncounted, what its session has repeated; others of its class do so on."""
+    """Stop one driver of S3, not its whole class, from repeating uncounted what its session has repeated."""
     while system is not None:
         if "s3" in (system.protocol if not isinstance(system.protocol, str) else (system.protocol,)):
             system.retries = 1
@@ -147,7 +147,7 @@ def _s3(options: StorageConfig) -> dict[str, Any]:
 
 @cache
 def _s3_session(pid: int, options: StorageConfig) -> Any:
-    """The process's botocore session: it repeats each single request, also those of multipart writes and listings."""
+    """The process's botocore session, which repeats each request, those of multipart writes and listings too."""
     from aiobotocore.session import AioSession
 
     session = AioSession(profile=options.profile)
@@ -182,9 +182,9 @@ def _gcs(options: StorageConfig) -> dict[str, Any]:
 
 @cache
 def _import_gcsfs() -> None:
-    """Import gcsfs so that it asks nobody by gRPC what kind of bucket it is.
+    """Import gcsfs so that it does not ask by gRPC for the kind of bucket.
 
-    That takes one more permission, and on other endpoints a wait without end. It looks once, when it is imported.
+    The question needs one more permission, and never ends on other endpoints. gcsfs decides once, on its import.
     """
     name = "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"
     given = os.environ.get(name)
@@ -198,7 +198,7 @@ def _import_gcsfs() -> None:
 
 @contextmanager
 def quiet_drivers() -> Iterator[None]:
-    """Let drivers say nothing of what is told in our own words: gcsfs prints a traceback for each refused request."""
+    """Silence drivers where we say it ourselves: gcsfs prints a traceback for each refused request."""
     logger = logging.getLogger("gcsfs")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -210,7 +210,7 @@ def quiet_drivers() -> Iterator[None]:
 
 def _azure(options: StorageConfig) -> dict[str, Any]:
     seconds = max(1, round(options.timeout_seconds))
-    # Unless told otherwise the driver stays anonymous where no key is given, and never asks for the machine's role.
+    # By default the driver stays anonymous where no key is given, and never asks for the machine's role.
     given: dict[str, Any] = {
         "anon": options.anonymous, "connection_timeout": seconds, "read_timeout": seconds
     }  # fmt: skip

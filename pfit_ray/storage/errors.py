@@ -1,4 +1,4 @@
-"""What went wrong with storage: which kind of trouble an exception of a driver is, and one sentence on it."""
+"""Failures of storage: what a driver's exception means, and one sentence that says it."""
 
 import errno
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ _FULL_CODES = {"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "XMi
 
 @contextmanager
 def explained(url: str) -> Iterator[None]:
-    """Turn what a user can mend into a UserError: refused access, a full disk, a storage that does not work."""
+    """Turn what you can mend into a UserError: refused access, a full disk, a storage that does not work."""
     try:
         yield
     except (NotADirectoryError, FileExistsError) as error:
@@ -53,10 +53,10 @@ def explained(url: str) -> Iterator[None]:
 
 
 def row_error(url: str, error: Exception) -> RowError:
-    """What a row whose file could not be read is recorded with.
+    """The reason and message of a row whose file could not be read.
 
     Raises:
-        UserError: when credentials are absent or no longer valid, which no row is to blame for.
+        UserError: when credentials are absent or no longer valid, which is no row's fault.
     """
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return RowError("missing", f"{url} does not exist")
@@ -92,7 +92,7 @@ def _refused(error: Exception) -> bool:
 
 
 def _gcs_refusal(error: Exception) -> bool:
-    """Whether gcsfs was answered 403: only then does what looks at its answers raise an OSError without a number."""
+    """Whether gcsfs got the answer 403: its check of answers raises an OSError without a number only then."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

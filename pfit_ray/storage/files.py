@@ -57,7 +57,7 @@ def join(url: str, *parts: str) -> str:
 
 
 def exists(url: str) -> bool:
-    """Whether there is a file or folder; a UserError says that access is refused."""
+    """Whether a file or folder exists; raises UserError where access is refused."""
     with explained(url):
         if is_local(url):
             return os.path.exists(_local_path(url))
@@ -83,8 +83,8 @@ def read_bytes(url: str, start: int | None = None, end: int | None = None) -> by
 def write_bytes(url: str, data: bytes) -> None:
     """Write a file so that readers see the old bytes or all the new ones, and create its folders.
 
-    On disk the bytes go to a temporary file beside the target, which then takes its name; an object store
-    gets one PUT, or, from 100 MiB on, a multipart upload, which shows at its end only.
+    On disk the bytes go to a temporary file beside the target, which then takes its name. An object store gets one PUT,
+    or from 100 MiB on a multipart upload, which becomes visible only at its end.
 
     Raises:
         UserError: when the place is full, access is refused, the storage does not answer, or its driver is not
@@ -99,10 +99,10 @@ def write_bytes(url: str, data: bytes) -> None:
 
 
 def create_bytes(url: str, data: bytes) -> bool:
-    """Write a small file where there is none, and say whether it was written: of several who try, one succeeds.
+    """Write a small file where there is none, and say whether it was written. If several try, one succeeds.
 
-    It is created exclusively on disk, and by a conditional request in S3, GCS and Azure; where a store knows no such
-    request, only one who comes a moment later is turned away.
+    It is created exclusively on disk, and by a conditional request in S3, GCS and Azure. A store that knows no such
+    request refuses only those who come a moment later.
 
     Raises:
         UserError: as `write_bytes` does.
@@ -135,9 +135,9 @@ def create_bytes(url: str, data: bytes) -> bool:
 
 
 def upload(source: str, url: str) -> None:
-    """Copy a file of this machine to a place in storage, of which no more than a part is in memory.
+    """Copy a file of this machine to a place in storage, without holding it in memory as a whole.
 
-    Readers see the old bytes or all the new ones, as with `write_bytes`, whose errors this raises too.
+    Readers see the old bytes or all the new ones, as with `write_bytes`. It raises the same errors.
     """
     with explained(url):
         if is_local(url):
@@ -166,8 +166,8 @@ class Entry(NamedTuple):
 def list_entries(url: str, threads: int = THREADS) -> Iterator[Entry]:
     """All files below a folder or URL prefix, recursively, sorted by path; a file alone is its own listing.
 
-    S3 and GCS are listed page by page, everything else folder by folder; see `pfit_ray.storage.listing`. Nothing is
-    yielded where nothing exists.
+    S3 and GCS are listed page by page, everything else folder by folder; see `pfit_ray.storage.listing`. A place that
+    does not exist yields nothing.
 
     Args:
         url: folder, prefix or file.
@@ -197,7 +197,7 @@ def list_entries(url: str, threads: int = THREADS) -> Iterator[Entry]:
 def list_files(url: str) -> Iterator[tuple[str, int]]:
     """URL and size of all files below a folder or URL prefix, recursively, sorted by path.
 
-    One folder at a time is listed, so that a large tree streams; see `list_entries`.
+    One folder is listed at a time, so a large tree streams; see `list_entries`.
     """
     for entry in list_entries(url, threads=0):
         yield entry.url, entry.size or 0
@@ -221,7 +221,7 @@ def other_case(url: str) -> str | None:
 
 
 def remove(url: str) -> None:
-    """Remove a file, or a folder with all below it; silent where nothing exists."""
+    """Remove a file, or a folder with all below it. Nothing happens where nothing exists."""
     with explained(url):
         try:
             if not is_local(url):
@@ -239,8 +239,8 @@ def fetch(url: str, start: int | None = None, end: int | None = None) -> bytes:
 
     Raises:
         RowError: `missing`, `denied`, `empty_file`, `timeout`, or `io_error` for everything else that storage does.
-        UserError: when credentials are absent or no longer valid, which no row is to blame for, or the storage's
-            driver is not installed.
+        UserError: when credentials are absent or no longer valid, which is no row's fault, or the storage's driver is
+            not installed.
     """
     try:
         data = _read(url, start, end)
@@ -307,7 +307,7 @@ def _write_object(write: Callable[[], object]) -> None:
     try:
         write()
     except FileNotFoundError as error:
-        # The last request of a multipart upload is repeated when its answer was lost, and then unknown to S3.
+        # The last request of a multipart upload is repeated when its answer was lost. S3 does not know the upload then.
         if any(code == _UNKNOWN_UPLOAD for _, code in answers(error)):
             raise ConnectionError(f"the end of a multipart upload was not answered: {error}") from None
         raise
@@ -316,7 +316,7 @@ def _write_object(write: Callable[[], object]) -> None:
 def _remove_remote(system: Any, path: str) -> None:
     """Remove an object and all below it, each by its own name.
 
-    fsspec's own removal takes `*`, `?` and `[` in a path for patterns, and s3fs tells nobody of what S3 has kept.
+    fsspec's own removal takes `*`, `?` and `[` in a path for patterns, and s3fs does not tell what S3 has kept.
     """
 
     def remove_one(name: str) -> None:

@@ -17,11 +17,11 @@ HEAD = 16_384
 FAN_OUT = 16
 """With fewer sub-folders than this, their sub-folders are listed in parallel too."""
 MAX_SPLITS = 4
-"""So many levels of folders are looked at for sub-folders to list in parallel."""
+"""How many levels of folders are searched for sub-folders to list in parallel."""
 PAGE = 1000
 """Entries of a page; S3 gives no more."""
 PARTIAL_SUFFIX = ".pfit-part"
-"""What half written local files end in; they are not listed."""
+"""The ending of half-written local files, which are not listed."""
 
 Request = Callable[[Callable[[], Any]], Any]
 """Makes one request."""
@@ -42,15 +42,15 @@ class Tree:
     """A place with folders and files; paths are relative to its root, and those of folders end in "/"."""
 
     def level(self, folder: str) -> tuple[Names, Mapping[str, Any]] | None:
-        """What lies directly in a folder: names, and what `file` needs to know of each.
+        """The names directly in a folder, and what `file` needs to know of each.
 
         Returns:
-            None where there is so much that it comes in pages.
+            None where there are so many that they come in pages.
         """
         raise NotImplementedError
 
     def file(self, path: str, info: Any) -> Found | None:
-        """One file; None where it is none that counts."""
+        """One file; None where it does not count."""
         raise NotImplementedError
 
     def below(self, folder: str) -> Iterator[Found]:
@@ -86,11 +86,11 @@ def list_tree(tree: Tree, threads: int = THREADS) -> Iterator[Found]:
         tree: what to list.
         threads: 0: nothing is listed in advance.
     """
-    return chain_ahead(_pieces(tree, "", MAX_SPLITS), threads, ahead=threads, head=HEAD)
+    return chain_ahead(_streams(tree, "", MAX_SPLITS), threads, ahead=threads, head=HEAD)
 
 
-def _pieces(tree: Tree, folder: str, splits: int) -> Iterator[Callable[[], Iterator[Found]]]:
-    """A folder as streams that follow one another: runs of its files, and its sub-folders."""
+def _streams(tree: Tree, folder: str, splits: int) -> Iterator[Callable[[], Iterator[Found]]]:
+    """A folder as consecutive streams: runs of its files, and its sub-folders."""
     level = tree.level(folder)
     if level is None:
         yield partial(tree.below, folder)
@@ -103,7 +103,7 @@ def _pieces(tree: Tree, folder: str, splits: int) -> Iterator[Callable[[], Itera
             continue
         for name in group:
             if split:
-                yield from _pieces(tree, folder + name, splits - 1)
+                yield from _streams(tree, folder + name, splits - 1)
             else:
                 yield partial(tree.below, folder + name)
 
@@ -193,7 +193,7 @@ class Page(NamedTuple):
     folders: list[str]
     """Common prefixes up to the delimiter; they end in "/"."""
     token: str | None
-    """What asks for the next page."""
+    """Asks for the next page."""
 
 
 AskPage = Callable[[str, str, str | None], Page]
@@ -203,8 +203,8 @@ AskPage = Callable[[str, str, str | None], Page]
 class PagedTree(Tree):
     """A prefix of an object store, which lists keys in their order, a page at a time.
 
-    A folder that does not fit on one page is listed as one stream of keys, whatever folders are in it: this
-    costs one request per page, not one per folder.
+    A folder that does not fit on one page is listed as one stream of keys, whatever folders it has. This costs one
+    request per page, not one per folder.
 
     Args:
         ask: makes one request.

@@ -13,7 +13,7 @@ from pfit_ray.errors import RowError, UserError
 from pfit_ray.storage.errors import row_error
 
 BLOCK = 1 << 20
-"""Bytes of one read from remote storage: more than a request's latency costs, little enough to skip past."""
+"""Bytes of one read from remote storage: enough to outweigh a request's latency, little enough to skip past."""
 
 _LOCAL_BLOCK = 1 << 16
 _COLUMN_BLOCK = 1 << 16
@@ -33,7 +33,7 @@ def open_seekable(
         url: path or URL.
         size: its bytes, if they are known; saves a request.
         block: bytes of one read from remote storage.
-        read: what reads the bytes [start, end) of a URL; its errors pass through.
+        read: reads the bytes [start, end) of a URL; its errors pass through.
 
     Raises:
         FileNotFoundError: when there is no such file.
@@ -50,7 +50,7 @@ def open_seekable(
 
 
 def read_columns(url: str, columns: Sequence[str], size: int | None = None) -> pa.Table:
-    """Some columns of a Parquet file, those of them that it has; the others, which may be large, are not read.
+    """Some columns of a Parquet file, as far as it has them. The others, which may be large, are not read.
 
     Args:
         url: path or URL.
@@ -68,7 +68,7 @@ def read_columns(url: str, columns: Sequence[str], size: int | None = None) -> p
 
 @contextmanager
 def open_for_rows(url: str, size: int | None = None) -> Iterator[BinaryIO]:
-    """Open a file that holds images; what goes wrong with it, also while it is used, is a RowError.
+    """Open a file that holds images. Whatever goes wrong with it, while it is used too, is a RowError.
 
     Args:
         url: path or URL.
@@ -88,7 +88,7 @@ def open_for_rows(url: str, size: int | None = None) -> Iterator[BinaryIO]:
 
 
 def _size_for_rows(url: str) -> int | None:
-    """Size of a remote file; a refusal is a matter of the rows in it."""
+    """Size of a remote file; a refusal fails the rows in it."""
     if storage.is_local(url):
         return None
     try:

@@ -1,4 +1,4 @@
-"""Try again what failed for a passing reason: which reasons pass, how long to wait, and how often it happened."""
+"""Repeat what failed for a passing reason: which reasons pass, how long to wait, how often it happened."""
 
 import errno
 import random
@@ -12,7 +12,7 @@ from pfit_ray.config.storage import StorageConfig
 T = TypeVar("T")
 
 LONGEST_WAIT = 30.0
-"""Seconds between two tries at most."""
+"""Most seconds between two tries."""
 
 _PASSING_STATUS = {408, 425, 429, 500, 502, 503, 504}
 _PASSING_CODES = {
@@ -38,7 +38,7 @@ _count = 0
 
 
 def retries() -> int:
-    """How many storage requests this process has sent again so far."""
+    """How many storage requests this process has repeated so far."""
     return _count
 
 
@@ -52,7 +52,7 @@ def wait_before(attempt: int, options: StorageConfig) -> float:
 
 
 def patiently(action: Callable[[], T], options: StorageConfig) -> T:
-    """Do something with storage, and again while it fails for a passing reason and tries are left."""
+    """Do something with storage; repeat it while it fails for a passing reason and tries are left."""
     attempt = 0
     while True:
         attempt += 1
@@ -65,7 +65,7 @@ def patiently(action: Callable[[], T], options: StorageConfig) -> T:
 
 
 def settle(error: BaseException) -> None:
-    """Mark an error whose request has been tried often enough, further down."""
+    """Mark an error whose request a lower level has tried often enough."""
     setattr(error, _SETTLED, True)
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a run alike: what is finished stays, and the user is told how to go on."""
+"""Ctrl-C and SIGTERM end a run alike: what is finished stays, and a message says how to continue."""
 
 import signal
 import threading
@@ -15,20 +15,20 @@ _RAISED = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
 
 
 class Interrupts:
-    """Remembers the first signal that asks for the end, because what its handler raises does not always arrive.
+    """Remembers the first signal that asks for the end, as the exception of its handler does not always arrive.
 
-    A call that waits inside Ray's core raises a new KeyboardInterrupt in its place, what breaks because of it may
-    raise anything, and a destructor or callback that it happens to hit swallows it.
+    A call that waits inside Ray's core replaces it by a new KeyboardInterrupt, code that breaks because of it may raise
+    anything, and a destructor or callback swallows it.
     """
 
     def __init__(self) -> None:
         self.came: signal.Signals | None = None
 
     def handle(self) -> None:
-        """Set the handlers; again, because Ray replaces that of SIGTERM whenever it is initialised.
+        """Set the handlers. Repeat it when Ray is initialised, because Ray replaces that of SIGTERM.
 
-        In other threads than the main one, nothing is done; a SIGINT that this process was started to ignore, as in
-        the background of a shell, stays ignored.
+        Only the main thread does this. A SIGINT that this process was started to ignore, as in the background of a
+        shell, stays ignored.
         """
         if threading.current_thread() is threading.main_thread():
             for number in _RAISED:
@@ -36,7 +36,7 @@ class Interrupts:
                     signal.signal(number, self._raise)
 
     def check(self) -> None:
-        """Raise what a signal has asked for; to be called between pieces of work."""
+        """Raise what a signal has asked for; call it between steps of work."""
         if self.came is not None:
             raise _RAISED[self.came]
 
@@ -47,7 +47,7 @@ class Interrupts:
 
 @contextmanager
 def interrupts() -> Iterator[Interrupts]:
-    """Let Ctrl-C end the block by KeyboardInterrupt and a SIGTERM by `Terminated`, whatever they become on the way.
+    """End the block by KeyboardInterrupt on Ctrl-C and by `Terminated` on SIGTERM, whatever they become on the way.
 
     Raises:
         KeyboardInterrupt: when a SIGINT came.

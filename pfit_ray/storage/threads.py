@@ -1,4 +1,4 @@
-"""Map a function in threads, a bounded number of results ahead and in order."""
+"""Map a function in threads, in order, with a bounded number of results in advance."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -19,7 +19,7 @@ def prefetch(
 ) -> Iterator[R]:
     """Results of `function` in the order of its arguments, computed by threads at most `ahead` in advance.
 
-    Once no more results are wanted, `stop` is called, and then the calls that have begun are waited for.
+    When no more results are wanted, `stop` is called; then the calls that have begun are awaited.
     """
     if threads == 0:
         yield from map(function, arguments)
@@ -42,9 +42,9 @@ def chain_ahead(streams: Iterable[Callable[[], Iterator[T]]], threads: int, ahea
 
     Args:
         streams: functions that open a stream.
-        threads: threads that open the next streams; 0: each stream is opened when its turn comes.
-        ahead: so many streams are opened in advance.
-        head: so many first items of an opened stream are held; its others are read when its turn comes.
+        threads: threads that open the next streams; with 0 each stream is opened in its turn.
+        ahead: how many streams are opened in advance.
+        head: how many first items of an opened stream are held; the others are read in its turn.
     """
     if threads == 0:
         for stream in streams:

@@ -13,7 +13,7 @@ class CamMaps:
     """Class maps of one image.
 
     Attributes:
-        keys: the K class ids that the maps are of, from 1, each once.
+        keys: the K class ids of the maps, from 1, each once.
         maps: floats (K, h, w) of any size and range; negative values count as 0, and each class is divided by its own
             maximum.
         scores: score (K,) of each class, or None where there is none.
@@ -29,7 +29,7 @@ class CamSource(ABC):
 
     A subclass in one file is a plug-in: it takes `cam.options` as keyword arguments. Another package registers its own
     by an entry point of the group `pfit_ray.cam_sources` and is chosen by `cam.source`. It is made where the run is
-    started and sent to the workers, so that what is large is loaded in `setup`.
+    started and sent to the workers, so it loads what is large in `setup`.
     """
 
     def setup(self) -> None:  # noqa: B027 - not every source has something to load
@@ -42,8 +42,8 @@ class CamSource(ABC):
         Args:
             image: uint8 RGB (H, W, 3).
             image_id: letters, digits, `_` and `-`.
-            keys: ascending class ids of the image's label, from 1, at least one, as a label without classes needs no
-                maps; None where the label is unknown: then the classes that the source returns are the label.
+            keys: ascending class ids of the image's label, from 1; at least one, as a label without classes needs no
+                maps. None means that the label is unknown; then the classes that the source returns are the label.
 
         Returns:
             Maps of at least these classes; those of others are left out.

@@ -19,9 +19,9 @@ _LARGEST_ITEM = 8
 class ExternalCam(CamSource):
     """Maps by image id.
 
-    They are .npz files, alone or in tar files, with the arrays `keys` (K,) and `cam`, or `hr_cam`, (K, h, w), the .npy
-    files of IRN, PuzzleCAM, CLIP-ES or MCTformer (see `pfit_ray.data.class_maps.read_class_maps`), or
-    rows of Parquet tables with such columns, as pass seeds writes them. Maps are at most as large as the image.
+    They are .npz files, alone or in tar files, with the arrays `keys` (K,) and `cam` or `hr_cam` (K, h, w); .npy files
+    of IRN, PuzzleCAM, CLIP-ES or MCTformer (see `pfit_ray.data.class_maps.read_class_maps`); or rows of Parquet tables
+    with such columns, as pass seeds writes them. Maps are at most as large as the image.
 
     Args:
         options: the fields of `ExternalCamConfig`.

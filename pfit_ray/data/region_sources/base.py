@@ -13,7 +13,7 @@ class RegionSource(ABC):
 
     A subclass in one file is a plug-in: it takes the options of its entry in `regions.sources` as keyword arguments.
     Another package registers its own by an entry point of the group `pfit_ray.region_sources`. It is made where the run
-    is started and sent to the workers, so that what is large is loaded in `setup`.
+    is started and sent to the workers, so it loads what is large in `setup`.
     """
 
     reads_pixels: ClassVar[bool] = True
@@ -26,7 +26,7 @@ class RegionSource(ABC):
     8, 3 and 4 stride 16. A source with levels works where the network does."""
 
     def setup(self) -> None:  # noqa: B027 - most sources have nothing to load
-        """Load what is needed, before the first image of a worker's shard."""
+        """Load what is needed before the first image of a worker's shard."""
 
     @abstractmethod
     def regions(self, image: NDArray[np.uint8], image_id: str) -> NDArray[np.integer]:
@@ -47,7 +47,7 @@ class RegionSource(ABC):
     def label_maps(
         self, image: NDArray[np.uint8], image_id: str, levels: Sequence[NDArray[np.float32]]
     ) -> Sequence[NDArray[np.integer]]:
-        """All label maps of one image, in the order of the source's columns; a source with one has only `regions`.
+        """All label maps of one image, in the order of the source's columns; a source with one defines `regions` alone.
 
         Args:
             image: uint8 RGB (H, W, 3).

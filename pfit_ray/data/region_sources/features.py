@@ -22,9 +22,9 @@ _SUPERPIXELS: dict[str, Callable[..., NDArray[np.int32]]] = {
 class FeatureRegions(RegionSource):
     """A hierarchy of regions: Ward's clustering merges neighbouring superpixels that the CAM network sees alike.
 
-    What two superpixels differ by is their mean colour and the network's features of low levels, which follow the
-    borders of parts and objects better than colour alone. A tree is cut at several numbers of regions, and the CAM is
-    pooled within all of them. Not published, and not yet scored by this package.
+    Superpixels are compared by their mean colour and the network's low-level features, which follow the borders of
+    objects better than colour alone. A tree is cut at several numbers of regions, and the CAM is pooled within all of
+    them. This is not published, and not yet scored by this package.
 
     Args:
         slic: options of `slic_superpixels`.
@@ -47,7 +47,7 @@ class FeatureRegions(RegionSource):
     def label_maps(
         self, image: NDArray[np.uint8], image_id: str, levels: Sequence[NDArray[np.float32]]
     ) -> Sequence[NDArray[np.integer]]:
-        """For each kind of superpixels, its tree's label maps, one for each cut; labels from 0."""
+        """The label maps of each kind's tree, one for each cut; labels from 0."""
         found: list[NDArray[np.integer]] = []
         for kind in self.config.superpixels:
             superpixels = number_regions(_SUPERPIXELS[kind](image, **self.numbers[kind]))

@@ -1,4 +1,4 @@
-"""What was made elsewhere for each image, by the image's id: files, members of tar files, rows of Parquet files."""
+"""Files, members of tar files or rows of Parquet files that were made elsewhere, found by image id."""
 
 import json
 import tarfile
@@ -25,7 +25,7 @@ Form = Literal["files", "tar", "parquet"]
 
 _BATCH_ROWS = 16
 _INDEXES = 16
-"""Indexes that a process keeps: its workers come and go with the shards."""
+"""Indexes that a process keeps, because its workers come and go with the shards."""
 
 
 class ById(ABC):
@@ -54,7 +54,7 @@ def open_by_id(
     Args:
         url: a folder or URL prefix, a file, or a glob.
         form: what lies there; None goes by the ending of the URL.
-        suffixes: endings of single files and of members, such as ".png"; of several files of one id the first counts.
+        suffixes: endings of single files and of members, such as ".png"; the first that an id has counts.
         id_column: Parquet: the column of image ids.
         columns: Parquet: the columns that are wanted.
     """
@@ -132,7 +132,7 @@ class _Tables(ById):
 
 
 class _Index:
-    """Where each id is, and the files that could not be listed to their end."""
+    """The place of each id, and the files that could not be listed to their end."""
 
     def __init__(self, places: Iterator[tuple[str, str]], damaged: list[str]) -> None:
         self.places = TextMap(places)

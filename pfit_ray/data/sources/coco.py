@@ -49,7 +49,7 @@ def list_coco(data: DataConfig, split: str | None, notes: Notes) -> Iterator[Ite
         data: the source; `data.root` has the JSON, below annotations or beside the images, and the images, in a folder
             named like the split, in `images`, or itself.
         split: the NAME of instances_NAME.json, or the URL of a JSON.
-        notes: is told what is left out.
+        notes: gets what is left out.
 
     Raises:
         UserError: when the JSON or the images cannot be found, or the JSON is damaged.

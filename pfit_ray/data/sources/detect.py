@@ -38,11 +38,11 @@ class Found:
 
     Args:
         source: value of `data.source`.
-        images: how many there are, about: tar and Parquet files are not opened.
+        images: about how many there are; tar and Parquet files are not opened.
         classes: names of the foreground classes, where the folder tells them.
         labelled: whether image-level labels come with the images.
         fields: further fields of the config's section `data`.
-        told: what was found, a line each.
+        told: what was found, in lines.
     """
 
     source: str
@@ -141,7 +141,7 @@ def _archives(place: str, paths: Sequence[str]) -> Found:
 
 
 def _by_folder(images: Sequence[str]) -> Found:
-    """Class folders, where each image lies in one; else images without labels."""
+    """Class folders if each image lies in one, else images without labels."""
     below = [path.split("/")[:-1] for path in images]
     below = [folders[1:] if folders and folders[0].lower() in _SPLITS else folders for folders in below]
     tops = Counter(folders[0] for folders in below if folders)
@@ -160,7 +160,7 @@ def _by_folder(images: Sequence[str]) -> Found:
 
 
 def _table_classes(url: str) -> tuple[str, ...]:
-    """Class names of a label table; none where it is no such table, or cannot be read."""
+    """Class names of a label table; none if it is no such table or cannot be read."""
     name, label, flags, found = "", "", dict[str, bool](), set[str]()
 
     def choose(columns: Sequence[str]) -> Sequence[str] | str:
@@ -184,7 +184,7 @@ def _table_classes(url: str) -> tuple[str, ...]:
 
 
 def _names(cell: Cell) -> list[str]:
-    """Names in a cell while no class is known yet: blanks are taken to belong to names."""
+    """Names in a cell while no class is known yet: blanks are read as part of a name."""
     if isinstance(cell, str) and not _SEPARATED.search(cell):
         return [cell.strip()] if cell.strip() else []
     return cell_names(cell, {_NO_CLASS}) or []

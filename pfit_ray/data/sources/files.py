@@ -28,8 +28,8 @@ def find_files(
         place: a folder, URL prefix or file, or a pattern with `*`, `**`, `?` or `[...]`.
         suffixes: in lower case; files may write them in upper case too.
         field: the config field that names the place, for error messages.
-        notes: is told of the files with other suffixes, by suffix.
-        known: URLs of files that it need not be told of.
+        notes: gets the files with other suffixes, by suffix.
+        known: URLs of files that need no note.
 
     Yields:
         Path below the folder (for a pattern: the folder before its first wildcard), and entry.
@@ -44,7 +44,7 @@ def find_files(
 
 
 def relative(url: str, root: str) -> str:
-    """Path of something below a root; its name where it is the root itself."""
+    """Path of something below a root, or its name if it is the root itself."""
     return url[len(root) :].lstrip("/") or url.rpartition("/")[2]
 
 

@@ -21,9 +21,9 @@ from pfit_ray.storage import Entry
 def list_folder(data: DataConfig, notes: Notes) -> Iterator[Item]:
     """Every image below `data.root`, sorted by path; names that begin with a dot are left out.
 
-    The id of an image at the top whose stem is made of letters, digits, `_` and `-` is this stem. Every other
-    image's id, and that of images at the top that share a stem, is the path without suffix, with other
-    characters replaced by `_`, and 16 hex digits of the path's SHA-1: the same whatever else is in the folder.
+    The id of an image at the top is its stem, if this has only letters, digits, `_` and `-` and no other image at the
+    top shares it. The id of every other image is the path without suffix, with other characters replaced by `_`, and 16
+    hex digits of the path's SHA-1. It does not depend on other files.
 
     Labels come from the table `data.labels`, if given, else they are unknown; with source class_folders the one folder
     of the path that has a class's name is the label, on whatever level, and `background` means no class. Ground
@@ -33,7 +33,7 @@ def list_folder(data: DataConfig, notes: Notes) -> Iterator[Item]:
 
     Args:
         data: the source; `data.root` may be a pattern with `*`, `**`, `?` or `[...]`.
-        notes: is told what is left out.
+        notes: gets what is left out.
 
     Raises:
         UserError: when a folder or the label table is missing or unusable.
@@ -93,8 +93,8 @@ def _below(url: str, folder: str) -> bool:
 def _identified(images: Iterator[tuple[str, Entry]]) -> Iterator[tuple[str, str, Entry]]:
     """Image id, relative path and entry of each image.
 
-    Paths are sorted, so images that share a plain stem lie between paths that begin with it and a dot: these
-    are held back until another stem comes.
+    Paths are sorted, so images that share a plain stem lie between paths that begin with it and a dot. These are held
+    back until another stem comes.
     """
     held: list[tuple[str, str, Entry]] = []
     for path, entry in images:
@@ -141,10 +141,10 @@ def _mask_of(masks: TextMap | None, image_id: str, path: str, notes: Notes) -> s
 
 
 def _class_folder(path: str, data: DataConfig) -> list[str]:
-    """The class that a folder of an image's path names, on whatever level.
+    """The class that a folder of an image's path names, on any level.
 
     Raises:
-        RowError: `no_label` or `unknown_class`, where there is no such folder, or several that contradict each other.
+        RowError: `no_label` or `unknown_class`, if there is no such folder, or several contradict each other.
     """
     folders = path.split("/")[:-1]
     names = {key: folder for folder in folders if (key := find_class(folder, data.class_list))}

@@ -1,4 +1,4 @@
-"""The elements of the lists in a JSON object, one after the other, whatever the size of the file."""
+"""The elements of the lists in a JSON object, one by one, however large the file is."""
 
 import io
 import json
@@ -14,7 +14,7 @@ _DECODER = json.JSONDecoder()
 
 
 def json_elements(file: BinaryIO) -> Iterator[tuple[str, Any]]:
-    """Name and element of each list that an object holds; its other values are passed over.
+    """The name of each list that an object holds, with each element; its other values are skipped.
 
     Memory holds one element and a megabyte of the text. The file is closed at the end.
 

@@ -38,11 +38,11 @@ def _bare(name: str) -> str:
 
 
 class LabelColumns:
-    """Where the rows of a table have their classes: in one column, or in a column of 0 and 1 for each class.
+    """Finds the classes in a table's rows: in one column, or in a column of 0 and 1 for each class.
 
     Args:
         columns: the table's columns.
-        taken: those that are used otherwise.
+        taken: those with another use.
         classes: the run's classes.
         url: the table.
     """
@@ -61,7 +61,7 @@ class LabelColumns:
         self._others = {column: 0 for column in others if column not in self.by_class}
 
     def read(self, column: str) -> None:
-        """Take a column for that of the classes."""
+        """Take a column as that of the classes."""
         self.one, self.by_class = column, {}
 
     @property
@@ -97,7 +97,7 @@ class LabelColumns:
         return [name for name, flag in flags.items() if flag]
 
     def note(self, notes: Notes) -> None:
-        """Note the columns that may hold labels and were not read, and the classes that have none."""
+        """Note the columns that may hold labels but were not read, and the classes without a column."""
         if not self.by_class:
             remedy = f"name the one with the classes {LABEL_COLUMN!r}"
             for column in self.alike:
@@ -123,18 +123,18 @@ def _flag(cell: object) -> bool | None:
 class LabelTable:
     """Rows of a label table by the name that they give their image.
 
-    Column `image` (or `image_id`, or another of its names, if there is no such column) holds an image id, a file
-    name, a relative path or a URI; column `classes` (or another of its names) a list of names or a text of names, or
-    there is a column of 0 and 1 for each class. Several rows of one image are joined. An empty text or list means no
-    foreground class; a null means that the label is unknown. Backslashes in paths count as slashes.
+    Column `image` (else `image_id`, or another of its names) holds an image id, a file name, a relative path or a URI.
+    Column `classes` (or another of its names) holds a list or a text of class names, or there is a column of 0 and 1
+    for each class. Several rows of one image are joined. An empty text or list means no foreground class; a null means
+    that the label is unknown. Backslashes in paths count as slashes.
 
-    The table is not held in memory but in a temporary file; see `pfit_ray.data.sources.spill`.
+    The table lies in a temporary file, not in memory; see `pfit_ray.data.sources.spill`.
 
     Args:
         url: the table, ending in .csv, .tsv, .jsonl or .parquet, or a pattern of several ones (`label_files`), each of
             which names the images of its own folder, if it lies below the root.
         classes: the run's classes.
-        notes: is told of columns and rows that are not used.
+        notes: gets the columns and rows that are not used.
         root: folder of the images.
 
     Raises:
@@ -169,7 +169,7 @@ class LabelTable:
             uri: its absolute path or URL.
 
         Raises:
-            RowError: `no_label`, when no row, or only an ambiguous one, is about the image.
+            RowError: `no_label`, when no row names the image, or only an ambiguous one.
         """
         name = folded(path)
         stem, file = name.rpartition(".")[0], name.rpartition("/")[2]
@@ -199,14 +199,14 @@ class LabelTable:
         return names
 
     def note_unused(self) -> None:
-        """Note how many rows named no image that was asked for."""
+        """Note how many rows name no image of the source."""
         count, first = self._cells.unclaimed()
         if count:
             remedy = "name images by their path below data.root, or by their id"
             self.notes.add(f"rows of {self.url} that name no image", first, remedy, count)
 
     def _find(self, keys: Iterable[str]) -> tuple[str, list[str | None]]:
-        """The first of some keys that the table has, and its cells; an empty key where it has none."""
+        """The first of some keys that the table has, and its cells; an empty key if it has none."""
         return next(((key, cells) for key in keys if (cells := self._cells.get(key))), ("", []))
 
 
@@ -218,7 +218,7 @@ def label_files(place: str) -> list[str]:
 
 
 def _read_labels(url: str, classes: ClassList, notes: Notes) -> Iterator[tuple[str, str | None]]:
-    """Name and cell, as JSON, of each row; an object is a reason why it has none."""
+    """Name and cell, as JSON, of each row; an object says why there is no cell."""
     name_column, labels = "", LabelColumns((), (), classes, url)
 
     def choose(columns: Sequence[str]) -> Sequence[str] | str:

@@ -1,4 +1,4 @@
-"""From class names, as people write them, to the keys of one image."""
+"""From class names, as people write them, to the class ids of one image."""
 
 import difflib
 import json
@@ -23,7 +23,7 @@ _BRACKETS = re.compile(r"\[(.*)\]|\{(.*)\}|\((.*)\)|set\((\))", re.DOTALL)
 
 
 def folded(text: str) -> str:
-    r"""A name without what two writings of it may differ in: composed or decomposed accents, `\` or `/`, `./`."""
+    r"""A name in one spelling: accents composed, `/` for `\`, without `./` before it."""
     text = unicodedata.normalize("NFC", text).replace("\\", "/")
     while text.startswith("./"):
         text = text[2:].lstrip("/")
@@ -47,7 +47,7 @@ def label_keys(
         names: class names of the image; none, or `background` alone, means that it shows no foreground class.
         classes: the run's classes.
         ignore_unknown: drop names that are not listed.
-        notes: is told of names that are dropped, and of those that are written otherwise.
+        notes: gets the names that are dropped, and those that are spelled differently.
 
     Raises:
         RowError: `unknown_class`, with the nearest valid name.
@@ -93,9 +93,9 @@ def as_cell(value: object) -> Cell:
 def split_names(text: str, known: set[str]) -> list[str]:
     """Class names in a text.
 
-    A list as JSON or Python write it, or else the whole text, if it is a known class; else its parts between `;` or
-    `|`; within these its parts between `,`, where neighbouring parts that make up a known class stay together;
-    without any of these signs its words, likewise.
+    The text is a list as JSON or Python write it, or one known class, or names between `;` or `|`, and within these
+    between `,`. Neighbours that make up a known class stay together. A text without any of these signs is split into
+    words in the same way.
 
     Raises:
         RowError: `no_label`, where a text can be read in two ways.
@@ -123,7 +123,7 @@ def split_names(text: str, known: set[str]) -> list[str]:
 
 
 def _joined(parts: list[str], sign: str, names: frozenset[str], refuse: bool) -> Iterator[str]:
-    """The parts, of which those that make up a known name stay together, the longest first."""
+    """The parts; those that make up a known name stay together, the longest first."""
     while parts:
         length = next((n for n in range(len(parts), 1, -1) if _is_known(parts[:n], sign, names)), 1)
         whole = sign.join(parts[:length])
@@ -142,7 +142,7 @@ def _is_known(parts: list[str], sign: str, names: frozenset[str]) -> bool:
 
 
 def _listed(text: str) -> list[str] | None:
-    """The names of a list written as text, all of them quoted; None where it is none."""
+    """The names of a list written as text, all quoted; None if it is no such list."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):

@@ -55,16 +55,15 @@ _LISTS: dict[str, Callable[[DataConfig, Notes], Iterator[Item]]] = {
 
 
 def list_images(data: DataConfig, images: ImageSetConfig, notes: Notes | None = None) -> Iterator[Item]:
-    """The images of one set, lazily; problems with a single image's label are in its item.
+    """The images of one image set, lazily; a problem with one image's label is in its item.
 
-    The order does not depend on when or where it is listed: the own order of a list, table, tar or Parquet file,
-    else sorted by path. `data.shard` and `data.sample` choose first, then `limit` counts.
+    Lists, tables, tar and Parquet files keep their own order; everything else is sorted by path. `data.shard` and
+    `data.sample` choose first, then `limit` counts.
 
     Args:
         data: the source.
         images: which of its images.
-        notes: is told what the listing notices besides its images; complete when the images have been read to
-            their end.
+        notes: gets what the listing notices besides the images; it is complete when all images have been read.
 
     Raises:
         UserError: at once, when the source, its list or its label table is missing or unusable, or when
@@ -99,7 +98,7 @@ def _nothing_found(data: DataConfig, split: str | None) -> str:
 
 
 def selection(data: DataConfig) -> Callable[[str], bool]:
-    """Whether a run takes an image, by its id.
+    """A test of whether a run takes an image, by its id.
 
     An image is in the sample where the 64-bit hash of `data.sample_seed` and its id lies below the share
     `data.sample` of all hashes, and in shard i of n where another hash of its id is i - 1 modulo n. Both depend on

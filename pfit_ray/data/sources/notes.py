@@ -1,4 +1,4 @@
-"""What a listing notices besides its images: what it left out, and what it may have understood otherwise."""
+"""Notes of a listing besides its images: what it left out, and what it may have misunderstood."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -7,17 +7,17 @@ from typing import Any
 from pfit_ray.data.sources.item import Item, printable
 
 MOST_KINDS = 40
-"""So many kinds of notes are kept apart; what comes after them is counted together."""
+"""Most kinds of notes that are kept apart; later kinds are counted together."""
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """One kind of thing, how often it was met, and one that was met.
+    """One kind of thing that was met, how often, and an example.
 
     Args:
         what: a noun and what became of it, such as "files left out with the suffix .psd".
         example: the first one: a file, a line, a name.
-        remedy: what a user may do about it.
+        remedy: what you can do about it.
         count: how many.
     """
 
@@ -40,11 +40,11 @@ class Notes:
         self._found: dict[str, Note] = {}
 
     def add(self, what: str, example: str = "", remedy: str = "", count: int = 1) -> None:
-        """Count something; see `Note`. What a kind is called must not hold names of single files or images."""
+        """Count something; see `Note`. The name of a kind must not contain names of single files or images."""
         self.take(Note(what, example, remedy, count))
 
     def take(self, note: Note) -> None:
-        """Count what a note says."""
+        """Add a note to its kind."""
         note = replace(note, example=printable(note.example))
         if note.what not in self._found and len(self._found) >= MOST_KINDS:
             note = Note("other remarks, not kept apart", f"{note.what}: {note.example}", "", note.count)
@@ -52,7 +52,7 @@ class Notes:
         self._found[note.what] = replace(first, count=first.count + note.count)
 
     def sift(self, stream: Iterable[Item | Note]) -> Iterator[Item]:
-        """The images of a stream, whose notes are taken as they come by: their order is that of the stream."""
+        """The images of a stream; its notes are taken on the way, in the order of the stream."""
         for thing in stream:
             if isinstance(thing, Note):
                 self.take(thing)

@@ -57,9 +57,9 @@ class _Columns:
 def list_parquet(data: DataConfig, notes: Notes) -> Iterator[Item]:
     """The images in the Parquet files of `data.root`, files sorted by path, rows in their order.
 
-    Footers, ids and labels are read; the images later. An image's id is its cell in `data.id_column`, made safe
-    where it is unsafe as a file name, else `STEM-ROW` (row from 0, 8 digits) for files at the top with a plain stem,
-    and the same with a hash of the path for others. A damaged file is a failed row.
+    Footers, ids and labels are read now, the images later. An image's id is its cell in `data.id_column`, made safe if
+    it is unsafe as a file name. Without that column it is `STEM-ROW` (row from 0, 8 digits) for files at the top with a
+    plain stem, and the same with a hash of the path for others. A damaged file is a failed row.
 
     Labels are texts or lists of class names, or numbers that the metadata of Hugging Face's datasets give names. They
     stand in `data.label_column`, else in `classes`, `label` or `labels`, else in the only column with such numbers,
@@ -68,7 +68,7 @@ def list_parquet(data: DataConfig, notes: Notes) -> Iterator[Item]:
 
     Args:
         data: the source.
-        notes: is told what is left out, and which columns look like labels or images and are not read.
+        notes: gets what is left out, and the columns that look like labels or images and are not read.
 
     Raises:
         UserError: when the folder or a column is missing, or a file's label maps number the classes otherwise.
@@ -215,7 +215,7 @@ def _class_names(columns: _Columns, cells: dict[str, Any], known: Sequence[str])
 
 
 def _filled(table: pq.ParquetFile, column: str) -> Iterator[bool]:
-    """Whether a row has bytes, or a path to them, in a column; row groups without nulls are not looked into."""
+    """Whether each row has bytes, or a path to them, in a column; row groups without nulls are not read."""
     name = column.partition(".")[0]
     for number in range(table.num_row_groups):
         group = table.metadata.row_group(number)

@@ -17,10 +17,10 @@ from pfit_ray.errors import UserError
 from pfit_ray.storage.ranges import open_seekable
 
 Row = dict[str, Any]
-"""Cells by column; a column that is not there has no cell."""
+"""Cells by column; an absent column has no cell."""
 
 _SIGNS = (",", ";", "\t", "|")
-"""What may stand between the cells of a line."""
+"""Separators of the cells of a line."""
 _EXCEL_SIGN = re.compile(r"sep=(.)", re.IGNORECASE)
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _BLOCK = 1 << 23
@@ -35,7 +35,7 @@ def read_rows(
     Args:
         url: a file ending in .csv or .tsv (cells between commas, semicolons, tabs or bars), .jsonl or .parquet.
         field: the config field that names it, for error messages.
-        choose: is given the table's columns and says which are of interest, or, as a text, which are needed and
+        choose: gets the table's columns and returns those of interest, or a text that says which are needed and
             missing.
 
     Yields:
@@ -140,7 +140,7 @@ _READERS: dict[str, Callable[[Any, str, _Choose], Iterator[tuple[str, Row]]]] = 
 
 
 def features(schema: pa.Schema) -> dict[str, Any]:
-    """What Hugging Face's datasets say of the columns of a Parquet file; nothing where they did not write it."""
+    """Hugging Face's description of the columns of a Parquet file; empty if `datasets` did not write it."""
     try:
         described = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
         return dict(described["info"]["features"])
@@ -182,7 +182,7 @@ def named_classes(cell: Any, path: Sequence[str], names: Sequence[str]) -> list[
     Args:
         cell: a number, a list, a struct.
         path: fields inside the cell that lead to the numbers.
-        names: by number. Other numbers stay as they are, and are no class's name.
+        names: by number. Other numbers stay as they are, and name no class.
     """
     if cell is None or cell == -1:
         return None
@@ -196,7 +196,7 @@ def named_classes(cell: Any, path: Sequence[str], names: Sequence[str]) -> list[
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether cells of a type are texts or lists of texts, in whatever way they are laid out."""
+    """Whether cells of a type are texts or lists of texts, in any layout."""
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return is_text(kind.value_type)
     if pa.types.is_dictionary(kind):

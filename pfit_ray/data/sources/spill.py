@@ -1,7 +1,7 @@
 """Sets and maps of texts that may be larger than memory: temporary tables of SQLite.
 
-A table lives in a cache of 32 MB and spills into a file of the machine's temporary directory (`TMPDIR`), which is
-gone with the process: some 50 bytes and the text per entry. A million entries take a few seconds.
+A table has a cache of 32 MB and spills into a file in the machine's temporary directory (`TMPDIR`), which disappears
+with the process. An entry takes some 50 bytes and its text; a million entries take a few seconds.
 """
 
 import sqlite3
@@ -38,7 +38,7 @@ class TextMap:
         self._database.execute("CREATE TABLE claims (key BLOB PRIMARY KEY, claimant BLOB) WITHOUT ROWID")
 
     def get(self, key: str) -> list[str | None]:
-        """The values of a key; none where there is no such key."""
+        """The values of a key; none if there is no such key."""
         found = self._database.execute("SELECT value FROM pairs WHERE key = ? ORDER BY rowid", (_blob(key),))
         return [None if value is None else _text(value) for (value,) in found]
 
@@ -48,7 +48,7 @@ class TextMap:
             yield _text(key), self.get(_text(key))
 
     def claim(self, key: str, claimant: str | None = None) -> str | None:
-        """Note that a key is of use, and return the first claimant that was named for it."""
+        """Note that a key is used, and return its first claimant."""
         values = (_blob(key), None if claimant is None else _blob(claimant))
         self._database.execute(
             "INSERT INTO claims VALUES (?, ?) ON CONFLICT (key) DO UPDATE "
@@ -59,7 +59,7 @@ class TextMap:
         return None if first is None else _text(first)
 
     def unclaimed(self) -> tuple[int, str]:
-        """How many keys were of no use, and the first of them."""
+        """How many keys were not used, and the first of them."""
         count, first = self._database.execute(
             "SELECT count(DISTINCT key), min(key) FROM pairs WHERE key NOT IN (SELECT key FROM claims)"
         ).fetchone()

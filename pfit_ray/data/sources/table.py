@@ -19,24 +19,24 @@ from pfit_ray.errors import RowError, UserError
 IMAGE_COLUMNS = ("image", "uri", *IMAGE_NAMES, "url", "image_url")
 _OTHERS = ("image_id", "mask", "size")
 _PEEKED = 100
-"""So many rows are looked at to tell whether a column holds classes."""
+"""Rows that are read to tell whether a column holds classes."""
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 
 def list_table(data: DataConfig, notes: Notes) -> Iterator[Item]:
     """The images that `data.table` names, in its order; the table is read as a stream.
 
-    Column `image` (or `uri`, or another of its names) is an absolute path, a URL, or a path below `data.root`, or
-    below the table's folder where no root is given; `mask` likewise. The id is column `image_id`, made safe where it
-    is unsafe as a file name, else that of source folder for the same path: the stem, or where folders or other
-    characters are in the path, its characters and a hash. `classes` is a text or list of class names, or there is a
-    column of 0 and 1 for each class: where it is null or not there, the label is unknown; where it is empty, no
-    foreground class is present. A column with another name is read where its first text names classes. `size` is the
-    image's bytes. Rows of one image that follow one another are joined, unless they give it different ids.
+    Column `image` (or `uri`, or another of its names) is an absolute path, a URL, or a path below `data.root`, or below
+    the table's folder if there is no root; so is `mask`. The id is column `image_id`, made safe if it is unsafe as a
+    file name; without that column it is the id that source folder gives the same path: the stem, or the path's
+    characters and a hash if it has folders or other characters. `classes` is a text or list of class names, or there is
+    a column of 0 and 1 for each class. If it is null or absent the label is unknown; if it is empty no foreground class
+    is present. A column with another name is read if its first text names classes. `size` is the image's bytes.
+    Consecutive rows of one image are joined, unless they give it different ids.
 
     Args:
         data: the source.
-        notes: is told what is left out.
+        notes: gets what is left out.
 
     Raises:
         UserError: when the table is missing or damaged, lacks the column, or a row names no image.
@@ -70,7 +70,7 @@ def list_table(data: DataConfig, notes: Notes) -> Iterator[Item]:
 
 
 def _look_for_classes(labels: LabelColumns, head: list[Row], data: DataConfig) -> None:
-    """Read a column with another name than `classes` if it alone could be meant, and its first text names classes."""
+    """Read a column with another name than `classes` if it is the only candidate and its first text names classes."""
     if labels.one is not None or labels.by_class or len(labels.alike) != 1:
         return
     known = set(data.class_list.names)

@@ -47,7 +47,7 @@ class _Member:
     offset: int
     size: int
     text: str | None = None
-    """What a label member holds; None: it is not UTF-8."""
+    """The text of a label member; None if it is not UTF-8."""
     header: str | None = None
     """The name in the block before the content, of an image."""
 
@@ -64,21 +64,21 @@ class _Sample:
 def list_tar(data: DataConfig, notes: Notes) -> Iterator[Item]:
     """The images in the tar files of `data.root`, sorted by path, each file in its own order.
 
-    Members that share a key, the path up to the first dot of the name, are one sample, wherever they stand in the
-    file: its image, with the label in .cls (class names, or a number counted from `data.tar_first_class`) or in the
-    entry "classes" of .json; without these the label is unknown. Of several images of a key each is a sample of its
-    own, with the labels of its name up to the last dot; where the key itself has a label, the first image has it and
-    the others are left out. Of the files only headers and labels are used; the images are read later, by byte range.
+    Members that share a key, the path up to the first dot of the name, are one sample, wherever they are in the file. A
+    sample is an image with the label in .cls (class names, or a number counted from `data.tar_first_class`) or in the
+    entry "classes" of .json; without these the label is unknown. If a key has several images, each is a sample of its
+    own, with the labels of its name up to the last dot. If the key itself has a label, it goes to the first image and
+    the others are left out. Only headers and labels are read now; the images are read later, by byte range.
 
-    The image's id is its key, made safe where it is unsafe as a file name, or with `data.tar_ids` path the key and
-    a hash of tar file and member. `./` before a name, as `tar c .` puts it, is no part of it. A damaged tar file is a
-    failed row; what it holds before the damage is listed.
+    The image's id is its key, made safe if it is unsafe as a file name. With `data.tar_ids` path it is the key and a
+    hash of tar file and member. `./` before a name, as `tar c .` writes it, does not count. A damaged tar file is a
+    failed row; its images before the damage are listed.
 
-    What a file holds is kept in a temporary table (`pfit_ray.data.sources.spill`) until its end is reached.
+    The members of a file are kept in a temporary table (`pfit_ray.data.sources.spill`) until its end is reached.
 
     Args:
         data: the source.
-        notes: is told what is left out.
+        notes: gets what is left out.
 
     Raises:
         UserError: when the folder is missing, or a tar file is compressed.
@@ -168,7 +168,7 @@ def _samples(key: str, members: list[_Member], path: str, notes: Notes) -> Itera
 
 
 def _without_repeats(members: Iterable[_Member]) -> Iterator[list[_Member]]:
-    """The members of one key, cut where a name comes again: another sample begins there."""
+    """The members of one key. Where a name comes again, another sample begins."""
     one: dict[str, _Member] = {}
     for member in members:
         if member.name in one:
@@ -183,7 +183,7 @@ def _by_kind(labels: list[_Member]) -> dict[str, _Member]:
 
 
 def _status(label: _Member) -> str:
-    """What img2dataset says of a sample that has no image."""
+    """The status that img2dataset gives a sample without an image."""
     document = _document(label) if label.kind == ".json" else None
     return str(document.get("status") or "") if isinstance(document, dict) else ""
 
@@ -239,7 +239,7 @@ def _keys(data: DataConfig, sample: _Sample, name: str, notes: Notes) -> tuple[i
 
 
 def _named(document: dict[str, Any], data: DataConfig, name: str, notes: Notes) -> list[str] | None:
-    """The classes in a .json member: those of `classes`, else of an entry with another name if they are known."""
+    """The classes in a .json member: those of `classes`, else those of an entry with another name if all are known."""
     known = set(data.class_list.names)
     if LABEL_COLUMN in document:
         return cell_names(as_cell(document[LABEL_COLUMN]), known)
@@ -277,7 +277,7 @@ def _decoded(label: _Member) -> str:
 
 
 def plain_members(file: BinaryIO, appended: Callable[[], None] = lambda: None) -> Iterator[tarfile.TarInfo]:
-    """The plain files of a tar file, or of several ones appended to each other, in order.
+    """The plain files of a tar file, or of several appended to each other, in order.
 
     Args:
         file: seekable.
@@ -306,7 +306,7 @@ def plain_members(file: BinaryIO, appended: Callable[[], None] = lambda: None) -
 
 
 def _next_block(file: BinaryIO, start: int) -> int | None:
-    """Where the first block begins that is not all zero; None where there is none."""
+    """Where the first block that is not all zero begins; None if there is none."""
     file.seek(start)
     while chunk := file.read(_CHUNK):
         rest = chunk.lstrip(b"\0")

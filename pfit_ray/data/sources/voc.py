@@ -25,24 +25,23 @@ _FLAG_OR_MASK = re.compile(r"(?:-?[01]|\S+\.png)", re.IGNORECASE)
 
 @dataclass
 class _Listed:
-    """What a line of a list names."""
+    """A line of a list."""
 
     name: str
     mask: str | None = None
-    """Path of its ground truth, where the line has one."""
+    """Path of its ground truth, if the line has one."""
 
 
 def list_voc(data: DataConfig, split: str | None, notes: Notes) -> Iterator[Item]:
     """The images of a list in its order, or all of JPEGImages sorted by name.
 
-    Images may have any suffix of an image, lists may name them with folder and suffix, and their ground truth in a
-    second column, as SBD's lists do. Labels come from Annotations. Where that folder is absent, labels are unknown;
-    where a single XML is missing or damaged, the item has the reason `no_label`. A mask is named only if its PNG
-    exists.
+    Images may have any image suffix. Lists may name them with folder and suffix, and their ground truth in a second
+    column, as SBD's lists do. Labels come from Annotations. Without that folder labels are unknown; if a single XML is
+    missing or damaged, the item has the reason `no_label`. A mask is named only if its PNG exists.
 
     Args:
         data: the source; `data.root` holds the folders.
-        notes: is told what is left out.
+        notes: gets what is left out.
         split: name of a list in ImageSets/Segmentation, the path or URL of a list file, or None for every
             image. `train_aug`, where the folder has no such list, is VOC train + SBD train + SBD val - VOC
             val, sorted, with SBD's lists from `data.sbd_lists`.
@@ -156,7 +155,7 @@ def _read_list(url: str, images: Container[str]) -> list[_Listed]:
 
 
 def _listed(line: str, images: Container[str]) -> _Listed:
-    """What a line names: the longest beginning that is an image, else all but a flag or a mask behind it."""
+    """Parse a line: the longest beginning that is an image, else everything before a flag or a mask."""
     words = line.split()
     for behind in range(len(words)):
         name, *rest = line.rsplit(maxsplit=behind)
@@ -169,7 +168,7 @@ def _listed(line: str, images: Container[str]) -> _Listed:
 
 
 def _bare(name: str) -> str:
-    """A name without the suffix of an image and without the folder JPEGImages, and what lies above it, before it."""
+    """A name without an image's suffix, and without the folder JPEGImages and what is above it."""
     folder, _, file = name.replace("\\", "/").rpartition("/")
     if folder.rpartition("/")[2] == "JPEGImages":
         name = file
@@ -181,7 +180,7 @@ def _stem_of(url: str) -> str:
 
 
 def _entries(folder: str, suffixes: tuple[str, ...], notes: Notes | None = None) -> dict[str, Entry]:
-    """The files of a folder with some suffixes, by stem, sorted by name; of one stem a .jpg or .png comes first."""
+    """The files of a folder with some suffixes, by stem, sorted by name; of equal stems .jpg counts, then the first."""
     found: dict[str, Entry] = {}
     if not storage.exists(folder):
         return found
@@ -199,7 +198,7 @@ def _entries(folder: str, suffixes: tuple[str, ...], notes: Notes | None = None)
 def _read(
     root: str, images: Mapping[str, Entry], labelled: bool, line: _Listed
 ) -> tuple[_Listed, Item, list[str] | RowError | None]:
-    """What a line names, its item, and the classes in its annotation, or why they are not known."""
+    """A line, its item, and the classes in its annotation or why they are unknown."""
     name = line.name
     image_id = name if is_plain(name) else hashed_id(name, name)
     if "/" in name or "\\" in name or name.startswith(".") or not name.isprintable():

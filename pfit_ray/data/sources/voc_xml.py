@@ -14,7 +14,7 @@ class _NoDoctype(ElementTree.TreeBuilder):
 
 
 def object_names(data: bytes) -> list[str]:
-    """Class names of the objects in an annotation, in its order, repeated where they are.
+    """Class names of the objects in an annotation, in its order, with repetitions.
 
     Difficult objects count. An object is dropped only if its box, clamped to [0, size - 1] with decimals cut
     off, has zero width or height; an object without a box counts.
@@ -43,7 +43,7 @@ def _has_area(entry: ElementTree.Element, sizes: tuple[int, int]) -> bool:
 
 
 def _clamped(value: int, size: int) -> int:
-    """The coordinate inside the image; some tools write size 0 where they do not know it."""
+    """The coordinate inside the image; some tools write size 0 if they do not know it."""
     return max(min(value, size - 1) if size > 0 else value, 0)
 
 

@@ -16,7 +16,7 @@ class Winners(NamedTuple):
     cells: Tensor
     """int64 (B, Hg Wg): index of the cell of each rank, ascending by value."""
     places: list[int]
-    """Where the destinations stand in `path_offsets(radius)`."""
+    """Places of the destinations in `path_offsets(radius)`."""
     ranks: Iterator[Tensor]
     """One tensor (B, rows, columns) per destination: the winner's rank for each source. The next one overwrites it."""
 
@@ -36,10 +36,9 @@ def window(grid: Tensor, offset: Offset, radius: int) -> Tensor:
 def path_winners(values: Tensor, radius: int) -> Iterator[Winners]:
     """Find the highest cell of every path, the first of equals counted from the destination.
 
-    Each image's cells are sorted once. Their ranks are small distinct integers, so the maximum over a path is the
-    maximum of two bytes a cell, and it names the winner as well as its value. Among equal values the ranks ascend
-    towards the destination; that is a different direction for destinations on the left and on the right, hence
-    two sorts.
+    Each image's cells are sorted once. Their ranks are small distinct integers, so the maximum over a path takes two
+    bytes a cell and names the winner too. Among equal values the ranks ascend towards the destination. That direction
+    differs between destinations on the left and on the right, hence two sorts.
 
     Args:
         values: floats (B, Hg, Wg) on any device; NaN is the highest.

@@ -14,7 +14,7 @@ from pfit_ray.ops.cam.cam import resize_maps
 VANISHING_WEIGHT = 1e-100
 VANISHING_VALUE = 1e-200
 VANISHING_RESULT = 1e-36
-"""Smaller results become 0: interpolation must not meet denormal single-precision numbers either."""
+"""Smaller results become 0, so interpolation does not meet denormal single-precision numbers either."""
 
 
 def merge_edge_logits(
@@ -22,7 +22,7 @@ def merge_edge_logits(
 ) -> NDArray[np.float32]:
     """Boundary probability from the edge logits of a padded image and of its mirror image.
 
-    What the second half of the batch must have been depends on `flip_after_crop`:
+    `flip_after_crop` says what the mirror image was:
 
     * False: the padded image, mirrored as a whole. Mirrored back as a whole, its logits lie exactly on those
       of the first half if the padded width is a multiple of 4.

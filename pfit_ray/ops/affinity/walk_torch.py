@@ -44,8 +44,8 @@ def stencil_weights(edges: Tensor, *, radius: int, beta: float) -> tuple[Tensor,
 def random_walks(cams: Tensor, edges: Tensor, *, radius: int, beta: float, exp_times: int) -> Tensor:
     """`random_walk` of the maps of several images of one size; equal to it within 1e-5.
 
-    Double precision throughout: single precision ends at 1e-38, which walks across strong edges fall short of by
-    far; memory, not arithmetic, limits the speed. (Ahn and Kwak, CVPR 2018.)
+    Everything is in double precision: single precision ends at 1e-38, and walks across strong edges go far below.
+    Memory, not arithmetic, limits the speed. (Ahn and Kwak, CVPR 2018.)
 
     Args:
         cams: floats (B, K, h, w), at least 0, on any device. Images of fewer classes have maps of zeros in addition.

@@ -30,8 +30,8 @@ def combine_hr_cam(hr_cam: NDArray[np.floating], masks: Sequence[NDArray[np.bool
 def combine_cam(cam: NDArray[np.floating], masks: Sequence[NDArray[np.bool_]]) -> NDArray[np.float32]:
     """Raise the strided CAM by the product of the masks.
 
-    Each mask is resized on its own to the strided grid (bilinear, not antialiased), so that the product
-    has values between 0 and 1 along the mask's border.
+    Each mask is resized on its own to the strided grid (bilinear, not antialiased), so the product has values between 0
+    and 1 along the mask's border.
 
     Args:
         cam: float (K, h, w) in [0, 1].

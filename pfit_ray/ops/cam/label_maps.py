@@ -19,9 +19,9 @@ def affinity_label(
 ) -> NDArray[np.uint8]:
     """Sure foreground, sure background and unsure pixels (Ahn, Cho and Kwak, CVPR 2019).
 
-    The map is labelled twice, with a high and a low background value, and each labelling is refined by
-    the dense CRF. A class that wins against the high value is sure; a background that wins even with the
-    low value is sure; everything else is unsure.
+    The map is labelled twice, with a high and a low background value, and the dense CRF refines each labelling. A class
+    that wins against the high value is sure. Background that wins even with the low value is sure. Everything else is
+    unsure.
 
     Args:
         image: uint8 (H, W, 3) RGB.

@@ -16,10 +16,10 @@ def pool_hr_cam(hr_cam: NDArray[np.floating], sources: Sequence[Components], rou
 
         pooled_k(p) = 1/S * sum over s of 1/|R_s(p)| * sum over q in R_s(p) of hr_cam_k(q)
 
-    Pixels of one region stand or fall together, so that borders of the seed lie where those of the regions lie. The
-    mean of a class over the image stays as it is. A further round takes the pooled CAM for the CAM: activation moves on
-    from region to region, as far as those of different sources overlap, and so reaches the rest of an object of which
-    the CAM knows a part. Many rounds level the image. Not published; docs/research/results.md tells what it is worth.
+    Pixels of one region get one value, so the seed has the borders of the regions. The mean of a class over the image
+    does not change. A further round pools the pooled CAM: activation moves from region to region, as far as those of
+    different sources overlap, and reaches the rest of an object that the CAM has found in part. Many rounds level the
+    image. Not published; docs/research/results.md says what it is worth.
 
     Args:
         hr_cam: float (K, H, W), not negative.
@@ -64,9 +64,9 @@ def pool_hr_walk(hr_walk: NDArray[np.floating], sources: Sequence[Components]) -
 
         pooled_k(p) = 1/(S + 1) * (hr_walk_k(p) + sum over s of 1/|R_s(p)| * sum over q in R_s(p) of hr_walk_k(q))
 
-    The walk leaks over weak edges of AffinityNet, and its grid is four pixels wide: regions, which know neither, pull
-    the map back to the borders in the image. The map itself stays in the mean, so that a region that spans an
-    object and its background does not settle both. Not published; docs/research/results.md tells what it is worth.
+    The walk leaks over weak edges of AffinityNet, and its grid is four pixels wide. Regions have neither fault and pull
+    the map back to the borders in the image. The map itself stays in the mean, so a region that spans an object and its
+    background does not decide both. Not published; docs/research/results.md says what it is worth.
 
     Args:
         hr_walk: float (K, H, W), not negative.

@@ -67,10 +67,9 @@ def reference_fit_masks(
 ) -> NDArray[np.bool_]:
     """Fit the CAM of each class to the regions as the published PerimeterFit programs do.
 
-    Regions are known only by their colours, which JPEG has blurred, and a fill reaches what resembles its
-    first seed, so the result depends on the order of the seeds: the rows from the top, each from the left.
-    The published rules are `cam_threshold` 0.05, `edge_threshold` 250, `clip_to_cam` for SLIC and 0, 200,
-    not clipped for quickshift.
+    Regions are known only by their colours, which JPEG has blurred. A fill reaches what resembles its first seed, so
+    the result depends on the order of the seeds: the rows from the top, each from the left. The published rules are
+    `cam_threshold` 0.05, `edge_threshold` 250, `clip_to_cam` for SLIC and 0, 200, not clipped for quickshift.
 
     Args:
         picture: uint8 (H, W, 3) region picture, after its JPEG round trip; the channel order has no effect.

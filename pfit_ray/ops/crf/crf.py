@@ -98,7 +98,7 @@ class DenseCrf:
         return self.infer_all([unary])[0]
 
     def infer_all(self, unaries: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-        """What `infer` gives for each of several unaries, bit by bit; two of up to 3 labels take the time of one."""
+        """What `infer` gives for each of several unaries, bit for bit; two of up to 3 labels take the time of one."""
         for unary in unaries:
             if unary.shape != self._shape:
                 raise ValueError(f"unary has shape {unary.shape}, image and labels have {self._shape}")
@@ -121,7 +121,7 @@ def pairwise_terms(image: NDArray[np.uint8], options: LabelCrf | SoftmaxCrf) -> 
 def pixel_features(
     image: NDArray[np.uint8], options: LabelCrf | SoftmaxCrf
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """What the terms' Gaussians measure distances in, in units of their widths.
+    """The features in which the terms' Gaussians measure distances, in units of their widths.
 
     Args:
         image: uint8 (H, W, 3) RGB.

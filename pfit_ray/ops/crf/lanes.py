@@ -1,7 +1,7 @@
 """Four floats at once inside compiled loops.
 
-Loops over the few labels of a pixel are too short for the compiler to turn into vector instructions by itself, so
-that the vectors are spelled out: a `Lanes` value lives in one register of every processor numba compiles for.
+Loops over the few labels of a pixel are too short for the compiler to vectorise by itself, so the vectors are spelled
+out. A `Lanes` value is one register on every processor that numba compiles for.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
 """Mean field of the dense CRF: two Gaussian filters and a softmax per step, for all labels of a pixel at once.
 
-The labels' probabilities sum to 1, so that the last label is not filtered: what the filters make of it is what they
-make of 1 everywhere, less the others. Channels are the other labels, in whole vectors of four.
+The labels' probabilities sum to 1, so the last label is not filtered: its result is that of 1 everywhere, less those of
+the others. Channels are the other labels, in whole vectors of four.
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ class PairwiseTerm:
         factors = np.sqrt(compat / (filtered_ones(lattice).astype(np.float64) + _TINY))
         lattice.weights[...] *= factors.astype(np.float32)[:, None]
         self.ones = filtered_ones(lattice)
-        """What the term makes of 1 everywhere: float32 (N,)."""
+        """The term's result for 1 everywhere: float32 (N,)."""
         lattice.weights[...] *= np.float32(np.sqrt(lattice.attenuation))
         self.lattice: Lattice = lattice
 
@@ -180,7 +180,7 @@ def _pixels(  # type: ignore[no-untyped-def]
     values,
     sums,
 ):
-    """Take each pixel's messages from the blurred lattices, update its probabilities, and lay them into the next."""
+    """Take each pixel's messages from the blurred lattices, update its probabilities, and add them to the next."""
     q = np.empty(channels, np.float32)
     nothing, one = lanes.spread(np.float32(0)), lanes.spread(np.float32(1))
     for p in range(len(ones)):

@@ -11,7 +11,7 @@ _HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 _WORD = 64
 _FIRST_TABLE_BITS = 8
 _MARGIN = 4
-"""Lattice cells that rounding, the corners of a simplex and their neighbours may lie outside the features' range."""
+"""How many cells rounding, a simplex's corners and their neighbours may lie outside the features' range."""
 
 
 class Lattice(NamedTuple):
@@ -34,7 +34,7 @@ class Lattice(NamedTuple):
 
     @property
     def attenuation(self) -> float:
-        """The factor that the blur's result takes, so that its weights sum to about 1."""
+        """The factor of the blur's result with which its weights sum to about 1."""
         return 1 / (1 + 2.0 ** (1 - self.offsets.shape[1]))
 
 
@@ -53,12 +53,12 @@ def build_lattice(features: NDArray[np.float32]) -> Lattice:
 
 
 def filtered_ones(lattice: Lattice) -> NDArray[np.float32]:
-    """What the filter makes of 1 at every feature: float32 (N,), > 0."""
+    """The filter's result for 1 at every feature: float32 (N,), > 0."""
     return _filter_ones(*lattice, np.float32(lattice.attenuation))
 
 
 def scale_factors(dimensions: int) -> NDArray[np.float32]:
-    """What features are multiplied with, (D,), so that the lattice's blur has standard deviation 1."""
+    """Factors of the features, (D,), with which the lattice's blur has standard deviation 1."""
     deviation = np.float32(math.sqrt(2 / 3) * (dimensions + 1))
     return np.array([deviation / math.sqrt((i + 1) * (i + 2)) for i in range(dimensions)], np.float32)
 

@@ -69,9 +69,8 @@ class Outline(NamedTuple):
 def outlines(label_map: NDArray[np.uint8]) -> list[Outline]:
     """The outlines of all 4-connected regions of equal label, the larger ones first.
 
-    Painted in this order over background, each with all that it surrounds and with its own border, they give the
-    label map: a region inside another one is smaller, and so comes later. Background has an outline only where
-    it may be a hole, which background at the image's border is not.
+    Filled in this order over background, with their borders, they give the label map: a region inside another one is
+    smaller, so it comes later. Background has an outline only where it may be a hole, so not at the image's border.
 
     Args:
         label_map: uint8 (H, W).

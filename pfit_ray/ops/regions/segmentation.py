@@ -21,7 +21,7 @@ def merge_logits(logits: "Iterable[Tensor]", height: int, width: int) -> NDArray
     Args:
         logits: per scale a float tensor (B, 1 or 2, C, h, w) on any device: for each of B images, of the scaled
             image and, if there are two, of its mirror image. Each is resized bilinearly (align_corners=False).
-            One scale at a time is taken and let go.
+            Scales are consumed one at a time.
         height: H, of the images.
         width: W, of the images.
 
@@ -57,8 +57,8 @@ def drop_rare_labels(probabilities: NDArray[np.float32], floor: float) -> tuple[
 
     Args:
         probabilities: float32 (C, H, W), background first.
-        floor: a label stays if its probability reaches this value anywhere, or is 1 / C, so that whatever is likeliest
-            somewhere stays; the background always stays, and 0 keeps all.
+        floor: a label stays if its probability reaches this value, or 1 / C, anywhere. So whatever is likeliest
+            somewhere stays. The background always stays, and 0 keeps all.
 
     Returns:
         (kept, rest): int32 indices of the kept labels, ascending, and their probabilities, as they were

@@ -18,14 +18,14 @@ def superpixel_features(
 ) -> NDArray[np.float32]:
     """Features of each superpixel: the means of its colour and of a network's maps.
 
-    Each map is centred and divided by its root mean square over the image, so that all weigh the same whatever their
-    channels and range, and is multiplied by its weight.
+    Each map is centred, divided by its root mean square over the image, and multiplied by its weight. So all maps weigh
+    the same, whatever their channels and range.
 
     Args:
         image: uint8 RGB (H, W, 3).
         superpixels: integers (H, W), 0..n-1, all of them present.
         levels: float (C, h, w) maps that cover the image, each of its own channels and stride.
-        weights: of colour (CIE Lab), then of each level, 0 or larger; what weighs 0 is left out.
+        weights: of colour (CIE Lab), then of each level, 0 or larger; a weight of 0 leaves a map out.
 
     Returns:
         float32 (n, D).

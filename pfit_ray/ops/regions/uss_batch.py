@@ -1,7 +1,7 @@
-"""Unsupervised segmentation of several images of one size at a time, for GPUs, where one image leaves units idle.
+"""Unsupervised segmentation of several images of one size at once, for GPUs, where one image leaves units idle.
 
-The CNNs of all images are one CNN with grouped convolutions, a group for each image. Batch normalisation works by
-channel, so it keeps the images apart as it is, and SGD works by number.
+The CNNs of all images are one CNN with grouped convolutions, a group for each image. Batch normalisation works channel
+by channel and SGD number by number, so both keep the images apart.
 """
 
 from collections.abc import Sequence

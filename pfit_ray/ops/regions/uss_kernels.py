@@ -1,9 +1,9 @@
-"""Convolutions and their gradients on one tile, a piece of an image row, for the CNN of `uss_fused`.
+"""Convolutions and their gradients on one tile, a stretch of an image row, for the CNN of `uss_fused`.
 
-A tile is a flat float32 array in which channel c starts at c * STRIDE; a ring is three such tiles one after the
-other. The distance between channels is thus known when this is compiled, and offsets are unsigned, which cannot
-mean a place counted from the end: only so are the loops over pixels compiled to vector instructions. Several output
-channels share a loop, because each value that is read then serves several of them.
+A tile is a flat float32 array in which channel c starts at c * STRIDE; a ring is three consecutive tiles. The distance
+between channels is known at compile time, and offsets are unsigned, so they never count from the end. Only then are the
+loops over pixels compiled to vector instructions. Several output channels share a loop, because each value that is read
+then serves several of them.
 """
 
 import numpy as np

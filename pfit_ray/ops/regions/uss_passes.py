@@ -1,7 +1,7 @@
 """The passes over the image of the CNN of `uss_fused`, each over one block: some rows of a strip of columns.
 
-A batch normalisation needs the whole image before its first value is known, so a layer's plain values are stored,
-and the next pass normalises and clips them while they lie in the cache. Maps are float32 (H, C, W).
+A batch normalisation needs the whole image before its first value is known. So a layer's plain values are stored, and
+the next pass normalises and clips them while they are in the cache. Maps are float32 (H, C, W).
 """
 
 from typing import NamedTuple
@@ -238,7 +238,7 @@ def backward_convolve(
     gradient: Flat,
     block: Block,
 ) -> None:
-    """Through the 3x3 convolution of the third layer; its weight is turned by half a turn and its sides exchanged."""
+    """Through the 3x3 convolution of the third layer, whose weight is turned by half a turn, its sides exchanged."""
     n_in, n_out = lower.shape[1], values.shape[1]
     above, ring = np.empty(3 * n_out * STRIDE, np.float32), np.empty(3 * n_in * STRIDE, np.float32)
     below = np.empty(n_in * STRIDE, np.float32)
@@ -259,7 +259,7 @@ def backward_convolve(
 def backward_image(
     upper: Map, values: Map, norm: Norm, image: Map, image_norm: Norm, gradient: Flat, block: Block
 ) -> None:
-    """The gradient of the weights of the first layer; nothing asks for that of the image."""
+    """The gradient of the weights of the first layer; that of the image is not needed."""
     channels, hidden = image.shape[1], values.shape[1]
     above = np.empty(hidden * STRIDE, np.float32)
     ring = np.empty(3 * channels * STRIDE, np.float32)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 def merge_superpixels(superpixels: NDArray[np.integer], features: NDArray[np.floating]) -> NDArray[np.int64]:
-    """The tree in which superpixels become regions, step by step the two neighbours that differ least.
+    """The tree in which superpixels become regions: each step merges the two neighbours that differ least.
 
     Two neighbours that hold n and m superpixels and whose features have the means a and b differ by
 

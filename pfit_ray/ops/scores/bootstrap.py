@@ -1,4 +1,4 @@
-"""How sure a mean IoU is: images drawn again and again from those that were scored."""
+"""Confidence of a mean IoU, by drawing again and again from the scored images."""
 
 import hashlib
 from collections.abc import Sequence
@@ -51,8 +51,8 @@ class Bootstrap:
     """Mean IoU of many draws of the images, with constant memory.
 
     Each draw takes an image Poisson(1) times, independently of all others, instead of exactly as many images as there
-    are: for large sets the same (Hanley and MacGibbon 2006; Chamandy et al. 2012), but images may come one by one,
-    in any order and from any worker. How often an image is taken follows from the seed and its id alone.
+    are. For many images that is the same (Hanley and MacGibbon 2006; Chamandy et al. 2012), but they may come one by
+    one, in any order and from any worker. How often an image is taken depends only on the seed and its id.
 
     Args:
         draws: number of draws.

@@ -11,7 +11,7 @@ DILATION_RATIO = 0.02
 
 
 def boundary_band(mask: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:
-    """The pixels of a mask that are near its border: those that erosion by `width` pixels takes away.
+    """The pixels of a mask that are near its border: those that an erosion by `width` pixels removes.
 
     The outside of the image counts as outside of the mask (Cheng, Girshick, Dollár, Berg, Kirillov, "Boundary IoU",
     CVPR 2021).
@@ -38,8 +38,8 @@ def band_width(height: int, width: int, ratio: float = DILATION_RATIO) -> int:
 class BoundaryCounter:
     """Counts the pixels in the bands of one image's ground truth and of label maps over it.
 
-    Ignored pixels are taken out of both maps first, so that a label map that equals the ground truth elsewhere has
-    the same bands.
+    Ignored pixels are taken out of both maps first, so a label map that equals the ground truth elsewhere has the same
+    bands.
 
     Args:
         ground_truth: uint8 (H, W): 0 = background, 1..n_classes, 255 = ignored.

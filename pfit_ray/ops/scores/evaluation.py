@@ -49,7 +49,7 @@ def threshold_sweep(
     """Confusion matrix of the thresholded class maps for every value of the background.
 
     A pixel is the strongest class (the first of equals) where that exceeds the threshold, else background.
-    All thresholds are served by one histogram of how many of them each pixel exceeds.
+    One histogram of how many thresholds each pixel exceeds serves all of them.
 
     Args:
         class_maps: floats (K, H, W), compared in float32.
@@ -93,7 +93,7 @@ def threshold_sweep(
 
 @dataclass(frozen=True)
 class Scores:
-    """What a confusion matrix says; ratios in [0, 1], arrays (n_classes + 1,) with the background first.
+    """Scores of a confusion matrix: ratios in [0, 1], arrays (n_classes + 1,) with the background first.
 
     Args:
         iou: intersection over union; NaN where the class is neither in the ground truth nor predicted.

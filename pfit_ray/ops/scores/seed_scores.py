@@ -1,4 +1,4 @@
-"""How good an image's labels look, without ground truth. Every score is in [0, 1]."""
+"""Quality of an image's labels without ground truth. Every score is in [0, 1]."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from pfit_ray.constants import BACKGROUND, IGNORE
 def mask_agreement(masks: Sequence[NDArray[np.bool_]], hr_cam: NDArray[np.floating]) -> float:
     """Overlap of PerimeterFit masks, each pixel weighted by its activation.
 
-    Of the activation that any mask covers, the share that all cover, over all classes together. The
+    The score is the share of the activation covered by any mask that all masks cover, over all classes together. The
     weight keeps perimeters outside the CAM, which a mask may contain, from counting.
 
     Args:

@@ -1,4 +1,4 @@
-"""A threshold for class activation maps where there is no ground truth to choose it by."""
+"""A threshold for class activation maps without ground truth to choose it by."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ class ValueHistogram:
         self.maps = 0
 
     def add(self, cam: NDArray[np.floating]) -> None:
-        """Take up the maps of one image, floats (K, h, w) in [0, 1]; an image without classes does not count."""
+        """Count the maps of one image, floats (K, h, w) in [0, 1]; an image without classes does not count."""
         if len(cam) == 0:
             return
         strongest = cam.max(axis=0).astype(np.float64).clip(0.0, 1.0)
@@ -24,11 +24,11 @@ class ValueHistogram:
         self.maps += 1
 
     def threshold(self) -> float | None:
-        """The value of the background that is suggested: the mean of two thresholds of the cells' histogram.
+        """The suggested value of the background: the mean of two thresholds of the cells' histogram.
 
-        That of Otsu (1979) has the largest variance between the two groups, that of Li and Lee (1993, minimum
-        cross-entropy) takes more for foreground. On CAMs the best threshold lies between them; see
-        benchmarks/threshold.py for what is lost by it.
+        Otsu's threshold (1979) has the largest variance between the two groups; that of Li and Lee (1993, minimum
+        cross-entropy) lets more be foreground. On CAMs the best threshold is between them; benchmarks/threshold.py
+        shows the loss.
 
         Returns:
             In (0, 1), to two digits; None where there are no maps, or all cells are equal.

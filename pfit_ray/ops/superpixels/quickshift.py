@@ -1,8 +1,8 @@
 """Quickshift: every pixel is linked to the nearest denser pixel, and each tree of links is one superpixel.
 
-The labels are those of scikit-image, bit for bit. It adds up the density of each pixel term by term; here the sums
-are approximate and fast, with a known bound of their error. Only where two densities lie closer than the bound are
-both computed again in scikit-image's own order, so that no comparison can come out differently.
+The labels are those of scikit-image, bit for bit. scikit-image adds up the density of each pixel term by term. Here the
+sums are approximate and fast, with a known bound of their error. Where two densities are closer than the bound, both
+are computed again in scikit-image's own order, so no comparison can come out differently.
 """
 
 import math

@@ -1,7 +1,7 @@
 """SLIC: k-means of pixels in colour and space, where each centre looks at its own surroundings only.
 
-The labels are those of scikit-image, bit for bit: same operations on the same numbers in the same order, but on
-planes, so that whole rows are compared with a centre by vector instructions.
+The labels are those of scikit-image, bit for bit: the same operations on the same numbers in the same order. They work
+on planes, so vector instructions compare whole rows with a centre.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ ITERATIONS = 10
 _BLOCK = 8
 """Pixels of a row that share one bound of their distances."""
 _NARROWINGS = 3
-"""How often the part of a row that a centre may win is narrowed by the bounds in it."""
+"""How often the stretch of a row that a centre may win is narrowed by the bounds in it."""
 _HAIR = 1 + 1e-9
 """Factor that keeps a bound above what it bounds, whatever is rounded."""
 
@@ -75,9 +75,9 @@ def _bound(planes, centres, sizes, reach, weight, distances, nearest):  # type: 
 
 @njit(cache=True, nogil=True)
 def _assign(planes, centres, sizes, reach, weight, distances, nearest):  # type: ignore[no-untyped-def]
-    """Give each pixel to the nearest centre whose window holds it, in place; of several, to the first.
+    """Give each pixel, in place, to the nearest centre whose window holds it, or to the first of equally near ones.
 
-    The part of a window that is too far away in space alone to be nearest is passed over.
+    Pixels of a window that are too far away in space alone are skipped.
     """
     _, height, width = planes.shape
     limits = _bound(planes, centres, sizes, reach, weight, distances, nearest)
@@ -149,10 +149,10 @@ def _move_centres(planes, nearest, centres, sizes):  # type: ignore[no-untyped-d
 
 @njit(cache=True, nogil=True)
 def _connect(nearest, min_size, max_size):  # type: ignore[no-untyped-def]
-    """Number the connected pieces of the clusters from 1 in reading order.
+    """Number the connected components of the clusters from 1 in reading order.
 
-    A piece below `min_size` pixels joins a neighbour: the one that its breadth-first search has met last. A piece is
-    cut off at `max_size`.
+    A component below `min_size` pixels joins a neighbour: the last one that its breadth-first search has met. A
+    component is cut off at `max_size`.
     """
     height, width = nearest.shape
     labels = np.zeros((height, width), dtype=np.int32)

@@ -26,7 +26,7 @@ class Query:
     reason: str = ""
     mark: str = ""
     text: str = ""
-    """Annotation of the image id."""
+    """Part of the image id."""
     score: str = ""
     """The score that `low` and `high` are about."""
     low: float | None = None
