@@ -20,10 +20,10 @@ from support.golden import (
     assert_close_to_maximum,
     cases,
     checkpoint,
+    golden_image,
     is_large,
     item,
     load,
-    photograph,
 )
 from support.places import REPOSITORY
 from torch import nn
@@ -73,7 +73,7 @@ def run(stages: list[Stage], row: Row) -> Row:
     return row
 
 
-def photograph_row(image_id: str, keys: np.ndarray) -> Row:
+def image_row(image_id: str, keys: np.ndarray) -> Row:
     """A row as the first operator of a pass hands it on; published keys begin with the background."""
     encoded = item(f"00_inputs/{image_id}.jpg").read_bytes()
     return {"image_id": image_id, "encoded": encoded, "keys": keys[1:].tolist()}
@@ -81,12 +81,12 @@ def photograph_row(image_id: str, keys: np.ndarray) -> Row:
 
 def synthetic_row(image_id: str) -> Row:
     synthetic = array(f"03_cam_synth/{image_id}.npz")
-    return photograph_row(image_id, synthetic["keys"]) | {name: synthetic[name] for name in ("cam", "hr_cam")}
+    return image_row(image_id, synthetic["keys"]) | {name: synthetic[name] for name in ("cam", "hr_cam")}
 
 
 @cache
 def seeds(image_id: str, fidelity: Fidelity) -> Row:
-    """Pass 1 from the photograph and its synthetic CAM to the affinity label."""
+    """Pass 1 from the image and its synthetic CAM to the affinity label."""
     return run(without(plan("seeds", fidelity).finish, "hr_cam", "encode"), synthetic_row(image_id))
 
 
@@ -123,9 +123,9 @@ def assert_regions_of_the_published_program(row: Row) -> None:
 
 
 @pytest.mark.parametrize("file", cases("00_inputs/*.jpg", nightly=is_large))
-def test_seeds_from_the_photograph(file: Path) -> None:
+def test_seeds_from_the_image(file: Path) -> None:
     row = seeds(file.stem, "reference")
-    np.testing.assert_array_equal(row["image"], photograph(file.stem))
+    np.testing.assert_array_equal(row["image"], golden_image(file.stem))
     published = published_regions(file.stem)
     agreement = [(row[name] == labels).mean() for name, labels in published.items()]
     if min(agreement) < 0.999:
@@ -178,7 +178,7 @@ def is_deep(file: Path) -> bool:
 def test_cam(file: Path, trained: Callable[[Network, str], RunDirectory]) -> None:
     published = load(file)
     seeds = plan("seeds", "reference", run=trained("classifier", file.parent.name.removeprefix("03_cam_")))
-    row = run(list(seeds.network), photograph_row(file.stem, published["keys"]))
+    row = run(list(seeds.network), image_row(file.stem, published["keys"]))
     run([stage for stage in seeds.finish if stage.name == "hr_cam"], row)
     assert_close_to_maximum(row["cam"], published["cam"])
     if "hr_cam" in published:
@@ -229,9 +229,9 @@ def test_prediction(file: Path) -> None:
 
 
 def walked(image_id: str, fidelity: Fidelity, iterations: str) -> Row:
-    """Pass 2 from the photograph, a CAM and the published edge to the pseudo label."""
+    """Pass 2 from the image, a CAM and the published edge to the pseudo label."""
     unit = array(f"07_random_walk/{image_id}.npz")
-    row = photograph_row(image_id, unit["keys"]) | {"seed_cam": unit["cam"], "edge": unit["edge"][0]}
+    row = image_row(image_id, unit["keys"]) | {"seed_cam": unit["cam"], "edge": unit["edge"][0]}
     stages = plan("labels", fidelity, "pseudo_label.pool=false", f"pseudo_label.crf.iterations={iterations}").finish
     return run(without(stages, "encode"), row)
 

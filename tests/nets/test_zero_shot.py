@@ -27,11 +27,11 @@ def normalised(network, image, side):
 
 
 @pytest.mark.parametrize(
-    ("photograph", "class_index"), [(skimage.data.chelsea, 0), (skimage.data.coffee, 1)], ids=["cat", "cup"]
+    ("image", "class_index"), [(skimage.data.chelsea, 0), (skimage.data.coffee, 1)], ids=["cat", "cup"]
 )
 @torch.no_grad()
-def test_photographs_are_recognised(network, photograph, class_index):
-    _, scores = network.maps_and_scores(normalised(network, photograph(), network.score_side))
+def test_images_are_recognised(network, image, class_index):
+    _, scores = network.maps_and_scores(normalised(network, image(), network.score_side))
     assert scores[0, class_index] > 0.4
     assert scores[0].sum() - scores[0, class_index] < 0.01
 

@@ -83,14 +83,14 @@ def array(name: str) -> Any:
     return load(item(name))
 
 
-def photograph(image_id: str) -> np.ndarray:
-    """The decoded photograph: uint8 RGB (H, W, 3)."""
+def golden_image(image_id: str) -> np.ndarray:
+    """The decoded image: uint8 RGB (H, W, 3)."""
     pixels: np.ndarray = array(f"00_inputs/{image_id}_rgb.npy")
     return pixels
 
 
 def is_large(file: Path) -> bool:
-    """Whether the photograph with this file's name is large."""
+    """Whether the image with this file's name is large."""
     try:
         with Image.open(ROOT / "00_inputs" / f"{file.stem}.jpg") as photo:
             return photo.width * photo.height > LARGE

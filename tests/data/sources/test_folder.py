@@ -217,7 +217,7 @@ def test_file_name_that_is_not_utf8(tmp_path: Path) -> None:
     item.message.encode()
 
 
-def test_real_photographs(voc_animals: Path) -> None:
+def test_real_images(voc_animals: Path) -> None:
     labels = voc_animals / "labels.csv"
     classes = ("cat", "cow", "dog", "horse", "person", "sheep")
     data = DataConfig(

@@ -170,7 +170,7 @@ def test_annotations_are_read_only_a_little_ahead(root: str, tmp_path: Path, mon
     assert len(read) <= 10 + voc._AHEAD
 
 
-def test_real_photographs(voc_animals: Path) -> None:
+def test_real_images(voc_animals: Path) -> None:
     data = config(str(voc_animals))
     items = list(list_voc(data, "train", Notes()))
     assert len(items) == 370

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from support.golden import array, cases, item, load, photograph
+from support.golden import array, cases, golden_image, item, load
 
 from pfit_ray.ops.cam.label_maps import affinity_label, pseudo_label
 from pfit_ray.ops.cam.thresholding import threshold_classes
@@ -45,7 +45,7 @@ def test_as_published(file: Path) -> None:
     image_id, iterations = file.stem.rsplit("_crf", 1)
     walk = array(f"07_random_walk/{image_id}.npz")
     crf = LabelCrf(iterations=int(iterations))
-    label, _ = pseudo_label(photograph(image_id), walk["rw_up"], walk["keys"][1:], threshold=0.35, crf=crf)
+    label, _ = pseudo_label(golden_image(image_id), walk["rw_up"], walk["keys"][1:], threshold=0.35, crf=crf)
     np.testing.assert_array_equal(label, np.array(Image.open(file)))
 
 
@@ -125,7 +125,7 @@ def test_another_image_size_is_refused() -> None:
 @pytest.mark.parametrize("file", cases("06_affinity_labels/*.npz"))
 def test_affinity_label_as_published(file: Path) -> None:
     published, combined = load(file), array(f"05_combined/{file.name}")
-    image, keys = photograph(file.stem), combined["keys"][1:]
+    image, keys = golden_image(file.stem), combined["keys"][1:]
     label = affinity_label(image, combined["hr_cam"], keys, fg_threshold=0.6, bg_threshold=0.4, crf=LabelCrf())
     np.testing.assert_array_equal(label, published["label"])
     np.testing.assert_array_equal(label, np.array(Image.open(item(f"06_affinity_labels/{file.stem}.png"))))
@@ -137,5 +137,5 @@ def test_each_labelling_as_published(file: Path, name: str, threshold: float) ->
     published, combined = load(file), array(f"05_combined/{file.name}")
     winners = threshold_classes(combined["hr_cam"], threshold)
     np.testing.assert_array_equal(winners, published[f"{name}_argmax"])
-    refined = label_crf(photograph(file.stem), winners, len(combined["keys"]), LabelCrf()).argmax(axis=0)
+    refined = label_crf(golden_image(file.stem), winners, len(combined["keys"]), LabelCrf()).argmax(axis=0)
     np.testing.assert_array_equal(combined["keys"][refined], published[f"{name}_conf"])

@@ -7,7 +7,7 @@ from pfit_ray.ops.crf.crf import DenseCrf, LabelCrf, SoftmaxCrf
 from pfit_ray.ops.crf.crf_torch import batched_crf
 
 
-def photographs(seed: int, batch: int, height: int, width: int) -> np.ndarray:
+def images_of_blocks(seed: int, batch: int, height: int, width: int) -> np.ndarray:
     coarse = np.random.default_rng(seed).integers(0, 256, (batch, height // 3 + 1, width // 3 + 1, 3), np.uint8)
     return coarse.repeat(3, axis=1).repeat(3, axis=2)[:, :height, :width].copy()
 
@@ -15,7 +15,7 @@ def photographs(seed: int, batch: int, height: int, width: int) -> np.ndarray:
 @pytest.mark.parametrize("options", [LabelCrf(), SoftmaxCrf(), LabelCrf(iterations=0)])
 @pytest.mark.parametrize(("n_labels", "size"), [(1, (4, 5)), (2, (1, 1)), (3, (1, 9)), (3, (24, 31)), (7, (24, 31))])
 def test_each_image_as_alone(options: LabelCrf | SoftmaxCrf, n_labels: int, size: tuple[int, int]) -> None:
-    images = photographs(0, 3, *size)
+    images = images_of_blocks(0, 3, *size)
     unaries = (np.random.default_rng(1).random((3, n_labels, *size)) * 4).astype(np.float32)
     together = batched_crf(torch.from_numpy(images), torch.from_numpy(unaries), options).numpy()
     for q, image, unary in zip(together, images, unaries, strict=True):

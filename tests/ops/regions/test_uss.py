@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from oracles.uss import published_segmentation, slow_majority_vote
-from support.golden import cases, is_large, load, photograph
+from support.golden import cases, golden_image, is_large, load
 
 from pfit_ray.ops.regions.uss import initial_layers, segment_unsupervised
 from pfit_ray.ops.regions.uss_vote import UssOptions, majority_vote
@@ -124,7 +124,7 @@ def test_first_weights_as_published(file):
 @pytest.mark.parametrize("file", cases(*USS, nightly=is_large))
 def test_as_published(file):
     published = load(file)
-    bgr, superpixels = photograph(file.stem)[..., ::-1], published["superpixels"]
+    bgr, superpixels = golden_image(file.stem)[..., ::-1], published["superpixels"]
     regions = segment_unsupervised(bgr, superpixels, threads=2)
     here = published_segmentation(bgr, superpixels)
     assert regions.labels_per_iteration == tuple(len(np.unique(labels)) for labels in here)

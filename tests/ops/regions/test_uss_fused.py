@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from oracles.uss_network import slow_gradients, slow_votes
-from support.golden import cases, is_large, load, photograph
+from support.golden import cases, golden_image, is_large, load
 
 from pfit_ray.ops.regions.uss import initial_layers, segment_unsupervised
 from pfit_ray.ops.regions.uss_fused import FusedNetwork, each_block, first_weights, segment_unsupervised_fused
@@ -95,7 +95,7 @@ def test_superpixels_of_another_size():
 def test_first_iterations_as_published(file):
     """Later ones follow rounding: torch's own do so from one thread to two."""
     published = load(file)
-    bgr = photograph(file.stem)[..., ::-1]
+    bgr = golden_image(file.stem)[..., ::-1]
     regions = segment_unsupervised_fused(bgr, published["superpixels"], UssOptions(max_iterations=2))
     assert regions.labels_per_iteration == tuple(published["nlab_per_iter"][:2])
 
@@ -104,7 +104,7 @@ def test_first_iterations_as_published(file):
 def test_votes_of_double_precision(file):
     """All but a few superpixels, about which a rounded value decides."""
     superpixels = load(file)["superpixels"]
-    bgr = photograph(file.stem)[..., ::-1].copy()
+    bgr = golden_image(file.stem)[..., ::-1].copy()
     network = FusedNetwork(bgr, first_weights())
     with each_block(network.blocks, 1) as each:
         for voted in slow_votes(bgr, superpixels, initial_layers(), 3):

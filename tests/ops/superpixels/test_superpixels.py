@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from skimage.segmentation import quickshift, slic
-from support.golden import cases, load, photograph
+from support.golden import cases, golden_image, load
 
 from pfit_ray.ops.superpixels.superpixels import quickshift_superpixels, slic_superpixels
 
@@ -48,7 +48,7 @@ def test_options_reach_the_algorithms():
 @pytest.mark.parametrize("file", cases("01_uss_slic/*.npz", "01_uss_quick/*.npz"))
 def test_as_published(file):
     superpixels = slic_superpixels if file.parent.name == "01_uss_slic" else quickshift_superpixels
-    bgr = photograph(file.stem)[..., ::-1]
+    bgr = golden_image(file.stem)[..., ::-1]
     np.testing.assert_array_equal(superpixels(bgr), load(file)["superpixels"])
 
 
@@ -63,11 +63,11 @@ def assert_labels_of_scikit_image(voc_animals: Path, number: int, largest: int) 
         np.testing.assert_array_equal(quickshift_superpixels(image), expected)
 
 
-def test_labels_of_scikit_image_on_a_part_of_a_photograph(voc_animals: Path) -> None:
+def test_labels_of_scikit_image_on_a_window_of_an_image(voc_animals: Path) -> None:
     assert_labels_of_scikit_image(voc_animals, 0, largest=150)
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("number", range(20))
-def test_labels_of_scikit_image_on_photographs(voc_animals: Path, number: int) -> None:
+def test_labels_of_scikit_image_on_images(voc_animals: Path, number: int) -> None:
     assert_labels_of_scikit_image(voc_animals, number, largest=1000)
