@@ -11,7 +11,7 @@ __all__ = ["BUILTIN", "GROUP", "CamMaps", "CamSource", "make_cam_source"]
 GROUP = "pfit_ray.cam_sources"
 """Entry-point group in which other packages register their sources."""
 
-BUILTIN: dict[str, type] = {"external": ExternalCam}
+BUILTIN: dict[str, type | str] = {"external": ExternalCam}
 """Our own sources besides the classifier, which no package can replace."""
 
 
