@@ -95,7 +95,7 @@ def _read(
         shapes += [Shape(name, ()) for name in flags if find_class(name, data.class_list)]
         return item, (shapes, size)
     except RowError as error:
-        return item, RowError("no_label" if error.reason == "empty_file" else error.reason, f"{url}: {error.message}")
+        return item, RowError("no_label" if error.reason == "empty_file" else error.reason, error.message)
     except _NO_LABELME as error:
         return item, RowError("no_label", f"{url} is not a JSON of LabelMe: {type(error).__name__} {error}")
 

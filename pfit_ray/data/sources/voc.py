@@ -213,4 +213,5 @@ def _read(
         return line, item, object_names(storage.fetch(annotation))
     except RowError as error:
         reason = "no_label" if error.reason in ("missing", "empty_file") else error.reason
-        return line, item, RowError(reason, f"{annotation}: {error.message}")
+        told = error.message if annotation in error.message else f"{annotation}: {error.message}"
+        return line, item, RowError(reason, told)
