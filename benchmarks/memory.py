@@ -35,8 +35,8 @@ from pfit_ray.nets.weights import save_network
 from pfit_ray.rundir.directory import RunDirectory
 from pfit_ray.tasks.base import run_stages
 from pfit_ray.tasks.encode import compressed_array
+from pfit_ray.tasks.network_stage import limited_size
 from pfit_ray.tasks.passes import plan_pass
-from pfit_ray.tasks.predict import segmented_size
 
 OPERATORS = ("network", "finish", "fused")
 """A fused worker takes the photograph through the network and the rest."""
@@ -142,7 +142,7 @@ def after_network(name: Pass, config: RunConfig, width: int, height: int, classe
         return {"cam": grid, "cam_maps": [blobs(48, 64, classes)], **plain}
     if name == "labels":
         return {"edge": 1 - grid.max(axis=0), **seeds_of(config, width, height, classes)}
-    size = segmented_size(config.predict, False, height, width)
+    size = limited_size(height, width, config.predict.max_side)
     logits = 8 * blobs(*size, len(VOC_CLASSES) + 1)
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=0)
     labels = list(range(len(VOC_CLASSES) + 1))

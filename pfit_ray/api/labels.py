@@ -67,7 +67,9 @@ class Labels:
         import pandas as pd
 
         rows = [row for shard in self.shards for row in self._rows(shard)]
-        return pd.DataFrame(rows, columns=None if rows else self._columns()).set_index("image_id")
+        # In a pass all of whose images have failed, no row names the columns.
+        columns = dict.fromkeys([*_PLAIN[self.pass_name], *(name for name, _ in PLACE_FIELDS), "label_url"])
+        return pd.DataFrame(rows, columns=None if rows else list(columns)).set_index("image_id")
 
     def ray(self, images: bool = False) -> ray.data.Dataset:
         """A Ray Dataset: the columns of `pandas` and `label`, uint8 (H, W); shards are read where they are used.
@@ -97,12 +99,6 @@ class Labels:
         """Each image's row with `label`, uint8 (H, W), shard by shard."""
         for shard in self.shards:
             yield from _decoded_shard(self, False, {"shard": shard})
-
-    def _columns(self) -> list[str]:
-        """The columns of `_rows`, for a pass all of whose images have failed."""
-        schema = result_schema(self.pass_name, ())
-        plain = [field.name for field in schema if not pa.types.is_binary(field.type)]
-        return [*dict.fromkeys([*plain, *(name for name, _ in PLACE_FIELDS), "label_url"])]
 
     def _rows(self, shard: int) -> list[dict[str, Any]]:
         reach(self.storage)

@@ -1,17 +1,15 @@
-"""The command line: run, plan, status, show, report, import-checkpoint; the larger commands have files of their own."""
+"""The command line; evaluate, export and serve have files of their own."""
 
 import sys
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
 from pfit_ray import __version__, storage
-from pfit_ray.cli.classes import classes
 from pfit_ray.cli.evaluate import evaluate
 from pfit_ray.cli.export import export, serve
-from pfit_ray.cli.init import init
 from pfit_ray.cli.outcome import carry_out
-from pfit_ray.cli.predict import predict
 from pfit_ray.cli.shared import AddressOption, RunArgument, VerboseOption, err, out
 from pfit_ray.config import RunConfig, load_config
 from pfit_ray.config.credentials import redacted
@@ -39,6 +37,7 @@ OverridesArgument = Annotated[
         show_default=False,
     ),
 ]
+RetryOption = Annotated[bool, typer.Option("--retry-failed", help="Try only the failed images again.")]
 
 
 @app.command()
@@ -53,7 +52,7 @@ def run(
             "or predict.",
         ),
     ] = None,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try only the failed images again.")] = False,
+    retry_failed: RetryOption = False,
     force: Annotated[
         bool, typer.Option("--force", help="Take the output over from another run that is certainly gone.")
     ] = False,
@@ -64,10 +63,7 @@ def run(
     Finished work is not done again: after a crash or Ctrl-C, the same command continues where it stopped.
     Results go to the config's output, for each pass a folder of Parquet tables and PNG shards.
     """
-    loaded = load_config(
-        config, overrides or [], storage.read_bytes
-    )  # before the slow imports: a mistake is told at once
-    storage.configure(loaded.storage)
+    loaded = _load(config, overrides)  # before the slow imports: a mistake is told at once
 
     from pfit_ray.runner.progress import Progress
     from pfit_ray.runner.run import Runner
@@ -88,6 +84,90 @@ def plan(config: ConfigArgument, overrides: OverridesArgument = None, address: A
 
 
 @app.command()
+def init(
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Folder or URL prefix with the images.")],
+    classes: Annotated[
+        str | None,
+        typer.Option(help="Class names, separated by commas, where the folder does not tell them: cat,dog."),
+    ] = None,
+    config: Annotated[
+        str | None, typer.Option("--config", "-c", help="File to write; by default FOLDER's name with .yaml.")
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="Run directory; by default runs/ and FOLDER's name.")
+    ] = None,
+) -> None:
+    """Look at a folder of images, and write a config for it.
+
+    It finds a folder per class, a label table, VOC, COCO, tar and Parquet files, or images without labels.
+    """
+    from pfit_ray.data.sources.detect import detect
+    from pfit_ray.runner.starter import Machine, starter_config
+
+    name = folder.rstrip("/").rpartition("/")[2] or "images"
+    file = Path(config or f"{name}.yaml")
+    if file.exists():
+        raise UserError(f"init: {file} exists; remove it, or name another file by --config")
+    found = detect(folder)
+    names = [one.strip() for one in (classes or "").split(",") if one.strip()]
+    text = starter_config(found, folder, names, output or f"runs/{name}", Machine.this())
+    load_config(str(file), read=lambda _: text.encode())
+    with file.open("x", encoding="utf-8") as written:
+        written.write(text)
+    for line in found.told:
+        out.print(f"Found {line}.", soft_wrap=True)
+    out.print(f"Wrote {file}. Next: pfit-ray plan {file}, then pfit-ray run {file}", soft_wrap=True)
+
+
+@app.command()
+def predict(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A run directory with a trained network, or its .safetensors file.")
+    ],
+    images: Annotated[
+        str, typer.Argument(metavar="IMAGES", help="Folder, URL prefix or glob of images, or of tar or Parquet files.")
+    ],
+    output: Annotated[str, typer.Option("--output", "-o", metavar="OUT", help="Run directory of the predictions.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Config fields to change, such as predict.scales=[1.0]."),
+    ] = None,
+    address: AddressOption = None,
+    redo: Annotated[str | None, typer.Option(help="Compute a step and all later ones again: data or predict.")] = None,
+    retry_failed: RetryOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Segment images with a trained network; no config is needed.
+
+    The predictions are PNGs in OUT/predict, in shards. After a crash or a Ctrl-C the same command continues.
+    """
+    from pfit_ray.runner.progress import Progress
+    from pfit_ray.runner.run import Runner
+    from pfit_ray.runner.segmenter import segmenter_config
+
+    config = segmenter_config(model, images, output, overrides or ())
+    storage.configure(config.storage)
+    command = ["pfit-ray", "predict", model, images, *(overrides or ()), "-o", output]
+    carry_out(Runner(config, Progress(out), retry_failed), command, address, verbose, redo)
+
+
+@app.command()
+def classes(
+    word: Annotated[str, typer.Argument(metavar="WORD", help="A word, such as cat, or a WordNet id.")],
+) -> None:
+    """List the ImageNet classes whose name has a word, for classifier.zero_shot."""
+    from pfit_ray.nets.imagenet import search_classes
+
+    group, found = search_classes(word)
+    if not group and not found:
+        raise UserError(f"classes: no ImageNet class has the word {word!r}; try a more general or another word")
+    if group:
+        out.print(f"{word} stands for {len(group)} ImageNet class(es): {', '.join(map(str, group))}", soft_wrap=True)
+    for one in found:
+        out.print(f"{one}: {one.definition}", soft_wrap=True)
+
+
+@app.command()
 def status(run: RunArgument) -> None:
     """Show how far a run is: images done and failed per pass, rate, and reasons of failures."""
     from pfit_ray.results.status import describe_status
@@ -97,9 +177,6 @@ def status(run: RunArgument) -> None:
         out.print(line, soft_wrap=True)
 
 
-app.command()(init)
-app.command()(predict)
-app.command()(classes)
 app.command()(evaluate)
 app.command()(export)
 app.command()(serve)

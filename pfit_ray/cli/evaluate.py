@@ -45,7 +45,7 @@ def evaluate(
     keys_from: Annotated[
         int | None,
         typer.Option(
-            min=0, max=1, help="With --truth: key of the first class in class maps, where the files do not tell."
+            min=0, max=1, help="With --truth: key of the first class in class maps, if the files do not say it."
         ),
     ] = None,
     format_name: Annotated[

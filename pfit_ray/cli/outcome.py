@@ -31,11 +31,11 @@ _FEW = 4
 def carry_out(
     runner: "Runner", command: Sequence[str], address: str | None, verbose: bool, redo: str | None = None
 ) -> None:
-    """Let a runner do its work, and print what it came to.
+    """Run a runner, and print the result.
 
     Args:
         runner: what runs.
-        command: the words of the command line that goes on with it.
+        command: the words of the command line that continues it.
         address: Ray cluster to join.
         verbose: keep Ray's messages.
         redo: the step to forget first.
@@ -72,8 +72,8 @@ def describe_outcome(outcome: "Outcome", command: Sequence[str]) -> Iterator[str
     """The last lines of a run.
 
     Args:
-        outcome: what it came to.
-        command: the words of the command line that goes on with it.
+        outcome: its result.
+        command: the words of the command line that continues it.
     """
     run = outcome.run
     for name, (ok, failed) in outcome.counts.items():

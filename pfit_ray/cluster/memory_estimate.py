@@ -52,7 +52,7 @@ class WorkerMemory:
 
 
 def worker_memory(config: RunConfig, gpu: bool, fused: bool = False) -> WorkerMemory:
-    """The memory that workers take: `resources.*.memory_mb`, or where it is null an estimate.
+    """The memory that workers take: `resources.*.memory_mb`, or an estimate if it is null.
 
     Args:
         config: the run's config.

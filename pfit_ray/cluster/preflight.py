@@ -1,4 +1,4 @@
-"""Whether all nodes of a cluster can do a run's work: the same versions, and the same files in sight."""
+"""Check that all nodes of a cluster can do a run's work: the same versions, and the same files in sight."""
 
 import os
 import uuid
@@ -27,7 +27,7 @@ class Answer:
 
     versions: Mapping[str, str | None]
     missing: tuple[str, ...]
-    """URLs that it does not see."""
+    """URLs that it cannot see."""
 
 
 def check_nodes(config: RunConfig, root: str) -> None:

@@ -7,7 +7,7 @@ from ray.util.metrics import Counter
 from pfit_ray.tasks.base import Timings
 
 COUNTED = {
-    "images": "Images that the stage has taken up.",
+    "images": "Images that the stage has processed.",
     "failed": "Images that have failed in the stage.",
     "seconds": "Wall seconds of the stage.",
     "cpu_seconds": "CPU seconds of the stage.",

@@ -28,7 +28,7 @@ _LOOK_SECONDS = 0.5
 _SETTLE_SECONDS = 2.0
 """After the death of a worker, until Ray knows whether its node is lost too."""
 _START_TRIES = 10
-"""Workers that may die one after the other before they have taken up an image."""
+"""Workers that may die one after the other before they begin with an image."""
 
 
 class _StoppedError(Exception):
@@ -49,7 +49,7 @@ def run_alone(
         run: the run directory.
         shards: the shards.
         workers: how many shards are worked on at the same time.
-        takes: what a worker takes, as `ray.remote` is told it.
+        takes: resources of a worker, as arguments of `ray.remote`.
 
     Yields:
         What `summary` tells of each shard, once it is published.
@@ -143,7 +143,7 @@ class _Worker:
             except (RayActorError, OutOfMemoryError) as error:
                 seconds = time.monotonic() - began
                 self.end()
-                if not stage:  # it has not taken up the image
+                if not stage:  # it has not begun with the image
                     starts += 1
                     if starts >= _START_TRIES:
                         raise

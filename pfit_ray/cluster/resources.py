@@ -34,7 +34,7 @@ class NodeKind:
     cpus: float
     gpus: float = 0.0
     memory: float | None = None
-    """Bytes that Ray may give to workers; None where nobody knows them."""
+    """Bytes that Ray may give to workers; None if nobody knows them."""
     labels: tuple[tuple[str, str], ...] = ()
     alive: int = 1
     more: int = 0
@@ -101,7 +101,7 @@ class Cluster:
 
     @property
     def memory(self) -> float | None:
-        """Bytes for workers likewise; None where those of any node are unknown."""
+        """Bytes for workers likewise; None if those of any node are unknown."""
         sizes = [None if kind.memory is None else kind.memory * kind.count for kind in self.kinds if kind.cpus]
         return None if None in sizes else sum(size for size in sizes if size is not None)
 
@@ -177,7 +177,7 @@ def node_id() -> str:
 def describe_use() -> str:
     """How many of the CPUs and GPUs of the nodes that are there Ray has given to workers, in words.
 
-    One question to Ray's control store; nothing where this process has not joined a Ray.
+    One question to Ray's control store; nothing if this process has not joined a Ray.
     """
     if not ray.is_initialized():
         return ""
@@ -229,7 +229,7 @@ def merged(alive: Counter[NodeKind], types: Iterable[NodeType]) -> Cluster:
 
 
 def bootstrap_types(file: Path) -> list[NodeType]:
-    """Node types of the cluster file that `ray up` has left on the head; none where there is no such file.
+    """Node types of the cluster file that `ray up` has left on the head; none if there is no such file.
 
     Types whose file states no CPUs are left out, because only the provider knows their size.
     """

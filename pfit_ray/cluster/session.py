@@ -133,7 +133,7 @@ def _without_uv_hook() -> Iterator[None]:
 
 
 def cluster_address(address: str | None) -> str | None:
-    """The cluster that a session would join; None where it would start Ray on this machine."""
+    """The cluster that a session would join; None if it would start Ray on this machine."""
     found = address or os.environ.get("RAY_ADDRESS")
     return None if found == "local" else found
 
@@ -191,7 +191,7 @@ def _quiet(verbose: bool) -> Iterator[None]:
         for name in flags:
             setattr(context, name, verbose)
         if not verbose:
-            # Even errors: a shard whose workers die is told in our own words, without a traceback for each.
+            # Even errors: we say in our own words that workers of a shard died, without a traceback for each.
             logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         yield
     finally:

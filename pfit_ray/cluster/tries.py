@@ -49,7 +49,7 @@ class Tries:
             self.deaths[int(file.partition(".")[0])] = run.read_json(name, "tries", file)["deaths"]
 
     def begin(self, operator: str, shard: int, node: str) -> bool:
-        """Note that an operator begins with a shard on a node; False where too many workers have died at it."""
+        """Note that an operator begins with a shard on a node; False if too many workers have died at it."""
         before = self.begun.pop((operator, shard), None)
         if before is not None and lives(before):
             self.deaths[shard] += 1

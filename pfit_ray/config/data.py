@@ -35,7 +35,9 @@ class ImageSetConfig(Section):
         "Source voc: a list by name (ImageSets/Segmentation/NAME.txt) or the URL of a list file; null takes every "
         "image. Source coco: the NAME of annotations/instances_NAME.json, or the URL of such a file.",
     )
-    limit: int | None = option(None, "Take only the first so many images, in the source's order.", unit="images", ge=1)
+    limit: int | None = option(
+        None, "Take only this many images, the first in the source's order.", unit="images", ge=1
+    )
 
 
 class DataConfig(Section):
@@ -75,7 +77,7 @@ class DataConfig(Section):
     )
     mask_column: str | None = option(
         None,
-        "Source parquet: the column of ground truth PNGs, for evaluation; null takes mask or label where these hold "
+        "Source parquet: the column of ground truth PNGs, for evaluation; null takes mask or label if these hold "
         "images, '' none.",
     )
     id_column: str | None = option(
@@ -103,8 +105,8 @@ class DataConfig(Section):
     sample_seed: int = option(0, "Another seed takes other images into the sample.", ge=0, lt=2**63)
     shard: str | None = option(
         None,
-        "i/n, i from 1 to n: take the i-th of n parts of the images, which a hash of their ids tells apart; n runs "
-        "with the same n take each image once.",
+        "i/n, i from 1 to n: take the i-th of n shares of the images, split by a hash of their ids; n runs with "
+        "the same n take each image once.",
     )
     labels: str | None = option(
         None,
@@ -133,8 +135,7 @@ class DataConfig(Section):
     )
     sbd_lists: tuple[str, str] | None = option(
         None,
-        "URLs of SBD's train.txt and val.txt, from which split train_aug is built where the VOC folder "
-        "has no such list.",
+        "URLs of SBD's train.txt and val.txt, from which split train_aug is built if the VOC folder has no such list.",
     )
     train: ImageSetConfig = option(
         ImageSetConfig(), "Images that passes 1 and 2 label, and that AffinityNet and DeepLabv3+ learn from."
@@ -238,8 +239,8 @@ class ImagesConfig(Section):
 class PredictedLabelsConfig(Section):
     """Image-level labels of images that have none: the classifier's own predictions."""
 
-    threshold: float = option(0.5, "A class is taken as present from this score on.", ge=0.0, le=1.0)
-    top_k: int | None = option(None, "Take at most so many classes per image, the best first.", ge=1, le=MAX_CLASSES)
+    threshold: float = option(0.5, "A class counts as present from this score on.", ge=0.0, le=1.0)
+    top_k: int | None = option(None, "The most classes per image, the best first.", ge=1, le=MAX_CLASSES)
     class_thresholds: dict[str, Annotated[float, Field(ge=0.0, le=1.0)]] = option(
         {}, "Thresholds of single classes, by class name, instead of `threshold`."
     )

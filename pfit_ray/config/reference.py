@@ -19,8 +19,8 @@ INTRODUCTION = """\
 
 <!-- Made by `python -m pfit_ray.config.reference > docs/configuration.md`; a test compares. -->
 
-Every field of a run's YAML file. `data` and `output` are required, everything else has a default. On the command line a
-field is set by its whole name: `pfit-ray run CONFIG cam.flip=false`. An unknown name or a value out of range stops the
+Every field of a run's YAML file. `data` and `output` are required, everything else has a default. On the command line,
+set a field by its whole name: `pfit-ray run CONFIG cam.flip=false`. An unknown name or a value out of range stops the
 run before any work, in one sentence. `config.yaml` in the run directory has every field as it was used.
 """
 HEAD = "| field | type | default | range, unit | what |\n|---|---|---|---|---|"

@@ -13,9 +13,7 @@ class StageResources(Section):
     """What one worker of a stage takes."""
 
     cpus: float = option(1.0, "CPUs of one worker.", gt=0.0)
-    gpus: float | None = option(
-        None, "GPUs of one worker; null takes one where the cluster has GPUs and none elsewhere.", ge=0.0
-    )
+    gpus: float | None = option(None, "GPUs of one worker; null takes one if the cluster has GPUs, else none.", ge=0.0)
     workers: int | None = option(None, "Upper bound of the workers; null lets Ray use what is free.", ge=1)
     threads: int = option(1, "Threads of one worker.", ge=1, le=64)
     labels: dict[str, str] = option({}, LABELS_HELP)
@@ -36,11 +34,11 @@ class FetchResources(StageResources):
 class NetworkResources(StageResources):
     """What one worker of the networks takes."""
 
-    min_workers: int = option(1, "So many workers start at once and stay; more come as images wait for them.", ge=1)
+    min_workers: int = option(1, "Workers that start at once and stay; more start when images wait for them.", ge=1)
     batch_size: int | None = option(
         None,
-        "At most so many images of one shape go through a network together, fewer where the GPU's memory does not "
-        "suffice; null takes 1 on a CPU and 8 on a GPU. Batches change the last digits of the results.",
+        "The most images of one shape that go through a network together; fewer if the GPU's memory does not "
+        "suffice. Null takes 1 on a CPU and 8 on a GPU. Batches change the last digits of the results.",
         unit="images",
         ge=1,
         le=1024,
@@ -59,8 +57,8 @@ class TrainResources(Section):
     workers: int = option(1, "Number of data-parallel workers.", ge=1)
     min_workers: int | None = option(
         None,
-        "A training begins and goes on with so many workers where there is no room for all; null waits for all. How "
-        "many there were changes the weights.",
+        "A training runs with this many workers if there is no room for all; null waits for all. Their number "
+        "changes the weights.",
         ge=1,
     )
     labels: dict[str, str] = option({}, LABELS_HELP)
@@ -68,10 +66,10 @@ class TrainResources(Section):
         None, "CPUs of one worker; null takes all of a node that has no GPU, else 1.", gt=0.0
     )
     gpus_per_worker: float | None = option(
-        None, "GPUs of one worker; null takes one where the cluster has GPUs and none elsewhere.", ge=0.0
+        None, "GPUs of one worker; null takes one if the cluster has GPUs, else none.", ge=0.0
     )
     backend: Literal["nccl", "gloo"] | None = option(
-        None, "How workers exchange gradients; null takes NCCL where they have GPUs, else Gloo."
+        None, "How workers exchange gradients; null takes NCCL if they have GPUs, else Gloo."
     )
     loader_threads: int = option(2, "Threads of one worker that decode and augment images.", ge=0, le=64)
     checkpoint_seconds: float = option(
@@ -92,7 +90,7 @@ class NodeType(Section):
     cpus: float = option(..., "CPUs of a node.", gt=0.0)
     gpus: float = option(0.0, "GPUs of a node.", ge=0.0)
     memory_gb: float | None = option(None, "Memory of a node for Ray's workers; null: unknown.", unit="GiB", gt=0.0)
-    max_nodes: int = option(..., "At most so many nodes of this type.", ge=1)
+    max_nodes: int = option(..., "The most nodes of this type.", ge=1)
     labels: dict[str, str] = option({}, "Labels of Ray that these nodes carry.")
 
 
@@ -104,20 +102,20 @@ class ResourcesConfig(Section):
     cpu: StageResources = option(StageResources(gpus=0.0), "Regions, masks, CRF and the writing, in tasks.")
     fuse: bool | None = option(
         None,
-        "One worker takes a shard through the network and all that follows. It gets what `network` says, of the CPUs "
-        "all but a hundredth, with which images are read; of `cpu` the threads count. As many as there is room for "
-        "start at once. Null does so where networks take no GPU and `network` and `cpu` say the same.",
+        "One worker takes a shard through the network and all that follows. It gets the resources of `network`, "
+        "less a hundredth of the CPUs for reading images, and the threads of `cpu`. As many start at once as "
+        "there is room for. Null does this if networks use no GPU and `network` and `cpu` are the same.",
     )
     train: TrainResources = option(TrainResources(), "Trainings.")
     node_types: list[NodeType] = option(
         [],
-        "Nodes that the cluster's autoscaler may add, so that a run can tell whether its workers will fit. Not needed "
-        "on the head of a cluster of `ray up`, whose file says it.",
+        "Nodes that the cluster's autoscaler may add, so that a run can tell whether its workers will fit. Not "
+        "needed on the head of a `ray up` cluster: the cluster's file says it.",
     )
     cpus: int | None = option(
         None,
         "CPUs of a local Ray; null takes the least of what the machine has, what the process may run on (Slurm, "
-        "taskset) and the quota of its control group (a container), but two at the least.",
+        "taskset) and the quota of its control group (a container), but at least two.",
         ge=1,
     )
     object_store_mb: int | None = option(
@@ -126,13 +124,17 @@ class ResourcesConfig(Section):
 
 
 class FaultsConfig(Section):
-    """When a worker's death or silence is taken for an image's fault."""
+    """When an image is blamed for a worker's death or silence."""
 
     shard_tries: int = option(
-        3, "A shard whose workers die so often is taken apart: its images are tried alone.", unit="tries", ge=1, le=100
+        3,
+        "A shard that has lost so many workers is taken apart: its images are tried alone.",
+        unit="tries",
+        ge=1,
+        le=100,
     )
     image_tries: int = option(
-        2, "An image that kills its worker so often, alone, is recorded as crashed.", unit="tries", ge=1, le=100
+        2, "An image that has killed so many workers, alone, is recorded as crashed.", unit="tries", ge=1, le=100
     )
     stage_seconds: float = option(
         900.0,
@@ -144,5 +146,7 @@ class FaultsConfig(Section):
         7200.0, "A pass in which nothing at all moves for so long ends with an error.", unit="seconds", gt=0.0
     )
     max_lost_shards: int = option(
-        16, "A pass ends with an error when more shards than these, and than a tenth, lose all their tries.", ge=0
+        16,
+        "A pass ends with an error when more shards than this, and more than a tenth, have used up their tries.",
+        ge=0,
     )

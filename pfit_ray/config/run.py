@@ -30,7 +30,7 @@ from pfit_ray.constants import LOCAL_PROTOCOLS, PUBLISHED_SOURCES, CrfEngine
 
 Pass = Literal["seeds", "labels", "predict"]
 PASSES: tuple[Pass, ...] = ("seeds", "labels", "predict")
-
+FidelityStage = Literal["cam", "regions", "fit", "walk", "predict"]
 
 _SAME_PROTOCOL = {"s3a": "s3", "gcs": "gs"}
 
@@ -167,16 +167,16 @@ class RunConfig(Section):
 
     @property
     def region_names(self) -> tuple[str, ...]:
-        """Names of the region sources; none where the CAM stays as it is."""
+        """Names of the region sources; none if the CAM stays as it is."""
         return () if self.combine_mode == "none" else self.regions.names
 
     @property
     def pooled_regions(self) -> tuple[str, ...]:
-        """Names of the region sources within whose regions the walked map is pooled; none where it is not."""
+        """Names of the region sources within whose regions the walked map is pooled; none if it is not."""
         pool = self.pseudo_label.pool
         return self.region_names if (self.fidelity_of("walk") != "reference" if pool is None else pool) else ()
 
-    def fidelity_of(self, stage: Literal["cam", "regions", "fit", "walk", "predict"]) -> Fidelity:
+    def fidelity_of(self, stage: FidelityStage) -> Fidelity:
         """The fidelity of one stage: its own, or the run's."""
         own: Fidelity | None = getattr(self, stage).fidelity
         return own or self.fidelity

@@ -77,13 +77,14 @@ class UssConfig(Section):
     momentum: float = option(0.9, "Momentum of SGD.", ge=0.0, lt=1.0)
     fused: bool = option(
         True,
-        "Compute the CNN by this package's own compiled passes instead of torch's layers: faster and with half of the "
-        "memory. Sums are rounded otherwise, which at times decides a vote. Fidelity reference never does.",
+        "Compute the CNN by this package's own compiled code instead of torch's layers: faster and with half the "
+        "memory. Sums are rounded differently, which at times decides a vote. Fidelity reference takes torch's "
+        "layers.",
     )
     max_side: int | None = option(
         1024,
-        "Every region source sees larger images at this longer side, and its regions are scaled back, because the CNN "
-        "takes over 1 kB per pixel; null never shrinks, nor does fidelity reference, whatever stands here.",
+        "Larger images are shrunk to this longer side for every region source, and the regions are scaled back, "
+        "because the CNN takes over 1 kB per pixel; null, or fidelity reference, never shrinks.",
         unit="pixels",
         ge=32,
     )
@@ -99,7 +100,7 @@ class ExternalConfig(Section):
         min_length=1,
     )
     form: Literal["files", "tar", "parquet"] | None = option(
-        None, "How they lie there; null goes by the ending of the URL: .tar, .parquet, and files for all others."
+        None, "How they are stored; null goes by the URL's suffix: .tar, .parquet, else files."
     )
     id_column: str = option("image_id", "Parquet: the column of image ids.")
 
@@ -144,7 +145,7 @@ class RegionSourceConfig(Section):
     uss: bool | None = option(
         None, "Merge its regions by the small CNN of regions.uss; null does so for slic and quickshift alone."
     )
-    options: dict[str, Any] = option({}, "What it is given beside or instead of the numbers of its kind.")
+    options: dict[str, Any] = option({}, "Its options, which add to or replace the numbers of its kind.")
 
     @model_validator(mode="before")
     @classmethod

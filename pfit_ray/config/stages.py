@@ -55,24 +55,22 @@ class CamConfig(Section):
         "external: maps made elsewhere, by image id; or a CAM source that another package has registered.",
         min_length=1,
     )
-    options: dict[str, Any] = option({}, "What cam.source is given, unless it is classifier.")
+    options: dict[str, Any] = option({}, "Options of cam.source, unless it is classifier.")
     scales: tuple[Scale, ...] = option(
         (0.5, 1.0, 1.5, 2.0), "Factors of the image size at which the classifier looks.", min_length=1
     )
     flip: bool = option(True, "Add the map of the mirrored image.")
     max_side: int | None = option(
         2048,
-        "The classifier sees scaled images with a longer side shrunk to it; null never shrinks, nor does fidelity "
-        "reference, whatever stands here.",
+        "Scaled images with a longer side are shrunk to it for the classifier; null, or fidelity reference, "
+        "never shrinks.",
         unit="pixels",
         ge=32,
     )
     fidelity: Fidelity | None = option(
         None, "reference crops hr_cam instead of resizing it; null follows the run's fidelity."
     )
-    precision: Precision = option(
-        "float32", "Type of the forward pass; float32 with fidelity reference, whatever stands here."
-    )
+    precision: Precision = option("float32", "Type of the forward pass; fidelity reference always takes float32.")
     stored_as: StoredAs | None = option(
         None,
         "Type of the CAMs in the result tables, from which the walk starts; null is float16, or float32 with "
@@ -91,7 +89,7 @@ class CamConfig(Section):
 
 
 class RegionsConfig(Section):
-    """The segmentations of each image into regions, none of which knows classes."""
+    """The segmentations of each image into regions; they know no classes."""
 
     fidelity: Fidelity | None = option(
         None,
@@ -100,8 +98,7 @@ class RegionsConfig(Section):
     )
     sources: tuple[RegionSourceConfig, ...] = option(
         (RegionSourceConfig(kind="slic"), RegionSourceConfig(kind="quickshift")),
-        "The region sources, any number of them, each a kind alone or a mapping of the fields below; each takes its "
-        "time on every image.",
+        "Any number of region sources, each a kind or a mapping of the fields below; each takes time on every image.",
         min_length=1,
     )
     slic: SlicConfig = option(SlicConfig(), "Numbers of sources of kind slic.")
@@ -247,19 +244,19 @@ class WalkConfig(Section):
     exp_times: int = option(8, "The walk takes 2 to this power steps.", ge=0, le=12)
     per_class: bool = option(
         False,
-        "Divide each class's walked map by its own maximum, instead of all by one, as published: a class that is weak "
-        "beside another then stays weak.",
+        "Divide each class's walked map by its own maximum; false divides all by one maximum, as published, and "
+        "a class that is weak beside another stays weak.",
     )
     radius: int = option(5, "Pixels nearer than this are neighbours.", unit="grid cells of 4 pixels", ge=2, le=20)
     max_side: int | None = option(
         2048,
-        "AffinityNet sees images with a longer side shrunk to it, and the walk takes place at full size; null never "
-        "shrinks, nor does fidelity reference, whatever stands here.",
+        "Images with a longer side are shrunk to it for AffinityNet, and the walk takes place at full size; "
+        "null, or fidelity reference, never shrinks.",
         unit="pixels",
         ge=32,
     )
     precision: Precision = option(
-        "float32", "Type of AffinityNet's forward pass; float32 with fidelity reference, whatever stands here."
+        "float32", "Type of AffinityNet's forward pass; fidelity reference always takes float32."
     )
 
 
@@ -268,8 +265,8 @@ class PseudoLabelConfig(Section):
 
     pool: bool | None = option(
         None,
-        "Average the walked map with its means within the regions of each region source, before the threshold; null "
-        "does so, but not with walk.fidelity reference, nor with combine.mode none, which leaves regions out.",
+        "Average the walked map with its means within the regions of each region source, before the threshold; "
+        "null does this, except with walk.fidelity reference or with combine.mode none, which has no regions.",
     )
     threshold: float = option(0.35, "Value of the background.", ge=0.0, le=1.0)
     crf: LabelCrfConfig = option(LabelCrfConfig(iterations=1), "The dense CRF after the threshold.")
@@ -284,24 +281,22 @@ class PredictConfig(Section):
     flip: bool = option(True, "Add the logits of the mirrored image.")
     max_side: int | None = option(
         1024,
-        "Images with a longer side are segmented at it, before any scale, and their labels enlarged; null never "
-        "shrinks, nor does fidelity reference, whatever stands here.",
+        "Images with a longer side are segmented at it, before any scale, and their labels enlarged; null, or "
+        "fidelity reference, never shrinks.",
         unit="pixels",
         ge=32,
     )
     label_floor: float = option(
         0.01,
-        "Labels whose probability stays below it everywhere are left out of the CRF; 0 keeps all, and so does "
-        "fidelity reference, whatever stands here.",
+        "Labels whose probability stays below it everywhere are left out of the CRF; 0, or fidelity reference, "
+        "keeps all.",
         ge=0.0,
         lt=1.0,
     )
     fidelity: Fidelity | None = option(
         None, "reference does not pad the image to the network's stride; null follows the run's fidelity."
     )
-    precision: Precision = option(
-        "float32", "Type of the forward pass; float32 with fidelity reference, whatever stands here."
-    )
+    precision: Precision = option("float32", "Type of the forward pass; fidelity reference always takes float32.")
     crf: SoftmaxCrfConfig = option(SoftmaxCrfConfig(), "The dense CRF after the softmax.")
 
 

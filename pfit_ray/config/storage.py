@@ -24,7 +24,7 @@ class StorageConfig(Section):
     anonymous: bool = option(False, "Send no credentials at all, for public buckets.")
     requester_pays: bool = option(False, "Agree to pay for requests to other people's buckets (s3, gs).")
     retries: int = option(
-        5, "A request that fails for a passing reason is sent again so often at most.", unit="tries", ge=0, le=20
+        5, "How often at most a request that fails for a passing reason is sent again.", unit="tries", ge=0, le=20
     )
     backoff_seconds: float = option(
         0.5,

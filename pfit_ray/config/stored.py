@@ -83,7 +83,7 @@ def is_field(name: str) -> bool:
 
 
 def value_before(name: str) -> Any:
-    """What a field of a step's record stood for before it was there; None where there is no such field."""
+    """What a field of a step's record stood for before it was there; None if there is no such field."""
     if name in BEFORE:
         return BEFORE[name][1]
     section: Any = RunConfig

@@ -29,7 +29,7 @@ class TrainingConfig(Section):
 
     epochs: int = option(15, "Rounds over the images.", unit="epochs", ge=1)
     batch_size: int = option(16, "Images per optimiser step, over all workers.", unit="images", ge=1)
-    accumulate: int = option(1, "Split each worker's share of the batch into so many backward passes.", ge=1)
+    accumulate: int = option(1, "Backward passes into which each worker's share of a batch is split.", ge=1)
     learning_rate: float = option(
         0.01, "Learning rate of pretrained weights; new layers and biases take multiples of it.", gt=0.0
     )

@@ -75,9 +75,9 @@ def write_sheets(config: RunConfig, run: RunDirectory, count: int) -> list[str]:
     """Draw the sheets of the first good images of each pass into the run directory.
 
     Returns:
-        A sentence for each sheet, or pass, that could not be drawn: a run that has its results does not end by it.
+        A sentence for each sheet, or pass, that could not be drawn; this never fails a run that has its results.
     """
-    ids: dict[str, str] = {}  # of ids that differ in capital letters alone the first: a file system may hold one file
+    ids: dict[str, str] = {}  # the first of ids that differ in capital letters alone: a file system may hold one file
     problems = []
     for pass_name in config.passes:
         try:

@@ -1,4 +1,4 @@
-"""Score label maps and class maps that lie in files, whoever made them, against ground truth PNGs."""
+"""Score label maps and class maps in files of any origin against ground truth PNGs."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 16))
 """0.05 to 0.75, as published."""
 
 Scored = tuple[str, MapScore] | RowError | None
-"""The kind of map and its score, what is wrong with the image, or None where it has no ground truth."""
+"""The kind of map and its score, what is wrong with the image, or None if it has no ground truth."""
 
 
 @dataclass(frozen=True)

@@ -54,8 +54,8 @@ def by_class(metrics: Mapping[str, Any]) -> Table:
 def as_csv(metrics: Mapping[str, Any]) -> str:
     """All numbers: a row per map and class, and one per map whose class is empty; ratios in [0, 1].
 
-    What a number was computed with stands in its row: split, fidelity, threshold of the label map, CRF, weights (JSON
-    where it is more than a word).
+    Each row has what its numbers were computed with: split, fidelity, threshold of the label map, CRF, weights (JSON if
+    it is more than a word).
     """
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")

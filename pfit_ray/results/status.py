@@ -1,4 +1,4 @@
-"""How far a run is, read from its directory alone, on whatever machine."""
+"""How far a run is, read from its directory alone, on any machine."""
 
 import time
 from collections import Counter

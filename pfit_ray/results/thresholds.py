@@ -1,4 +1,4 @@
-"""The threshold that a run's maps suggest, where nobody has drawn ground truth."""
+"""The threshold that a run's maps suggest without ground truth."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from pfit_ray.rundir.published import read_rows
 from pfit_ray.tasks.encode import array_from_bytes
 
 MAX_SHARDS = 256
-"""So many shards, spread evenly over the finished ones, are read."""
+"""Shards that are read at most, spread evenly over the finished ones."""
 
 
 def suggested_thresholds(run: RunDirectory) -> dict[str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Totals of scores over many images, and the numbers that are told of them."""
+"""Totals of scores over many images, and the numbers that follow from them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,7 +28,7 @@ class Totals:
         self.bootstrap = Bootstrap(draws, seed)
 
     def add(self, score: MapScore) -> None:
-        """Take up some images."""
+        """Add some images."""
         self.matrix = self.matrix + score.matrix
         self.boundary = self.boundary + score.boundary
         self.images += len(score.images)
@@ -93,7 +93,7 @@ class Totals:
 def summaries(
     totals: Mapping[str, Totals], names: Sequence[str], levels: Sequence[float], origins: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What is told of each kind of map: `images`, the numbers of `Totals.summary`, and its `provenance`."""
+    """The entry of each kind of map: `images`, the numbers of `Totals.summary`, and its `provenance`."""
     return {
         name: {"images": total.images, **total.summary(names, levels), "provenance": origins[name]}
         for name, total in totals.items()

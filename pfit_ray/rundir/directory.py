@@ -23,17 +23,17 @@ IMAGE_SET = {"seeds": "train", "labels": "train", "predict": "predict"}
 """The manifest that each pass works on."""
 
 PROGRESS_FILE = "progress.json"
-"""What a run does at the moment, see `pfit_ray.runner.progress.State`; there is none where nothing runs."""
+"""What a run does at the moment, see `pfit_ray.runner.progress.State`; there is none if nothing runs."""
 
 LOCK_FILE = "lock.json"
-"""Who works in the run directory, see `pfit_ray.runner.lock`; there is none where nobody does."""
+"""Who works in the run directory, see `pfit_ray.runner.lock`; there is none if nobody does."""
 
 _READERS = 32
 """Markers that are read at the same time."""
 
 
 class ShardFile(NamedTuple):
-    """A file of a finished shard; the bytes are None where an older version has not recorded them."""
+    """A file of a finished shard; the bytes are None if an older version has not recorded them."""
 
     url: str
     size: int | None
@@ -73,7 +73,7 @@ class RunDirectory:
         return self.url("checkpoints", f"{network}.safetensors")
 
     def read_json(self, *parts: str) -> Any:
-        """A JSON file below the root, or None where there is none; it may come and go meanwhile."""
+        """A JSON file below the root, or None if there is none; it may come and go meanwhile."""
         try:
             return json.loads(storage.read_bytes(self.url(*parts)))
         except FileNotFoundError:
@@ -84,7 +84,7 @@ class RunDirectory:
         storage.write_bytes(self.url(*parts), (json.dumps(value, indent=1) + "\n").encode())
 
     def published(self, name: str, shard: int) -> ShardFiles | None:
-        """What a shard's marker names; None where the shard is not finished."""
+        """What a shard's marker names; None if the shard is not finished."""
         marker = self.read_json(name, "done", f"{shard:05d}.json")
         return None if marker is None else self.files(name, shard, marker)
 

@@ -3,31 +3,21 @@
 import platform
 from importlib import util
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, get_args
 
 from PIL import features
 
 from pfit_ray.config import RunConfig
+from pfit_ray.config.run import FidelityStage
 from pfit_ray.data import cam_sources, region_sources
 from pfit_ray.data.plugins import plugin_package
 from pfit_ray.errors import UserError
 
 PACKAGES = (
-    "pfit-ray",
-    "ray",
-    "torch",
-    "torchvision",
-    "timm",
-    "numpy",
-    "scipy",
-    "scikit-image",
-    "opencv-python-headless",
-    "opencv-python",
-    "pillow",
-    "pyarrow",
-    "pydensecrf2",
-    "numba",
-)
+    "pfit-ray", "ray", "torch", "torchvision", "timm", "numpy", "scipy", "scikit-image", "opencv-python-headless",
+    "opencv-python", "pillow", "pyarrow", "pydensecrf2", "numba",
+)  # fmt: skip
+_STAGES: tuple[FidelityStage, ...] = get_args(FidelityStage)
 
 
 def describe_environment(config: RunConfig) -> dict[str, Any]:
@@ -41,18 +31,12 @@ def describe_environment(config: RunConfig) -> dict[str, Any]:
         "seed": config.seed,
         "uss_seed": config.regions.uss.seed,
         "plugins": _plugins(config),
-        "fidelity": {
-            "cam": config.fidelity_of("cam"),
-            "regions": config.fidelity_of("regions"),
-            "fit": config.fidelity_of("fit"),
-            "walk": config.fidelity_of("walk"),
-            "predict": config.fidelity_of("predict"),
-        },
+        "fidelity": {stage: config.fidelity_of(stage) for stage in _STAGES},
     }
 
 
 def check_packages(config: RunConfig) -> None:
-    """Check that the packages are there which the config asks for and an installation may lack.
+    """Check that the optional packages that the config asks for are installed.
 
     Raises:
         UserError: names the field, the extra that brings the package, and what does without it; or the source that no
@@ -84,7 +68,7 @@ def _plugins(config: RunConfig) -> dict[str, str]:
 
 
 def package_version(name: str) -> str | None:
-    """The installed version of a package, None where it is not installed."""
+    """The installed version of a package, None if it is not installed."""
     try:
         return version(name)
     except PackageNotFoundError:

@@ -40,8 +40,8 @@ MANIFEST_SCHEMA = pa.schema(
         ("message", pa.string()),
     ]
 )
-"""`size` is the image's bytes and `version` its file's etag or time of change when it was listed, null where the
-listing does not tell. An image that has changed since is read as it is now. What a manifest of an older version lacks
+"""`size` is the image's bytes and `version` its file's etag or time of change when it was listed, null if the
+listing does not say. An image that has changed since is read as it is now. What a manifest of an older version lacks
 is null."""
 
 
@@ -50,8 +50,8 @@ def write_manifest(
 ) -> dict[str, Any]:
     """Write the manifest of one set of images.
 
-    Each Parquet part holds 256 shards, each shard is one row group. An image id that stands twice becomes
-    a failed row the second time, because its outputs would overwrite the first one's. In the set `predict`, which
+    Each Parquet part holds 256 shards, each shard is one row group. The second image with
+    an id becomes a failed row, because its outputs would overwrite the first one's. In the set `predict`, which
     needs no labels, an unusable label fails no row. Memory holds one part, compressed; the ids that have been seen
     are in a temporary file (see `pfit_ray.data.sources.spill`).
 

@@ -1,4 +1,4 @@
-"""How far work is, how fast it goes and how long it will take, in words; torch is not imported."""
+"""How far work is, how fast it goes and how long it will take, in words; this module does not import torch."""
 
 import json
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ def recent_rate(finished: Sequence[tuple[float, int]]) -> float | None:
         finished: when each shard was finished, in seconds, and its images.
 
     Returns:
-        None where fewer than two shards, or no time between them, tell no rate.
+        None if fewer than two shards, or no time between them, tell no rate.
     """
     ordered = sorted(finished)
     last = ordered[-1][0] if ordered else 0.0
@@ -55,7 +55,7 @@ _RECENT = 20
 
 
 def read_metrics(url: str) -> list[dict[str, Any]]:
-    """The records of a training, oldest first; empty where there are none.
+    """The records of a training, oldest first; empty if there are none.
 
     Args:
         url: folder or URL prefix of the training.

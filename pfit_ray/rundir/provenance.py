@@ -1,4 +1,4 @@
-"""What a number was computed with: fidelity, weights, split, thresholds and versions beside every score."""
+"""What a score was computed with: fidelity, weights, split, thresholds and versions."""
 
 import hashlib
 from typing import Any
@@ -11,14 +11,14 @@ from pfit_ray.rundir.review import used_marks_url
 from pfit_ray.storage.cache import weights_file
 
 TOLD_PACKAGES = ("torch", "scikit-image", "opencv-python-headless", "opencv-python", "pillow", "pydensecrf2")
-"""Packages whose version is known to move scores; the JPEG library is told too."""
+"""Packages whose version is known to move scores; the JPEG library is named too."""
 
 _SEED_STAGES = ("cam", "regions", "fit")
 _SHORT_DIGEST = 12
 
 
 def record_weights(run: RunDirectory, config: RunConfig, network: Network) -> None:
-    """Write the sha256 of a network's weights beside them, of the file that they were taken from, and of used marks."""
+    """Record the sha256 of a network's weights, of the file they were taken from, and of the marks that it used."""
     section = getattr(config, network)
     record = {"sha256": _digest(run.weights(network)), "source": section.source}
     if section.source == "weights":

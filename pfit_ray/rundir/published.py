@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 def read_published(run: RunDirectory, name: str, shard: int, read: Callable[[ShardFiles], T]) -> T:
-    """Read files of a finished shard; again where a retry has replaced them meanwhile.
+    """Read files of a finished shard, and read again if a retry has replaced them meanwhile.
 
     Raises:
         UserError: when the shard is not finished, or a file that its marker names is missing or damaged.
@@ -68,11 +68,6 @@ def read_rows(
     return read_published(run, name, shard, read)
 
 
-def read_columns_of(run: RunDirectory, name: str, shard: int, columns: Sequence[str]) -> pa.Table:
-    """Some small columns of a finished shard's good rows, as far as the file has them; see `read_rows`."""
-    return read_published(run, name, shard, lambda files: _table(files.rows, columns, small=True))
-
-
 def read_failures(run: RunDirectory, name: str, shard: int) -> list[Row]:
     """Failed rows of a finished shard; see `read_rows`."""
 
@@ -102,7 +97,7 @@ def read_label(row: Mapping[str, Any]) -> bytes:
 
 
 def _place_now(row: Mapping[str, Any]) -> Row | None:
-    """The row's place in the shard's present files, None where these are the ones that it names."""
+    """The row's place in the shard's present files, None if these are the ones that it names."""
     folder, _, file = str(row["label_url"]).rpartition("/")
     root, _, name = folder.rpartition("/")[0].rpartition("/")
     number = file.partition(".")[0].partition("-")[0]

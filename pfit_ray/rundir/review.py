@@ -1,4 +1,4 @@
-"""What people say of images: accept, reject or needs work, in one table below the run."""
+"""What people say about images: accept, reject or needs work, in one table of the run."""
 
 import io
 import threading
@@ -42,12 +42,12 @@ def marks_url(run: RunDirectory) -> str:
 
 
 def used_marks_url(run: RunDirectory, network: Network) -> str:
-    """Where the marks lie that a training goes by: those that there were when it began."""
+    """Where the marks that a training uses lie: those that existed when it began."""
     return run.url("train", network, "marks.parquet")
 
 
 def read_marks(url: str) -> dict[str, Marked]:
-    """The marks of a table by image id; none where there is no table. Of several marks of an image the last counts.
+    """The marks of a table by image id; none if there is no table. Of several marks of an image the last counts.
 
     Raises:
         UserError: when it is no table of marks.
@@ -126,12 +126,12 @@ class MarkTable:
 
 
 def keeps(review: Review, marked: Marked | None) -> bool:
-    """Whether a training that goes by `review` learns from an image with this mark."""
+    """Whether a training with the setting `review` learns from an image with this mark."""
     return (marked.mark if marked else None) not in _LEFT_OUT[review]
 
 
 def marks_for_training(run: RunDirectory, network: Network, review: Review) -> dict[str, Marked]:
-    """The marks that a training goes by: those that it began with, or else the run's as they are now.
+    """The marks that a training uses: those that it began with, else the run's as they are now.
 
     Raises:
         UserError: when there are none.

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pfit_ray import storage
-from pfit_ray.config import RunConfig
+from pfit_ray.config import PASSES, RunConfig
 from pfit_ray.config.credentials import is_secret_name, redacted, without_secrets
 from pfit_ray.config.stored import completed, is_field, value_before
 from pfit_ray.data.sources.label_table import label_files
@@ -14,28 +14,13 @@ from pfit_ray.errors import UserError
 from pfit_ray.rundir.directory import NETWORKS, Network, RunDirectory
 from pfit_ray.storage.ranges import open_seekable
 
+_IMAGE_SETS = ("train", "classifier", "predict")
 _SOURCE = (
-    "data.source",
-    "data.root",
-    "data.table",
-    "data.image_column",
-    "data.id_column",
-    "data.label_column",
-    "data.mask_column",
-    "data.tar_ids",
-    "data.tar_first_class",
-    "data.sample",
-    "data.sample_seed",
-    "data.shard",
-    "data.classes",
-    "data.labels",
-    "data.masks",
-    "data.annotations",
-    "data.draw_masks",
-    "data.unknown_classes",
-    "data.sbd_lists",
-    "shard_size",
-)
+    "data.source", "data.root", "data.table", "data.image_column", "data.id_column", "data.label_column",
+    "data.mask_column", "data.tar_ids", "data.tar_first_class", "data.sample", "data.sample_seed", "data.shard",
+    "data.classes", "data.labels", "data.masks", "data.annotations", "data.draw_masks", "data.unknown_classes",
+    "data.sbd_lists", "shard_size",
+)  # fmt: skip
 
 STEP_FIELDS: dict[str, tuple[str, ...]] = {
     "manifest-train": (*_SOURCE, "data.train", "data.score"),
@@ -61,23 +46,12 @@ STEP_FIELDS: dict[str, tuple[str, ...]] = {
 """Config fields, or whole sections, that decide a step's result, besides those of the steps before it."""
 
 STEP_FILES: dict[str, tuple[tuple[str, ...], ...]] = {
-    "manifest-train": (("manifest", "train"), ("manifest", "train.json")),
-    "manifest-classifier": (("manifest", "classifier"), ("manifest", "classifier.json")),
-    "classifier": (
-        ("train", "classifier"),
-        ("checkpoints", "classifier.safetensors"),
-        ("checkpoints", "classifier.json"),
-    ),
-    "seeds": (("seeds",),),
-    "affinitynet": (
-        ("train", "affinitynet"),
-        ("checkpoints", "affinitynet.safetensors"),
-        ("checkpoints", "affinitynet.json"),
-    ),
-    "labels": (("labels",),),
-    "deeplab": (("train", "deeplab"), ("checkpoints", "deeplab.safetensors"), ("checkpoints", "deeplab.json")),
-    "manifest-predict": (("manifest", "predict"), ("manifest", "predict.json")),
-    "predict": (("predict",),),
+    **{f"manifest-{name}": (("manifest", name), ("manifest", f"{name}.json")) for name in _IMAGE_SETS},
+    **{
+        name: (("train", name), ("checkpoints", f"{name}.safetensors"), ("checkpoints", f"{name}.json"))
+        for name in NETWORKS
+    },
+    **{name: ((name,),) for name in PASSES},
 }
 """What a step leaves in the run directory."""
 
@@ -181,7 +155,7 @@ def _tables(config: RunConfig, step: str) -> Iterator[tuple[str, str]]:
 
 
 def _file(url: str) -> dict[str, Any] | None:
-    """What tells a file from a later one of the same name; None where there is none, which the listing will say."""
+    """What tells a file from a later one of the same name; None if there is none, which the listing will say."""
     entry = next(storage.list_entries(url, threads=0), None)
     if entry is None or entry.url != storage.absolute(url):
         return None

@@ -19,9 +19,9 @@ from pfit_ray.rundir.pace import describe_duration
 BEAT = 15.0
 """Seconds between two signs of life."""
 STALE = 120.0
-"""A run that has given no sign for so long is gone, or has lost its storage."""
+"""A run without a sign of life for so long is gone, or has lost its storage."""
 SETTLE = 1.0
-"""Seconds after which whoever has taken a place over looks whether another has done the same at that moment."""
+"""Seconds after a takeover until the run checks whether another one took over at the same moment."""
 PATIENCE = 5.0
 """Seconds to wait for a slow storage at the end."""
 
@@ -34,8 +34,8 @@ class RunLock:
 
     Args:
         run: the run directory.
-        say: tells the user why nothing happens yet.
-        force: take the place over from whoever has it.
+        say: tells the user why the run waits.
+        force: take the lock from whoever holds it.
     """
 
     def __init__(self, run: RunDirectory, say: Callable[[str], None], force: bool = False) -> None:
@@ -43,20 +43,20 @@ class RunLock:
         self.say = say
         self.force = force
         self.contended = False
-        """Whether another run had the place, so that what was read of it before may be out of date."""
+        """Whether another run held the lock: what was read before may be out of date."""
         self._lost: dict[str, Any] | None = None
         self._me: dict[str, Any] = {}
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Have the place, and give signs of life meanwhile.
+        """Hold the lock, and give signs of life meanwhile.
 
         A lock whose process is gone from this machine is taken over at once, one of another machine after `STALE`
         seconds without a sign.
 
         Raises:
             UserError: another run works there.
-            RunFailedError: another run has taken the place over meanwhile.
+            RunFailedError: another run has taken over meanwhile.
         """
         self._me = {
             "id": uuid.uuid4().hex, "host": socket.gethostname(), "pid": os.getpid(), "space": _process_space(),
@@ -88,7 +88,7 @@ class RunLock:
                 leave.join(PATIENCE)
 
     def check(self) -> None:
-        """Raise a RunFailedError where another run has taken the place over; to be called between pieces of work."""
+        """Raise a RunFailedError if another run has taken over; called between images and shards."""
         if self._lost is not None:
             raise RunFailedError(
                 f"{self.run.root}: another run, {_who(self._lost)}, has taken over; this one stops, and what it has "
@@ -154,7 +154,7 @@ class RunLock:
                 elif not over.is_set():
                     self._lost = found
                     if in_main:
-                        os.kill(os.getpid(), signal.SIGINT)  # a training has no pieces to look between
+                        os.kill(os.getpid(), signal.SIGINT)  # a training has no place to check in between
                     return
 
     def _leave(self) -> None:
@@ -208,7 +208,7 @@ def _is_gone(found: dict[str, Any]) -> bool:
 
 
 def _started(pid: int) -> str:
-    """When a process has started, in ticks; empty where there is none, or this system does not tell."""
+    """When a process has started, in ticks; empty if there is none, or this system does not tell."""
     try:
         with open(f"/proc/{pid}/stat") as file:
             return file.read().rpartition(")")[2].split()[19]

@@ -24,14 +24,14 @@ from pfit_ray.runner.steps import networks_of
 from pfit_ray.train.provide import check_networks, check_reviews
 
 FIRST = 100
-"""So many images of a set are looked at to say what was understood."""
+"""Images of a set that are looked at to say what was understood."""
 NOTE_SECONDS = 10.0
 """Seconds of counting between two lines that say how far it is."""
 
 
 @dataclass
 class Count:
-    """How much a set of images is, and what was understood of it."""
+    """The size of a set of images, and what was understood of it."""
 
     images: int = 0
     bytes: int = 0
@@ -52,8 +52,8 @@ def describe_plan(config: RunConfig, address: str | None = None) -> Iterator[str
 
     The resources are those of the cluster at the address (or of RAY_ADDRESS), else of this machine.
 
-    Sets of images that have no manifest yet are counted by listing them, as a stream; lines in between say how far
-    the counting is, where it takes long.
+    Sets without a manifest are counted by listing them, as a stream; if that takes long, lines in between say how far
+    it is.
 
     Raises:
         UserError: for every mistake that `run` would stop at before its work.

@@ -1,6 +1,6 @@
 """What a run says while it works: a live display on a terminal, a line every half minute elsewhere.
 
-The same is published every half minute for those who look from another machine.
+The same is published every half minute, for other machines.
 """
 
 import threading
@@ -42,7 +42,7 @@ class StepProgress:
 
     Args:
         name: of the step.
-        total: how much it has to do; None where nobody knows.
+        total: how much it has to do; None if nobody knows.
         done: how much of it has been done before.
         unit: what is counted.
         look: says in words how far the step is, for steps that do not count; it may be slow and may raise.
@@ -95,7 +95,7 @@ class StepProgress:
 
     @property
     def seconds_left(self) -> float | None:
-        """How long the rest will take at this rate; None where that is unknown, and at the end."""
+        """How long the rest will take at this rate; None if that is unknown, and at the end."""
         if self.total is None or self.done >= self.total or self.rate <= 0:
             return None
         return (self.total - self.done) / self.rate
@@ -126,7 +126,7 @@ class Progress:
         console: where it talks.
         use: says in words how busy the cluster is; it may be slow and may raise.
 
-    Whoever runs may set `publish`, which is given a `State` every half minute, from a thread of its own.
+    The runner may set `publish`, which gets a `State` every half minute in a thread of its own.
     """
 
     publish: Callable[[State], None] | None = None
@@ -235,7 +235,7 @@ def _stage_table(stages: Timings) -> Table:
 
 
 def _quietly(action: Callable[[], T]) -> T | None:
-    """What an action gives; nothing where it fails: progress is never worth a run."""
+    """What an action gives; nothing if it fails: progress is never worth a run."""
     try:
         return action()
     except Exception:

@@ -37,7 +37,7 @@ from pfit_ray.train.provide import check_networks, check_reviews, check_training
 
 @dataclass
 class Outcome:
-    """What a run came to: `worked` is False where everything had been finished before.
+    """The result of a run: `worked` is False if everything was finished before.
 
     `counts` and `reasons` hold, by pass, the good and the failed images, and the failed ones by reason.
     """
@@ -54,8 +54,8 @@ class Runner:
 
     Args:
         config: the run's config.
-        progress: where it tells what it does.
-        retry_failed: take up the images that have failed, and those alone, in passes that are finished.
+        progress: shows what it does.
+        retry_failed: in finished passes, try only the failed images again.
         force: take the run directory over from another run, see `RunLock`.
     """
 
@@ -75,7 +75,7 @@ class Runner:
         return self.planner.steps()
 
     def forget(self, word: str) -> None:
-        """Forget a step and those that follow (`REDO_FROM`), unless a mistake would keep them from returning.
+        """Forget a step and all later ones (`REDO_FROM`), unless a mistake would stop them from being computed again.
 
         Raises:
             UserError: a mistake that shows before any work, or another run is at work; nothing is forgotten.
@@ -136,7 +136,7 @@ class Runner:
                 self._work(todo, placement)
 
     def _go_on(self) -> None:
-        """Raise what ends the run; to be called between pieces of work."""
+        """Raise what ends the run; called between images and shards."""
         self.interrupts.check()
         self.lock.check()
 
@@ -149,7 +149,7 @@ class Runner:
         self.run_directory.write_json(state, PROGRESS_FILE)
 
     def _prepare(self, todo: Sequence[Step]) -> None:
-        """What needs no workers: it shows mistakes early."""
+        """Do what needs no workers first, because it shows mistakes early."""
         storage.write_bytes(self.run_directory.url("config.yaml"), stored_yaml(self.config))
         self.run_directory.write_json(describe_environment(self.config), "environment.json")
         for step in todo:
@@ -166,7 +166,7 @@ class Runner:
             self._do(step, placement)
 
     def _is_given(self, step: Step) -> bool:
-        """Whether a step only puts a network there that is not trained: done first, so that misfits show early."""
+        """Whether a step takes a network instead of training it; it comes first, so that a misfit shows early."""
         return step.kind == "network" and getattr(self.config, step.name).source != "train"
 
     def _do(self, step: Step, placement: Placement) -> None:
@@ -188,7 +188,7 @@ class Runner:
             self.run_directory.write_json(self.planner.report_fields(), "steps", "report.json")
 
     def _look(self, what: str, draw: Callable[[], object]) -> None:
-        """Draw what shows a run that has its labels and scores: what goes wrong with it is said, and no more."""
+        """Draw a page or sheets of a run that has its labels and scores; a failure is no more than a warning."""
         try:
             draw()
         except Exception as error:
@@ -237,7 +237,7 @@ class Runner:
 
     @contextmanager
     def _published(self) -> Iterator[None]:
-        """What is published of the progress goes with the work; only a run that is killed leaves it behind."""
+        """Remove the published progress at the end; only a killed run leaves it behind."""
         try:
             yield
         finally:
@@ -308,7 +308,7 @@ class Runner:
 
 
 def preflight(config: RunConfig, cluster: Cluster, networks: list[Network]) -> Placement:
-    """Make sure that a cluster has room for what a run needs at the least, now or once it has grown.
+    """Check that a cluster has room for the least that a run needs, now or once it has grown.
 
     Args:
         config: the run's config.

@@ -34,13 +34,13 @@ def evaluate_run(config: RunConfig, run: RunDirectory, progress: Progress | None
     Args:
         config: the run's config.
         run: the run directory.
-        progress: is told how many shards have been scored.
+        progress: shows how many shards have been scored.
 
     Returns:
         Per scored map (`cam`, `combined_cam`, `walk`, `pseudo_label`, `prediction`): `images`, the numbers of
-        `pfit_ray.results.totals.Totals.summary`, and what it was computed with, `provenance`. Empty where there is no
-        ground truth. `problems` lists masks that could not be used, `notes` says what is odd about others; where
-        none of them has a class, nothing is scored.
+        `pfit_ray.results.totals.Totals.summary`, and what it was computed with, `provenance`. Empty if there is no
+        ground truth. `problems` lists masks that could not be used, `notes` says what is odd about others. If no
+        mask has a class, nothing is scored.
     """
     sweep = config.evaluate
     names = ["background", *config.data.class_list.names]
@@ -80,7 +80,7 @@ def evaluate_run(config: RunConfig, run: RunDirectory, progress: Progress | None
 
 def _score_all(scorer: ShardScorer, shards: Iterable[int]) -> Iterator[ShardScore]:
     """Score shards in Ray tasks, a bounded number in flight, in their order."""
-    task = ray.remote(num_cpus=1)(_score_shard)
+    task = ray.remote(num_cpus=1)(ShardScorer.__call__)
     shared = ray.put(scorer)
     waiting: deque[Any] = deque()
     try:
@@ -94,7 +94,3 @@ def _score_all(scorer: ShardScorer, shards: Iterable[int]) -> Iterator[ShardScor
         if isinstance(error.cause, UserError):  # its text without the worker's traceback
             raise error.cause from None
         raise
-
-
-def _score_shard(scorer: ShardScorer, shard: int) -> ShardScore:
-    return scorer(shard)

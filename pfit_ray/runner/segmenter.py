@@ -1,4 +1,4 @@
-"""A trained network put to use: the config of a run that only segments."""
+"""The config of a run that only segments, with a trained network."""
 
 import json
 from collections.abc import Sequence

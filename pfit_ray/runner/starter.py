@@ -1,4 +1,4 @@
-"""A first config for a folder of images, which suits its size and this machine."""
+"""A first config for a folder of images that suits its size and this machine."""
 
 import math
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ from pfit_ray.errors import UserError
 from pfit_ray.nets.imagenet import find_classes, zero_shot_sets
 
 ENOUGH_TO_TRAIN = 300
-"""Labelled images from which on a classifier of their own is trained."""
+"""From this many labelled images on, the config trains a classifier of their own."""
 _STEPS = {"classifier": 300, "affinitynet": 100, "deeplab": 200}
 _MOST_EPOCHS = 100
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What a config goes by.
+    """What a config depends on.
 
     Args:
         gpu: whether there is one.

@@ -19,7 +19,7 @@ NEEDS: dict[Pass, Pass | None] = {"seeds": None, "labels": "seeds", "predict": N
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a run and what it still has to do; `todo` is empty where it is finished."""
+    """One step of a run and what it still has to do; `todo` is empty if it is finished."""
 
     kind: str
     name: str
@@ -27,13 +27,13 @@ class Step:
 
 
 class Planner:
-    """Knows from a run directory how far a config's steps are.
+    """Tells from a run directory how far the steps of a config are.
 
     Args:
         config: the run's config.
         run: the run directory.
         ledger: counts of its finished shards.
-        retry_failed: images that have failed are to be taken up again.
+        retry_failed: try failed images again.
     """
 
     def __init__(self, config: RunConfig, run: RunDirectory, ledger: Ledger, retry_failed: bool) -> None:
@@ -82,11 +82,11 @@ class Planner:
         )
 
     def retry_shards(self, finished: Mapping[int, ShardCount]) -> list[int]:
-        """The finished shards whose failed images are to be taken up again."""
+        """The finished shards whose failed images are tried again."""
         return [shard for shard, count in finished.items() if count.failed] if self.retry_failed else []
 
     def network_of(self, name: Pass) -> Network | None:
-        """The network of a pass; none where CAMs come from another source than a classifier."""
+        """The network of a pass; none if CAMs come from another source than a classifier."""
         return None if name == "seeds" and self.config.cam.source != "classifier" else NETWORK_OF[name]
 
     def _network_todo(self, network: Network) -> str:
@@ -98,8 +98,8 @@ class Planner:
     def _check_needs(self, name: Pass) -> None:
         needed = NEEDS[name]
         config = self.config
-        if name == "predict" and config.deeplab.source == "train" and not self._ready("deeplab"):
-            needed = "labels"
+        if name == "predict" and config.deeplab.source == "train":
+            needed = None if storage.exists(self.run_directory.weights("deeplab")) else "labels"
         if needed is None or needed in config.passes:
             return
         missing = self._pass_todo(needed, self.run_directory.read_json("manifest", f"{IMAGE_SET[needed]}.json"))
@@ -108,9 +108,6 @@ class Planner:
                 f"pass {name} needs the results of pass {needed}, which {self.run_directory.root} does not have "
                 f"({missing} to do); add {needed} to passes"
             )
-
-    def _ready(self, network: Network) -> bool:
-        return storage.exists(self.run_directory.weights(network))
 
     def _pass_todo(self, name: Pass, manifest: dict[str, Any] | None) -> str:
         if manifest is None:

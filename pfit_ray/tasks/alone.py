@@ -1,4 +1,4 @@
-"""One row at a time, one stage per call: how images are tried whose shard lost its workers."""
+"""One row at a time, one stage per call: the images of a shard that lost its workers are tried alone."""
 
 import copy
 from collections.abc import Sequence

@@ -54,7 +54,7 @@ Outcome = Exception | None
 
 
 class Stage(ABC):
-    """One step of a pass. It declares its name and its columns, loads what it needs once, and adds to rows.
+    """One stage of a pass. It declares its name and its columns, loads what it needs once, and adds to rows.
 
     A class, or in `__init__` an object, says which columns it `reads` and `adds`; a pass is checked against them when
     it is planned. Where `adds` is None the stage does not say, and what follows may read anything.
@@ -72,7 +72,7 @@ class Stage(ABC):
         """Add this stage's columns to a row.
 
         Raises:
-            RowError: when this row cannot be processed; the row fails, the others go on.
+            RowError: when this row cannot be processed; the row fails, the others continue.
         """
 
     def process_batch(self, rows: Sequence[Row]) -> list[Outcome]:
@@ -103,7 +103,7 @@ def run_stages(stages: Sequence[Stage], rows: Sequence[Row], seconds: float | No
     Args:
         stages: the chain; each has been set up.
         rows: rows with a `status`.
-        seconds: a stage that takes longer ends this process; None lets it take its time.
+        seconds: a stage that takes longer ends this process; None sets no limit.
 
     Returns:
         What each stage took.
@@ -159,13 +159,13 @@ def add_timings(total: Timings, more: Timings) -> Timings:
 
 
 class StorageWatch:
-    """Measures a step that reads or writes: its time, and the requests that storage made it repeat."""
+    """Measures reading or writing: its time, and the requests that storage made it repeat."""
 
     def __init__(self) -> None:
         self.began = time.perf_counter(), time.process_time(), storage.retries()
 
     def timing(self, images: int, failed: int, size: int) -> dict[str, float]:
-        """What the step has taken so far for so many images, failed ones and bytes; see `Timings`."""
+        """What it has taken so far for so many images, failed ones and bytes; see `Timings`."""
         wall, cpu, repeated = self.began
         return {
             "images": images,

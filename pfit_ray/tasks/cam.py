@@ -15,7 +15,15 @@ from pfit_ray.nets.classifier import CamClassifier
 from pfit_ray.nets.networks import load_network
 from pfit_ray.ops.cam.cam import flip_sum, merge_cam_scales, resize_image, scaled_size
 from pfit_ray.tasks.base import require_finite
-from pfit_ray.tasks.network_stage import NetworkStage, autocast, by_image, normalised_batch, pick_device, with_mirrors
+from pfit_ray.tasks.network_stage import (
+    NetworkStage,
+    autocast,
+    by_image,
+    limited_size,
+    normalised_batch,
+    pick_device,
+    with_mirrors,
+)
 
 ScaledMaps = list[np.ndarray]
 """Per scale, class feature maps (1 or 2, C, h, w) of an image and, with flip, of its mirror image."""
@@ -107,10 +115,7 @@ class CamStage(NetworkStage[tuple[ScaledMaps, np.ndarray, Levels]]):
         self, images: np.ndarray, scale: float, wanted: Sequence[int] = ()
     ) -> tuple[np.ndarray, np.ndarray, Levels]:
         """Class feature maps (B, 1 or 2, C, h, w) of the images and their mirror images, scores (B, C), and levels."""
-        size = scaled_size(images.shape[1], images.shape[2], scale)
-        longest = self.config.max_side
-        if longest is not None and max(size) > longest:
-            size = scaled_size(*size, longest / max(size))
+        size = limited_size(*scaled_size(images.shape[1], images.shape[2], scale), self.config.max_side)
         scaled = np.stack([resize_image(image, size) for image in images])
         batch = with_mirrors(normalised_batch(scaled, self.mean, self.std, self.device), self.config.flip)
         with torch.inference_mode(), autocast(self.device, self.config.precision):

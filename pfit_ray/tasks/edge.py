@@ -11,15 +11,17 @@ from pfit_ray.constants import Row, strided_size
 from pfit_ray.nets.backbones import normalisation
 from pfit_ray.nets.networks import load_network
 from pfit_ray.ops.affinity.walk import merge_edge_logits
-from pfit_ray.ops.cam.cam import resize_image, resize_maps, scaled_size
+from pfit_ray.ops.cam.cam import resize_maps
 from pfit_ray.tasks.base import OUTPUT_STRIDE, require_finite
 from pfit_ray.tasks.network_stage import (
     NetworkStage,
     Precision,
     autocast,
     by_image,
+    limited_size,
     normalised_batch,
     pick_device,
+    resized,
     with_mirrors,
 )
 
@@ -46,7 +48,7 @@ class EdgeStage(NetworkStage[np.ndarray]):
     def __init__(self, weights_url: str, config: WalkConfig, reference: bool) -> None:
         super().__init__()
         self.weights_url = weights_url
-        self.config = config
+        self.longest = None if reference else config.max_side
         self.reference = reference
         self.precision: Precision = "float32" if reference else config.precision
 
@@ -58,7 +60,8 @@ class EdgeStage(NetworkStage[np.ndarray]):
 
     def forward(self, images: np.ndarray) -> Sequence[np.ndarray]:
         """Edge logits (2, h', w') of each image and its mirror image; h' and w' cover at least its grid."""
-        images = np.stack([self._shrunk(image) for image in images])
+        size = limited_size(*images.shape[1:3], self.longest)
+        images = np.stack([resized(image, size) for image in images])
         height, width = images.shape[1:3]
         canvas = [
             max(side + -side % OUTPUT_STRIDE, PUBLISHED_CANVAS if self.reference else 0) for side in (height, width)
@@ -77,17 +80,6 @@ class EdgeStage(NetworkStage[np.ndarray]):
         """Merge one image's two maps."""
         require_finite(output, "the edge map")
         height, width = row["image"].shape[:2]
-        seen = self._size(height, width)
+        seen = limited_size(height, width, self.longest)
         edge = merge_edge_logits(output, *seen, flip_after_crop=self.reference)
         row["edge"] = edge if seen == (height, width) else resize_maps(edge[None], *strided_size(height, width))[0]
-
-    def _size(self, height: int, width: int) -> tuple[int, int]:
-        """The size at which the network sees an image."""
-        longest = self.config.max_side
-        if self.reference or longest is None or max(height, width) <= longest:
-            return height, width
-        return scaled_size(height, width, longest / max(height, width))
-
-    def _shrunk(self, image: np.ndarray) -> np.ndarray:
-        size = self._size(*image.shape[:2])
-        return image if size == image.shape[:2] else resize_image(image, size)

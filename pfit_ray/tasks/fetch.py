@@ -46,7 +46,7 @@ class FetchOperator:
         finished: for a shard that is tried again: gives it the good rows that it has already.
         threads: images that are read at the same time.
 
-    Whoever runs the pass may set `where`, so that the results say on which node they were made.
+    The pipeline may set `where`, so that the results say on which node they were made.
     """
 
     where: Where | None = None

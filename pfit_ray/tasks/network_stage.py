@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pfit_ray.constants import Row
 from pfit_ray.errors import RowError
+from pfit_ray.ops.cam.cam import resize_image, scaled_size
 from pfit_ray.tasks.base import Outcome, Stage, attempted
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -62,6 +63,18 @@ def _normalised_values(mean: tuple[float, ...], std: tuple[float, ...]) -> NDArr
     """What each of the 256 values of each channel becomes, float32 (3, 256)."""
     values = np.arange(256) / 255.0
     return np.stack([((values - middle) / width).astype(np.float32) for middle, width in zip(mean, std, strict=True)])
+
+
+def limited_size(height: int, width: int, longest: int | None) -> tuple[int, int]:
+    """The size at which a network sees an image of which the longer side is limited; None never shrinks."""
+    if longest is None or max(height, width) <= longest:
+        return height, width
+    return scaled_size(height, width, longest / max(height, width))
+
+
+def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The image at a size (H, W), itself if it has it."""
+    return image if image.shape[:2] == size else resize_image(image, size)
 
 
 def with_mirrors(batch: Tensor, flip: bool) -> Tensor:

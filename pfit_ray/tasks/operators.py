@@ -48,12 +48,12 @@ class StageOperator:
     Args:
         stages: the chain.
         threads: threads that torch and OpenCV may use in this worker.
-        batch_size: so many images of one shape are decoded and go through the chain together, in which a network
-            takes them at once; None takes 1 on a CPU and 8 on a GPU.
+        batch_size: images of one shape that are decoded together and that a network takes at once; None takes 1 on a
+            CPU and 8 on a GPU.
         stage_seconds: a stage that takes longer for a batch ends its worker.
         decode: decodes the images that another worker has decoded before; their time counts, they do not.
 
-    Whoever runs the pass may set `where`, see `FetchOperator`.
+    The pipeline may set `where`, see `FetchOperator`.
     """
 
     where: Where | None = None
@@ -104,7 +104,7 @@ class StageOperator:
         return add_timings(again, run_stages(self.stages, batch, self.stage_seconds))
 
     def batches(self, rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
-        """The rows in groups whose images have one shape; those of which no shape is known each for itself."""
+        """The rows in groups of images of one shape; rows of unknown shape come alone."""
         size = self.batch_size or (GPU_BATCH if _has_gpu() else 1)
         groups: dict[tuple[int, int], list[Row]] = defaultdict(list)
         for row in rows:
@@ -172,7 +172,7 @@ class FinishOperator:
 class FusedOperator:
     """Takes images through the network and the rest in one process: each is decoded once, and nothing travels.
 
-    Where both run on CPUs no core then waits for the other kind of work.
+    If both run on CPUs, no core waits for the other kind of work.
     """
 
     def __init__(self, network: StageOperator, finish: FinishOperator) -> None:

@@ -42,7 +42,7 @@ def carry_mistakes(operator: Callable[[Any, Packed], Packed]) -> Callable[[Any, 
 
 
 def visited(packed: Packed, operator: str, where: Where | None) -> dict[str, str]:
-    """The nodes that a shard has been on, by operator, and this one; none where nobody tells."""
+    """The nodes that a shard has been on, by operator, and this one; none without `where`."""
     if where is None:
         return {}
     nodes: dict[str, str] = json.loads(packed.get(NODES, "{}"))

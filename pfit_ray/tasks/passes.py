@@ -27,7 +27,7 @@ from pfit_ray.tasks.write import ShardWriter
 class PassPlan:
     """What one pass runs: its chain on network workers, which decodes the images, and its chain on CPU workers.
 
-    `retry` takes up the failed rows of shards that are finished, and those alone. `work` tells the shards that this
+    `retry` runs only the failed rows of finished shards. `work` tells the shards that this
     plan has published from those that were finished before.
 
     Raises:

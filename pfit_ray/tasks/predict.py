@@ -19,8 +19,10 @@ from pfit_ray.tasks.network_stage import (
     Precision,
     autocast,
     by_image,
+    limited_size,
     normalised_batch,
     pick_device,
+    resized,
     with_mirrors,
 )
 
@@ -57,8 +59,9 @@ class PredictStage(NetworkStage[np.ndarray]):
 
     def forward(self, images: np.ndarray) -> list[np.ndarray]:
         """Probabilities (L, h, w) of each image, all labels."""
-        height, width = segmented_size(self.config, self.reference, *images.shape[1:3])
-        images = np.stack([_resized(image, (height, width)) for image in images])
+        longest = None if self.reference else self.config.max_side
+        height, width = limited_size(*images.shape[1:3], longest)
+        images = np.stack([resized(image, (height, width)) for image in images])
         return list(merge_logits((self._at_scale(images, scale) for scale in self.config.scales), height, width))
 
     def finish(self, row: Row, output: np.ndarray) -> None:
@@ -79,15 +82,3 @@ class PredictStage(NetworkStage[np.ndarray]):
             batch = F.pad(batch, (0, -width % OUTPUT_STRIDE, 0, -height % OUTPUT_STRIDE))
         with torch.inference_mode(), autocast(self.device, self.precision):
             return by_image(self.network(batch).float()[..., :height, :width], len(images))
-
-
-def segmented_size(config: PredictConfig, reference: bool, height: int, width: int) -> tuple[int, int]:
-    """The size at which an image is segmented."""
-    longest = config.max_side
-    if reference or longest is None or max(height, width) <= longest:
-        return height, width
-    return scaled_size(height, width, longest / max(height, width))
-
-
-def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    return image if image.shape[:2] == size else resize_image(image, size)

@@ -45,7 +45,7 @@ class MapScore:
     counts: list[np.ndarray] = field(default_factory=list)
 
     def add(self, image_id: str, matrix: np.ndarray, boundary: np.ndarray | None) -> None:
-        """Take up one image."""
+        """Add one image."""
         self.matrix = self.matrix + matrix
         if boundary is not None:
             self.boundary = self.boundary + boundary
@@ -61,7 +61,7 @@ class ShardScore:
         maps: scores.
         images: how many have ground truth.
         problems: sentences.
-        classless: ids of those of them that are labelled with a class, while their masks hold 0 and 255 alone.
+        classless: ids of images that are labelled with a class, but whose masks hold only 0 and 255.
         above: ids of images whose masks hold class ids that the run does not have; they are among the problems.
     """
 
@@ -179,7 +179,7 @@ def is_classless(truth: np.ndarray) -> bool:
 
 
 def classless_note(images: Sequence[str]) -> str:
-    """What is told of images whose masks are `is_classless`."""
+    """The sentence about images whose masks are `is_classless`."""
     return (
         f"{len(images)} masks hold 0 and 255 alone, such as that of {images[0]}: 255 is ignored, so that only the "
         "background of these is compared; if 255 is the class, save its id instead"

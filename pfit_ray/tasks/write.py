@@ -36,8 +36,7 @@ class ShardWriter:
         work: id of the work that this writer belongs to, see `PassPlan.work`.
         replaces: whether finished shards are published again: what their markers named before is then removed.
 
-    Whoever runs the pass may set `report`, which is then told the pass and the timings of each shard once it is
-    published.
+    The pipeline may set `report`, which gets the pass and the timings of each shard once it is published.
     """
 
     report: Callable[[str, Timings], None] | None = None
@@ -107,7 +106,7 @@ class ShardWriter:
 
 
 def summary(marker: Mapping[str, Any]) -> dict[str, Any]:
-    """What the driver is told of a published shard.
+    """What the driver learns of a published shard.
 
     Returns:
         `shard`, `ok`, `failed` (`skipped` images among them), `skipped`, `reasons` and `stages`.

@@ -31,7 +31,7 @@ _HEADERS = {
 class Guard:
     """Lets through requests with the token's cookie, and sets it for the start-up link.
 
-    A browser that another site has told that this machine has its name (DNS rebinding) is refused by the Host header.
+    The Host header refuses DNS rebinding: a browser in which another site has given its name to this machine.
 
     Args:
         app: what is guarded.

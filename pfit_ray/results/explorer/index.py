@@ -205,7 +205,7 @@ class Index:
         return prefetch(partial(_read_shard, self.run, name), sorted(shards), _READERS, _AHEAD)
 
     def _take(self, name: str, table: _ShardTable) -> None:
-        """Enter what a shard says; its good rows last, since an id that stands twice fails the second time only."""
+        """Enter a shard's rows; the good ones last, because only the second row of a repeated id fails."""
         self.problems.pop((name, table.shard), None)
         if table.problem is not None:
             self.problems[name, table.shard] = table.problem
@@ -274,7 +274,7 @@ def _read_shard(run: RunDirectory, name: str, shard: int) -> _ShardTable:
 
 
 def _array(column: pa.ChunkedArray) -> pa.Array:
-    """A column in one piece: of texts and lists a large one, for the small kinds end at 2 GiB."""
+    """A column as one array; texts and lists as large types, because the small ones end at 2 GiB."""
     kind = column.type
     if pa.types.is_string(kind):
         kind = pa.large_string()

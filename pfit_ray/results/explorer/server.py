@@ -23,7 +23,7 @@ def serve(config: RunConfig, run: RunDirectory, host: str, port: int, say: Calla
         run: the run directory.
         host: name or address that it listens at.
         port: port that it listens at; 0: any free one.
-        say: is told the start-up link.
+        say: shows the start-up link to the user.
 
     Raises:
         UserError: when the address cannot be had, or the run has no images.

@@ -47,7 +47,7 @@ _UPRIGHT = (None, 1)
 _SUFFIX = {**{name: suffixes[0] for name, suffixes in SUFFIXES.items()}, "MPO": ".jpg"}
 """Pillow calls a JPEG of several pictures MPO; other readers take it for a JPEG and show the first picture."""
 _TOLD = 20
-"""Failures that are told one by one."""
+"""Failures that are named one by one."""
 
 
 @dataclass(frozen=True)
@@ -71,16 +71,16 @@ class ExportOptions:
 
 @dataclass
 class Exported:
-    """What an export came to.
+    """The result of an export.
 
     Args:
         root: where it lies.
         kind: the map that was exported.
         exported: images in it.
         failed: images left out, by reason: those that failed in the run, and those that could not be exported.
-        unfinished: images that the run has not come to yet.
-        renamed: images that others differ from in capital letters alone: file systems that do not tell these apart
-            would keep one file of both, so that they have another name in the export.
+        unfinished: images that the run has not reached yet.
+        renamed: images with another name in the export, because another id differs in capital letters alone and many
+            file systems would keep one file of both.
         problems: the first images that could not be exported or have another name, a sentence each.
     """
 
@@ -180,7 +180,7 @@ def _write_chunk(
     options: ExportOptions,
     done: Exported,
 ) -> None:
-    """Take up some images and write the files that are theirs alone, several at a time."""
+    """Add some images and write their own files, several at a time."""
     files: list[tuple[str, bytes | None, str | None]] = []
     for one in chunk:
         try:

@@ -17,7 +17,7 @@ def _add(parent: ElementTree.Element, **texts: object) -> None:
 
 
 def _box(mask: np.ndarray) -> dict[str, int] | None:
-    """The box of a mask's pixels, counted from 1; None where VOC's readers would find a box without an area."""
+    """The box of a mask's pixels, counted from 1; None if VOC's readers would find a box without an area."""
     box: dict[str, int] = {}
     for axis, side in (("x", 0), ("y", 1)):
         found = np.flatnonzero(mask.any(axis=side))

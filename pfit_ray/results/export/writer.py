@@ -43,7 +43,7 @@ class Target:
 
 
 class FormatWriter(ABC):
-    """One format. It is told of one image after the other and holds none of them.
+    """One format. It gets one image after the other and keeps none of them.
 
     Args:
         target: where the files go.
@@ -57,7 +57,7 @@ class FormatWriter(ABC):
 
     @abstractmethod
     def add(self, image: LabelledImage, file_name: str) -> dict[str, bytes]:
-        """Take up an image.
+        """Add an image.
 
         Args:
             image: the image; `encoded` holds the upright image file, where the export has images.
@@ -67,7 +67,7 @@ class FormatWriter(ABC):
             The files that are of this image alone, by their name in the export.
 
         Raises:
-            RowError: when its label map cannot be used; nothing of it has been taken up then.
+            RowError: when its label map cannot be used; then nothing of it has been added.
         """
 
     @abstractmethod

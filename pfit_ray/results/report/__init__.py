@@ -14,6 +14,7 @@ from pfit_ray.results.report.charts import bars, flow, histogram, lines
 from pfit_ray.results.report.gather import PassTold, gather_pass
 from pfit_ray.results.report.scores import confusions, score_charts
 from pfit_ray.results.report.sheets import CLASS_SHARE, PER_PASS, draw_sheets
+from pfit_ray.results.score_tables import scored_maps
 from pfit_ray.rundir.directory import IMAGE_SET, LABEL_COLUMN, NETWORKS, RunDirectory
 from pfit_ray.rundir.pace import read_metrics
 from pfit_ray.rundir.provenance import describe, describe_versions
@@ -37,7 +38,7 @@ def report_page(config: RunConfig, run: RunDirectory, images: int = 72, metrics:
     passes = [told for name in PASSES if (told := gather_pass(run, name, config.seed, *most))]
     if metrics is None:
         metrics = run.read_json("evaluation.json") or {}
-    maps = {name: numbers for name, numbers in metrics.items() if isinstance(numbers, dict) and "miou" in numbers}
+    maps = scored_maps(metrics)
     environment = Environment(
         loader=PackageLoader("pfit_ray.results.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )

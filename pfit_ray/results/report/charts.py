@@ -25,7 +25,7 @@ def bars(
         title: what is shown; screen readers read it with the values.
         values: names and numbers, not negative.
         top: the number of a full bar; None: the largest.
-        unit: stands behind each number.
+        unit: follows each number.
         colours: by name the number of its colour, so that a name looks the same in all charts; None: all look alike.
     """
     full = top or max((value for _, value in values), default=1.0) or 1.0

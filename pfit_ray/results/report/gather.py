@@ -22,7 +22,7 @@ EXAMPLES = 3
 
 @dataclass(order=True, frozen=True)
 class Picked:
-    """An image of the contact sheets: its score and where it stands."""
+    """An image of the contact sheets: its score and its shard."""
 
     score: float
     shard: int
@@ -62,7 +62,7 @@ def gather_pass(run: RunDirectory, name: str, seed: int, count: int, class_count
         class_count: random images to pick for each class.
 
     Returns:
-        None where the pass has not begun.
+        None if the pass has not begun.
     """
     manifest = run.read_json("manifest", f"{IMAGE_SET[name]}.json")
     if manifest is None:

@@ -19,14 +19,13 @@ from pfit_ray.rundir.directory import IMAGE_SET, LABEL_COLUMN, RunDirectory
 from pfit_ray.rundir.manifest import read_manifest_shard
 from pfit_ray.rundir.published import read_label, read_rows
 from pfit_ray.tasks.encode import array_from_bytes
-from pfit_ray.tasks.score import read_ground_truth
+from pfit_ray.tasks.score import SCORED_MAPS, read_ground_truth
 
 SIDE = 200
 """Longest side of a thumbnail, in pixels."""
 MAX_BYTES = 6000
 """No thumbnail has more, so that 200 images with five pictures each make a page of less than 10 MB."""
 _QUALITIES = (60, 40, 20, 5)
-_MAPS = {"seeds": ("cam", "combined_cam"), "labels": ("walk",), "predict": ()}
 
 
 def thumbnails(
@@ -37,7 +36,7 @@ def thumbnails(
     One caption with an empty URL says why an image has none.
     """
     places = {row["image_id"]: row for row in read_manifest_shard(run, IMAGE_SET[pass_name], shard)}
-    columns = ["image_id", "label_offset", "label_size", *_MAPS[pass_name]]
+    columns = ["image_id", "label_offset", "label_size", *SCORED_MAPS[pass_name]]
     rows = {row["image_id"]: row for row in read_rows(run, pass_name, shard, columns, small=True)}
     return {one: _pictures(config, pass_name, places[one.image_id], rows[one.image_id]) for one in images}
 
@@ -46,7 +45,7 @@ def _pictures(config: RunConfig, pass_name: str, place: Row, row: Row) -> list[t
     try:
         image = decode_image(fetch_image(place), config.images.max_pixels)
         pictures = [("image", image)]
-        for name in _MAPS[pass_name]:
+        for name in SCORED_MAPS[pass_name]:
             maximum = config.combined_maximum if name == "combined_cam" else 1.0
             values = array_from_bytes(row[name]).max(axis=0, initial=0.0) / maximum
             pictures.append((name.replace("_", " "), heat_overlay(image, values)))
