@@ -60,7 +60,7 @@ def describe_plan(config: RunConfig, address: str | None = None) -> Iterator[str
     """
     runner = Runner(config, Progress())
     fingerprint.check_fresh(runner.run_directory, config)
-    steps = runner.steps()
+    steps = runner.planner.steps()
     check_packages(config)
     networks = networks_of([step for step in steps if step.todo])
     check_networks(config, networks)

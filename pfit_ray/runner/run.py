@@ -70,17 +70,13 @@ class Runner:
         self.interrupts = Interrupts()
         self.lock = RunLock(self.run_directory, progress.say, force)
 
-    def steps(self) -> list[Step]:
-        """See `Planner.steps`."""
-        return self.planner.steps()
-
     def forget(self, word: str) -> None:
         """Forget a step and all later ones (`REDO_FROM`), unless a mistake would stop them from being computed again.
 
         Raises:
             UserError: a mistake that shows before any work, or another run is at work; nothing is forgotten.
         """
-        self._check(fingerprint.networks_from(word, networks_of(self.steps())))
+        self._check(fingerprint.networks_from(word, networks_of(self.planner.steps())))
         with self.lock.held():
             fingerprint.forget(self.run_directory, word)
         self.ledger.clear()

@@ -54,7 +54,7 @@ def names(steps: list[Step]) -> list[str]:
 
 
 def test_steps_of_a_whole_run(make_runner: MakeRunner) -> None:
-    steps = make_runner().steps()
+    steps = make_runner().planner.steps()
     assert names(steps) == [
         "manifest train",
         "network classifier",
@@ -111,7 +111,7 @@ def test_nothing_is_forgotten_that_a_mistake_would_keep_from_returning(
     ],
 )
 def test_steps_of_a_part(make_runner: MakeRunner, fields: dict, expected: list[str]) -> None:
-    assert names(make_runner(**fields).steps()) == expected
+    assert names(make_runner(**fields).planner.steps()) == expected
 
 
 @pytest.mark.parametrize(("passes", "missing"), [(["labels"], "seeds"), (["predict"], "labels")])
@@ -133,7 +133,7 @@ def test_a_pass_whose_predecessor_is_unfinished(small_run: SmallRun, tmp_path: P
     (folder / "seeds" / "done" / "00002.json").unlink()
     runner = Runner(load_config(str(folder / "config.yaml"), [f"output={folder}", "passes=[labels]"]), quiet())
     with pytest.raises(UserError, match=r"does not have \(1 of 5 shards to do\); add seeds to passes"):
-        runner.steps()
+        runner.planner.steps()
 
 
 @pytest.mark.timeout(900)
@@ -145,7 +145,7 @@ def test_what_is_forgotten_is_not_counted_any_more(small_run: SmallRun, tmp_path
     assert before["predict"] == (6, 3)
     runner.forget("predict")
     assert {name: runner.ledger.counts(name) for name in before} == {**before, "predict": (0, 0)}
-    assert {step.name: step.todo for step in runner.steps() if step.kind == "pass"} == {
+    assert {step.name: step.todo for step in runner.planner.steps() if step.kind == "pass"} == {
         "seeds": "",
         "labels": "",
         "predict": "all images",
@@ -215,7 +215,7 @@ def test_what_the_cluster_cannot_hold_stops_before_any_pass(
 def test_a_finished_run_has_nothing_to_do(small_run: SmallRun) -> None:
     before = mtimes(small_run.folder)
     runner = Runner(load_config(str(small_run.folder / "config.yaml")), quiet())
-    assert not any(step.todo for step in runner.steps())
+    assert not any(step.todo for step in runner.planner.steps())
     outcome = runner.run()
     assert not outcome.worked
     assert outcome.counts == {"seeds": (4, 5), "labels": (4, 5), "predict": (6, 3)}

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from PIL import ExifTags, Image
 
@@ -41,7 +41,7 @@ PASS_OF = {"pseudo_label": "labels", "prediction": "predict"}
 """The pass that makes each map that can be exported."""
 
 Images = Literal["copy", "link", "none"]
-IMAGES: tuple[Images, ...] = ("copy", "link", "none")
+IMAGES: tuple[Images, ...] = get_args(Images)
 _WRITERS = 8
 _UPRIGHT = (None, 1)
 _SUFFIX = {**{name: suffixes[0] for name, suffixes in SUFFIXES.items()}, "MPO": ".jpg"}
@@ -144,13 +144,9 @@ def _checked(run: RunDirectory, options: ExportOptions) -> str:
         raise UserError(f"export: the split {options.split!r} names files; take letters, digits, '_' and '-' only")
     kinds = [kind for kind in PASS_OF if run.finished_numbers(PASS_OF[kind])]
     if not kinds or options.kind not in (None, *kinds):
-        wanted = options.kind or "pseudo_label or prediction"
-        raise UserError(f"export: {run.root} has no {wanted} yet; finish its run first, or export {_or(kinds)}")
+        wanted, other = options.kind or "pseudo_label or prediction", kinds[0] if kinds else "another one"
+        raise UserError(f"export: {run.root} has no {wanted} yet; finish its run first, or export {other}")
     return options.kind or kinds[0]
-
-
-def _or(kinds: list[str]) -> str:
-    return kinds[0] if kinds else "another one"
 
 
 def _writer(name: str, target: Target) -> FormatWriter:
