@@ -60,7 +60,7 @@ class EdgeStage(NetworkStage[np.ndarray]):
 
     def forward(self, images: np.ndarray) -> Sequence[np.ndarray]:
         """Edge logits (2, h', w') of each image and its mirror image; h' and w' cover at least its grid."""
-        size = limited_size(*images.shape[1:3], self.longest)
+        size = limited_size(images.shape[1], images.shape[2], self.longest)
         images = np.stack([resized(image, size) for image in images])
         height, width = images.shape[1:3]
         canvas = [

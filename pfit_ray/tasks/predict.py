@@ -60,7 +60,7 @@ class PredictStage(NetworkStage[np.ndarray]):
     def forward(self, images: np.ndarray) -> list[np.ndarray]:
         """Probabilities (L, h, w) of each image, all labels."""
         longest = None if self.reference else self.config.max_side
-        height, width = limited_size(*images.shape[1:3], longest)
+        height, width = limited_size(images.shape[1], images.shape[2], longest)
         images = np.stack([resized(image, (height, width)) for image in images])
         return list(merge_logits((self._at_scale(images, scale) for scale in self.config.scales), height, width))
 
