@@ -96,13 +96,13 @@ class Run:
 
     def export(
         self, output: str, format_name: str, *, labels: str | None = None, images: Images = "copy",
-        split: str = "train", license_name: str | None = None,
+        split: str = "train", license_name: str | None = None, polygons: bool = False,
     ) -> Exported:  # fmt: skip
         """Write images and labels in another tool's format; see docs/export.md and `pfit-ray export --help`."""
         from pfit_ray.results.export import ExportOptions, export_run
 
         reach(self.config.storage)
-        options = ExportOptions(format_name, labels, split, images, license_name)
+        options = ExportOptions(format_name, labels, split, images, license_name, polygons)
         return export_run(self.config, self.directory, output, options)
 
     @cached_property

@@ -15,7 +15,7 @@ def export(
         str, typer.Option("--output", "-o", help="A new folder, or a URL in a bucket.", show_default=False)
     ],
     format_name: Annotated[
-        Literal["voc", "coco", "labelme", "cvat", "png", "hf"],
+        Literal["voc", "coco", "labelme", "cvat", "png", "hf", "yolo", "fiftyone"],
         typer.Option("--format", help="The format; hf is Parquet for Hugging Face datasets.", show_default=False),
     ],
     labels: Annotated[
@@ -27,6 +27,7 @@ def export(
         typer.Option(help="Copy the images, link to those that are files on this machine, or leave them out."),
     ] = "copy",
     split: Annotated[str, typer.Option(help="Name of the split in the export.")] = "train",
+    polygons: Annotated[bool, typer.Option("--polygons", help="Of coco: polygons in place of run lengths.")] = False,
     license_name: Annotated[
         str | None, typer.Option("--license", help="The licence on the card, such as cc-by-4.0.")
     ] = None,
@@ -36,7 +37,7 @@ def export(
 
     from pfit_ray.results.export import ExportOptions, export_run
 
-    options = ExportOptions(format_name, labels, split, images, license_name)
+    options = ExportOptions(format_name, labels, split, images, license_name, polygons)
     done = export_run(config, directory, output, options)
     out.print(f"{done.kind}: {done.exported} images exported as {format_name}", soft_wrap=True)
     if done.failed:

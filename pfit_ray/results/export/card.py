@@ -41,6 +41,8 @@ _READ = {
     "labelme": "LabelMe; later shapes lie over earlier ones, holes are shapes named `_background_`.",
     "cvat": '"CVAT for images 1.1": make a task of images/, then upload annotations.xml.',
     "png": "labels/ID.png hold class ids, classes.csv their names, images.csv the scores of each image.",
+    "yolo": "YOLO segmentation; a line is one region, `ultralytics` trains with data=data.yaml.",
+    "fiftyone": "FiftyOne's ImageSegmentationDirectory; see docs/export.md of pfit_ray for scores and tags.",
     "hf": "`datasets.load_dataset(FOLDER)`; `label` holds class ids.",
 }
 

@@ -1,4 +1,4 @@
-"""COCO JSON: one run-length encoded mask per image and class."""
+"""COCO JSON: one mask per image and class, run-length encoded or as polygons."""
 
 import json
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from pfit_ray.constants import BACKGROUND, IGNORE
+from pfit_ray.ops.regions.polygons import polygons
 from pfit_ray.results.export.items import LabelledImage
 from pfit_ray.results.export.writer import FormatWriter, Target
 
@@ -16,7 +17,8 @@ class CocoWriter(FormatWriter):
     """`annotations/instances_SPLIT.json` and `images/SPLIT`.
 
     An annotation is all that an image has of a class, as in COCO-Stuff: the method knows classes, no single
-    objects. Unsure pixels belong to no annotation. The parts of the file grow on disk.
+    objects. Unsure pixels belong to no annotation. Of polygons each is a region, with a cut to each hole. The parts
+    of the file grow on disk.
     """
 
     def __init__(self, target: Target) -> None:
@@ -37,7 +39,9 @@ class CocoWriter(FormatWriter):
                 "id": self.counts["annotations"] + 1,
                 "image_id": entry["id"],
                 "category_id": key,
-                "segmentation": {"size": [image.height, image.width], "counts": encoded["counts"].decode("ascii")},
+                "segmentation": [polygon.corners.ravel().astype(float).tolist() for polygon in polygons(mask)]
+                if self.target.polygons
+                else {"size": [image.height, image.width], "counts": encoded["counts"].decode("ascii")},
                 "area": int(mask.sum()),
                 "bbox": [float(value) for value in coco_mask.toBbox(encoded)],
                 "iscrowd": 0,

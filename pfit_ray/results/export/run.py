@@ -1,5 +1,6 @@
 """Export a run: its images and label maps, image by image, in a format of another tool."""
 
+import csv
 import importlib
 import io
 import json
@@ -16,6 +17,7 @@ from PIL import ExifTags, Image
 
 from pfit_ray import storage
 from pfit_ray.config import RunConfig
+from pfit_ray.config.credentials import redacted
 from pfit_ray.data.images import FORMATS as IMAGE_FORMATS
 from pfit_ray.data.images import SUFFIXES, check_size, decode_image, image_size
 from pfit_ray.data.sources.item import hashed_id, is_plain
@@ -34,6 +36,8 @@ FORMATS = {
     "cvat": "cvat.CvatWriter",
     "png": "png.PngWriter",
     "hf": "hf.HuggingFaceWriter",
+    "yolo": "yolo.YoloWriter",
+    "fiftyone": "fiftyone.FiftyOneWriter",
 }
 """The formats and their writers, which are imported when they are used."""
 
@@ -42,6 +46,9 @@ PASS_OF = {"pseudo_label": "labels", "prediction": "predict"}
 
 Images = Literal["copy", "link", "none"]
 IMAGES: tuple[Images, ...] = get_args(Images)
+ORIGINALS = "originals.csv"
+"""The table of every export that leads back to the files that the images were: `image_id`, `file`, `original`."""
+
 _WRITERS = 8
 _UPRIGHT = (None, 1)
 _SUFFIX = {**{name: suffixes[0] for name, suffixes in SUFFIXES.items()}, "MPO": ".jpg"}
@@ -60,6 +67,7 @@ class ExportOptions:
         split: name of the set of images in the export.
         images: `copy` the images, `link` to them where they are files of this machine, or leave them out.
         license: licence that the card states.
+        polygons: of `coco`, polygons in place of run lengths.
     """
 
     format: str
@@ -67,6 +75,7 @@ class ExportOptions:
     split: str = "train"
     images: Images = "copy"
     license: str | None = None
+    polygons: bool = False
 
 
 @dataclass
@@ -119,16 +128,21 @@ def export_run(config: RunConfig, run: RunDirectory, output: str, options: Expor
     listed = run.read_json("manifest", f"{IMAGE_SET[pass_name]}.json")["images"]
     done.unfinished = listed - sum(marker["ok"] + marker["failed"] for marker in markers.values())
     with tempfile.TemporaryDirectory(prefix="pfit-export-") as scratch:
-        target = Target(root, Path(scratch), config.data.class_list, options.split, tuple(score_names(pass_name)))
+        scores = tuple(score_names(pass_name))
+        target = Target(root, Path(scratch), config.data.class_list, options.split, scores, options.polygons)
         writer = _writer(options.format, target)
         images = labelled_images(run, pass_name, markers, options.images != "none")
         names = SeenTexts()
+        originals = target.scratch / "originals.csv"
+        with originals.open("w", encoding="utf-8", newline="") as table:
+            csv.writer(table, lineterminator="\n").writerow(("image_id", "file", "original"))
         while chunk := list(islice(images, CHUNK)):
             for one in chunk:
                 if isinstance(one, LabelledImage):
                     _name_apart(one, names, done)
             _write_chunk(writer, chunk, config, options, done)
         writer.finish()
+        target.publish(ORIGINALS, originals)
         _write_card(config, run, options, target, done)
     return done
 
@@ -138,6 +152,8 @@ def _checked(run: RunDirectory, options: ExportOptions) -> str:
         raise UserError(f"export: there is no format {options.format!r}; choose from {', '.join(FORMATS)}")
     if options.images not in IMAGES:
         raise UserError(f"export: images is {options.images!r}; choose from {', '.join(IMAGES)}")
+    if options.polygons and options.format != "coco":
+        raise UserError(f"export: polygons are a choice of coco; {options.format} has one form of masks")
     if options.kind is not None and options.kind not in PASS_OF:
         raise UserError(f"export: there is no map {options.kind!r} to export; choose from {', '.join(PASS_OF)}")
     if not is_plain(options.split):
@@ -178,17 +194,23 @@ def _write_chunk(
 ) -> None:
     """Add some images and write their own files, several at a time."""
     files: list[tuple[str, bytes | None, str | None]] = []
+    originals = []
     for one in chunk:
         try:
             if isinstance(one, tuple):
                 raise one[1]
-            files += _files(writer, one, config, options)
+            name, own = _files(writer, one, config, options)
+            files += own
+            originals.append((one.image_id, name, original_name(one, config.data.root)))
             done.exported += 1
         except RowError as error:
             image_id = one[0] if isinstance(one, tuple) else one.image_id
             done.failed[error.reason] += 1
             if len(done.problems) < _TOLD:
                 done.problems.append(f"{image_id}: {error.message}")
+
+    with (writer.target.scratch / "originals.csv").open("a", encoding="utf-8", newline="") as table:
+        csv.writer(table, lineterminator="\n").writerows(originals)
 
     def write(file: tuple[str, bytes | None, str | None]) -> None:
         name, data, link = file
@@ -203,8 +225,8 @@ def _write_chunk(
 
 def _files(
     writer: FormatWriter, image: LabelledImage, config: RunConfig, options: ExportOptions
-) -> list[tuple[str, bytes | None, str | None]]:
-    """Name and content of each file of one image, or what the file is a link to."""
+) -> tuple[str, list[tuple[str, bytes | None, str | None]]]:
+    """The image's file name; and name and content of each of its files, or what the file is a link to."""
     name, folder = f"{image.image_id}.jpg", writer.folder
     files: list[tuple[str, bytes | None, str | None]] = []
     if image.encoded is not None:
@@ -216,7 +238,21 @@ def _files(
             source = _plain_file(image) if upright.unchanged and options.images == "link" else None
             linked = source is not None and storage.is_local(writer.target.root)
             files.append((place, None, source) if linked else (place, upright.data, None))
-    return [(path, data, None) for path, data in writer.add(image, name).items()] + files
+    return name, [(path, data, None) for path, data in writer.add(image, name).items()] + files
+
+
+def original_name(image: LabelledImage, root: str | None) -> str:
+    """An image's place below the root of the run's images, or the name of its file.
+
+    Behind it stands `#ROW` of a Parquet file or `#OFFSET`, in bytes, of a tar file. Folders above the root, hosts,
+    buckets and what signs a URL stay out of it.
+    """
+    uri = str(image.source["uri"])
+    uri = uri if storage.is_local(uri) else uri.partition("?")[0]
+    base = storage.absolute(root).rstrip("/") + "/" if root else ""
+    name = redacted(uri.removeprefix(base) if base and uri.startswith(base) else uri.rpartition("/")[2])
+    inside = [image.source[part] for part in ("row", "offset") if image.source.get(part) is not None]
+    return f"{name}#{inside[0]}" if inside else name
 
 
 class UprightImage(NamedTuple):

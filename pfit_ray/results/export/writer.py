@@ -20,6 +20,7 @@ class Target:
         classes: the foreground classes.
         split: name of the set of images.
         scores: names of the scores that each image has.
+        polygons: COCO's masks are polygons in place of run lengths.
     """
 
     root: str
@@ -27,6 +28,7 @@ class Target:
     classes: ClassList
     split: str
     scores: tuple[str, ...] = ()
+    polygons: bool = False
 
     def url(self, name: str) -> str:
         """URL of a file of the export."""

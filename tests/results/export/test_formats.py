@@ -3,16 +3,18 @@
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from PIL import Image, ImageDraw
 from support.export_run import CLASSES, ExportRun, foreign_maps
 from support.small_runs import label_map
 
 from pfit_ray.config.load import validate
 from pfit_ray.errors import UserError
-from pfit_ray.results.export import ExportOptions, export_run
+from pfit_ray.results.export import FORMATS, ExportOptions, export_run
 
 DATUMARO = """
 from datumaro.components.dataset import Dataset
@@ -164,3 +166,66 @@ def test_a_class_that_labelmap_txt_cannot_hold(finished: ExportRun, tmp_path: Pa
     document["data"]["classes"] = ["cat", "dog: small", "fox"]
     with pytest.raises(UserError, match=r"class 'dog: small' has the sign ':', which labelmap\.txt cannot hold"):
         export_run(validate(document), finished.directory, str(tmp_path / "out"), ExportOptions("voc"))
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools on numpy 2
+def test_pycocotools_reads_polygons_with_their_holes(finished: ExportRun, tmp_path: Path) -> None:
+    from pycocotools.coco import COCO
+
+    export_run(finished.config, finished.directory, str(tmp_path / "out"), ExportOptions("coco", polygons=True))
+    coco = COCO(str(tmp_path / "out" / "annotations" / "instances_train.json"))
+    found = {}
+    for image in coco.loadImgs(coco.getImgIds()):
+        label = np.zeros((image["height"], image["width"]), np.uint8)
+        for annotation in coco.loadAnns(coco.getAnnIds(image["id"])):
+            assert isinstance(annotation["segmentation"], list)
+            label[coco.annToMask(annotation).astype(bool)] = annotation["category_id"]
+        found[image["file_name"].partition(".")[0]] = label
+    assert_maps(found, finished, unsure=False)
+
+
+def test_polygons_are_a_choice_of_coco(finished: ExportRun, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="polygons are a choice of coco"):
+        export_run(finished.config, finished.directory, str(tmp_path / "out"), ExportOptions("voc", polygons=True))
+
+
+def test_yolo_polygons_drawn_as_ultralytics_draws(finished: ExportRun, tmp_path: Path) -> None:
+    """Its loader scales points to pixels, drops what lies behind the point, and fills by OpenCV."""
+    out = export(finished, tmp_path, "yolo")
+    document = yaml.safe_load((out / "data.yaml").read_text())
+    assert document == {"train": "images/train", "val": "images/train", "names": dict(enumerate(CLASSES))}
+    found = {}
+    for path in (out / "labels" / "train").iterdir():
+        (image,) = (out / document["train"]).glob(f"{path.stem}.*")
+        with Image.open(image) as picture:
+            label = np.zeros(picture.size[::-1], np.uint8)
+        for line in path.read_text().splitlines():
+            number, *values = line.split()
+            points = np.array(values, np.float32).reshape(-1, 2)
+            assert len(points) > 2
+            assert points.min() > 0
+            assert points.max() < 1
+            cv2.fillPoly(label, [(points * label.shape[::-1]).astype(np.int32)], int(number) + 1)
+        found[path.stem] = label
+    for image_id in KEPT:
+        label = finished.labels[image_id]
+        np.testing.assert_array_equal(found[image_id], np.where(label == 255, 0, label), err_msg=image_id)
+
+
+def test_fiftyone_layout(finished: ExportRun, tmp_path: Path) -> None:
+    """The layout that FiftyOne documents for ImageSegmentationDirectory: data and labels with equal stems."""
+    out = export(finished, tmp_path, "fiftyone")
+    assert sorted(path.stem for path in (out / "data").iterdir()) == list(KEPT)
+    assert_maps({path.stem: label_map(path.read_bytes()) for path in (out / "labels").iterdir()}, finished)
+    told = json.loads((out / "scores.json").read_text())
+    assert told["mask_targets"]["1"] == "cat"
+    assert list(told["samples"]) == list(KEPT)
+    assert told["samples"]["a"]["tags"] == ["train", *CLASSES]
+    assert told["samples"]["a"]["crf_change"] == 0.25
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_table_leads_back_to_the_original_files(finished: ExportRun, tmp_path: Path, name: str) -> None:
+    table = pd.read_csv(export(finished, tmp_path, name) / "originals.csv").set_index("image_id")
+    assert table["original"].to_dict() == {"a": "a.jpg", "b": "b.png", "c": "c.jpg", "turned": "turned.jpg"}
+    assert table.loc["turned", "file"] == "turned.png"

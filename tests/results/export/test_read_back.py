@@ -35,7 +35,7 @@ SOURCES = {
     "hf": Back({"source": "parquet", "root": "OUT/data"}),
     "cvat": Back({"source": "cvat", "root": "OUT", "draw_masks": True}, unsure=False),
     # README.md, labels.txt and card.json lie beside the images
-    "labelme": Back({"source": "labelme", "root": "OUT", "draw_masks": True}, notes=3),
+    "labelme": Back({"source": "labelme", "root": "OUT", "draw_masks": True}, notes=4),
 }
 
 

@@ -16,6 +16,8 @@ from pfit_ray.data.sources.item import Item, hashed_id
 from pfit_ray.errors import UserError
 from pfit_ray.results.export import FORMATS, ExportOptions, export_run
 from pfit_ray.results.export.card import METHOD
+from pfit_ray.results.export.items import LabelledImage
+from pfit_ray.results.export.run import original_name
 from pfit_ray.rundir.directory import RunDirectory
 from pfit_ray.rundir.manifest import write_manifest
 from pfit_ray.rundir.provenance import provenance
@@ -112,6 +114,24 @@ def test_ids_that_differ_in_capital_letters_alone_have_files_of_their_own(tmp_pa
     assert "1 have another name here" in (tmp_path / "out" / "README.md").read_text()
 
 
+@pytest.mark.parametrize(
+    ("uri", "place", "root", "name"),
+    [
+        ("/data/cats/a.jpg", {}, "/data", "cats/a.jpg"),
+        ("/data/cats/a.jpg", {}, "/data/*/*.jpg", "a.jpg"),
+        ("s3://bucket/all/x/a.jpg", {"row": None, "offset": None}, "s3://bucket/all", "x/a.jpg"),
+        ("https://host.example/x/a.jpg?signature=1/2", {}, None, "a.jpg"),
+        ("s3://bucket/all/0.parquet", {"row": 0}, "s3://bucket/all", "0.parquet#0"),
+        ("/data/0.tar", {"offset": 512}, "/data", "0.tar#512"),
+    ],
+)
+def test_original_names_tell_no_more_than_what_lies_below_the_root(
+    uri: str, place: dict[str, int], root: str | None, name: str
+) -> None:
+    image = LabelledImage("a", 1, 1, [], {}, b"", {"uri": uri, **place})
+    assert original_name(image, root) == name
+
+
 def test_photographs_lie_as_their_labels(finished: ExportRun, tmp_path: Path) -> None:
     export_run(finished.config, finished.directory, str(tmp_path / "out"), ExportOptions("png"))
     images = sorted((tmp_path / "out" / "images").iterdir())
@@ -154,7 +174,10 @@ def test_into_a_bucket_the_same_files_go(finished: ExportRun, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (ExportOptions("yolo"), "export: there is no format 'yolo'; choose from voc, coco, labelme, cvat, png, hf"),
+        (
+            ExportOptions("kitti"),
+            "there is no format 'kitti'; choose from voc, coco, labelme, cvat, png, hf, yolo, fifty",
+        ),
         (ExportOptions("png", kind="cam"), "there is no map 'cam' to export; choose from pseudo_label, prediction"),
         (ExportOptions("png", split="../x"), "the split '../x' names files; take letters, digits, '_' and '-' only"),
     ],
