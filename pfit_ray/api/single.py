@@ -176,7 +176,7 @@ def load_segmenter(model: str, **options: Any) -> Segmenter:
     """A trained network on single images, as pass predict computes it.
 
     Args:
-        model: a run directory with a trained DeepLabv3+, or the .safetensors file of one.
+        model: a run directory with a trained DeepLabv3+, or the .safetensors or .onnx file of one.
         **options: fields of the config's section `predict`, such as `scales=(1.0,)`, instead of the run's.
 
     Raises:

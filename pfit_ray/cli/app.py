@@ -8,7 +8,7 @@ import typer
 
 from pfit_ray import __version__, storage
 from pfit_ray.cli.evaluate import evaluate
-from pfit_ray.cli.export import export, serve
+from pfit_ray.cli.export import export, export_model, serve
 from pfit_ray.cli.outcome import carry_out
 from pfit_ray.cli.shared import AddressOption, RunArgument, VerboseOption, err, out
 from pfit_ray.config import RunConfig, load_config
@@ -122,7 +122,10 @@ def init(
 @app.command()
 def predict(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A run directory with a trained network, or its .safetensors file.")
+        str,
+        typer.Argument(
+            metavar="MODEL", help="A run directory with a trained network, or its .safetensors or .onnx file."
+        ),
     ],
     images: Annotated[
         str, typer.Argument(metavar="IMAGES", help="Folder, URL prefix or glob of images, or of tar or Parquet files.")
@@ -179,6 +182,7 @@ def status(run: RunArgument) -> None:
 
 app.command()(evaluate)
 app.command()(export)
+app.command("export-model")(export_model)
 app.command()(serve)
 
 

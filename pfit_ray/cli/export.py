@@ -1,4 +1,4 @@
-"""The commands export (labels for other tools) and serve (the explorer)."""
+"""The commands export (labels for other tools), export-model (a network as ONNX) and serve (the explorer)."""
 
 from typing import Annotated, Literal
 
@@ -48,6 +48,24 @@ def export(
     for problem in done.problems:
         out.print(f"  {problem}", soft_wrap=True)
     out.print(f"Export: {done.root}", soft_wrap=True)
+
+
+def export_model(
+    model: Annotated[
+        str, typer.Argument(metavar="RUN", help="A run directory with a trained network, or its .safetensors file.")
+    ],
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="The .onnx file to write, a path or a URL.", show_default=False)
+    ],
+    network: Annotated[Literal["deeplab", "classifier"], typer.Option(help="Which network of the run.")] = "deeplab",
+) -> None:
+    """Write a trained network as ONNX, once onnxruntime gives the same labels as torch.
+
+    The input is uint8 RGB (B, H, W, 3) of any size; the normalisation is in the graph, class names in the metadata.
+    """
+    from pfit_ray.results.export_model import export_model as export_network
+
+    out.print(export_network(model, output, network), soft_wrap=True)
 
 
 def serve(

@@ -23,6 +23,9 @@ _WRAPPED = ("module.", "_orig_mod.", "model.")
 MAGICS = (b"PK\x03\x04", b"\x80\x02")
 """First bytes of the files that torch.save writes: a zip archive, or (before PyTorch 1.6) a bare pickle."""
 
+ONNX_MAGIC = b"\x08"
+"""First byte of an ONNX file: the key of its format's version."""
+
 WRAPPERS = (
     *("state_dict", "model_state_dict", "model", "net", "network", "module", "student", "online", "online_network"),
     *("ema", "model_ema", "ema_model", "state_dict_ema", "ema_state_dict", "model_ema_state_dict"),
@@ -76,7 +79,8 @@ def load_state(
     The prefixes `module.`, `_orig_mod.` and `model.` are taken off where every name has them.
 
     Args:
-        data: a local path, or the content, of a .safetensors file or of a .pth / .pt file, see `load_torch_file`.
+        data: a local path, or the content, of a .safetensors file, of a .pth / .pt file, see `load_torch_file`, or of
+            an .onnx file, see `load_onnx`.
         entry: which state dict of a .pth file is meant, where it has several.
 
     Raises:
@@ -97,6 +101,10 @@ def load_state(
         state, metadata = _load_safetensors(data)
     elif data.startswith(MAGICS):
         state = load_torch_file(data, entry)
+    elif data.startswith(ONNX_MAGIC):
+        from pfit_ray.nets.onnx_file import load_onnx  # it knows the networks, which know this file
+
+        state, metadata = load_onnx(data)
     else:
         raise ValueError("this is neither a safetensors file nor a PyTorch state dict")
     while prefix := next((one for one in _WRAPPED if state and all(name.startswith(one) for name in state)), ""):

@@ -17,7 +17,7 @@ def segmenter_fields(model: str) -> dict[str, Any]:
     """The config's fields that say which network segments, and how.
 
     Args:
-        model: a run directory with a trained DeepLabv3+, or the .safetensors file of one.
+        model: a run directory with a trained DeepLabv3+, or the .safetensors or .onnx file of one.
 
     Raises:
         UserError: when it is neither, or does not tell its classes.

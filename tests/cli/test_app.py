@@ -24,6 +24,7 @@ COMMANDS = (
     "status",
     "evaluate",
     "export",
+    "export-model",
     "serve",
     "show",
     "import-checkpoint",

@@ -61,7 +61,7 @@ def detect(place: str) -> Found:
     """
     root = storage.absolute(place)
     if not storage.exists(root):
-        raise UserError(f"init: there is no folder {place!r}")
+        raise UserError(f"there is no folder {place!r}")
     paths = _paths(root)
     images = [path for path in paths if path.lower().endswith(IMAGE_SUFFIXES)]
     if any(path.startswith("JPEGImages/") for path in images):
@@ -99,7 +99,7 @@ def _paths(root: str) -> list[str]:
         if not path.startswith(".") and "/." not in path:
             found.append(path)
         if len(found) >= _MOST_ENTRIES:
-            raise UserError(f"init: {root} has more than {_MOST_ENTRIES:,} files; start from configs/corpus.yaml")
+            raise UserError(f"{root} has more than {_MOST_ENTRIES:,} files; start from configs/corpus.yaml")
     return found
 
 
@@ -125,7 +125,7 @@ def _coco(root: str, files: Sequence[str], images: Sequence[str]) -> Found:
         names = tuple(one["name"] for one in sorted(json.loads(data)["categories"], key=lambda one: one["id"]))
         names = tuple(name for name in names if not is_no_class(name))
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"init: {chosen} is no COCO instances file with categories ({error})") from error
+        raise UserError(f"{chosen} is no COCO instances file with categories ({error})") from error
     told = f"{len(images)} images and the COCO annotations {chosen} with {len(names)} categories"
     return Found("coco", len(images), names, True, {"annotations": storage.join(root, chosen)}, (told,))
 
@@ -137,7 +137,7 @@ def _archives(place: str, paths: Sequence[str]) -> Found:
             return Found(source, count * _IN_ARCHIVE, labelled=True, told=(told,))
     kinds = Counter("." + path.rpartition(".")[2].lower() for path in paths if "." in path.rpartition("/")[2])
     has = ", ".join(f"{count} {suffix}" for suffix, count in kinds.most_common(3)) or "no files"
-    raise UserError(f"init: {place} has no image, tar or Parquet file that can be read, but {has}")
+    raise UserError(f"{place} has no image, tar or Parquet file that can be read, but {has}")
 
 
 def _by_folder(images: Sequence[str]) -> Found:
@@ -193,5 +193,5 @@ def _names(cell: Cell) -> list[str]:
 def _read(url: str) -> bytes:
     data = storage.read_bytes(url, 0, _MOST_BYTES + 1)
     if len(data) > _MOST_BYTES:
-        raise UserError(f"init: {url} is larger than {_MOST_BYTES >> 20} MB; name its classes by --classes")
+        raise UserError(f"{url} is larger than {_MOST_BYTES >> 20} MB; name its classes by --classes")
     return data
