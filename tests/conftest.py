@@ -6,6 +6,8 @@ Ray and torch are imported where they are needed: the process that only hands ou
 import json
 import os
 import shutil
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,6 +51,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.xdist_group("ray"))
     of_them = set(with_ray)
     items[:] = [*with_ray, *(item for item in items if item not in of_them)]
+
+
+def pytest_sessionstart() -> None:
+    """Take Ctrl-C, which some tests send to themselves: what a shell starts in the background ignores it."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -153,8 +153,8 @@ class RunLock:
                     storage.write_bytes(self._url, self._record())
                 elif not over.is_set():
                     self._lost = found
-                    if in_main:
-                        os.kill(os.getpid(), signal.SIGINT)  # a training has no place to check in between
+                    if in_main and (heard := _heard_signal()):
+                        os.kill(os.getpid(), heard)  # a training has no place to check in between
                     return
 
     def _leave(self) -> None:
@@ -214,6 +214,13 @@ def _started(pid: int) -> str:
             return file.read().rpartition(")")[2].split()[19]
     except OSError:
         return ""
+
+
+def _heard_signal() -> signal.Signals | None:
+    """The signal that ends this process in order: what a shell starts in the background may ignore SIGINT."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        return signal.SIGINT
+    return signal.SIGTERM if callable(signal.getsignal(signal.SIGTERM)) else None
 
 
 def _who(found: dict[str, Any]) -> str:

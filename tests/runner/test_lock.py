@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from pfit_ray.runner import lock
 from pfit_ray.runner.lock import RunLock
 from pfit_ray.runner.progress import Progress
 from pfit_ray.runner.run import Runner
+from pfit_ray.storage.signals import interrupts
 
 ELSEWHERE = {"id": "other", "host": "far-away", "pid": 7, "space": "x", "started": "1", "since": 1e9}
 
@@ -150,19 +152,28 @@ def test_a_lock_that_is_damaged_or_half_written_is_waited_for(run: RunDirectory)
     assert "an unknown host" in said[0]
 
 
+def train(run: RunDirectory) -> None:
+    """Another run takes over, and nothing looks at the lock."""
+    write(run)
+    time.sleep(30)
+
+
 def test_whoever_lost_the_place_stops_and_leaves_the_other_s_lock(run: RunDirectory) -> None:
     mine = RunLock(run, print)
-
-    def train() -> None:
-        """Nothing looks at the lock."""
-        write(run)
-        time.sleep(30)
-
     with pytest.raises(RunFailedError, match=r"process 7 on far-away since .* has taken over"), mine.held():
-        train()
+        train(run)
     with pytest.raises(RunFailedError, match="has taken over"):
         mine.check()
     assert run.read_json(LOCK_FILE)["id"] == "other"
+
+
+def test_a_run_that_ignores_ctrl_c_stops_too(run: RunDirectory) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with pytest.raises(RunFailedError, match="has taken over"), RunLock(run, print).held(), interrupts():
+            train(run)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_an_error_gives_the_place_back(run: RunDirectory) -> None:
