@@ -185,8 +185,7 @@ def _tensors(model: Any) -> dict[str, Tensor]:
 def _forget_sources(model: Any) -> None:
     """Remove what the exporter notes of the source files, whose paths are of this machine."""
     graph = model.graph
-    functions = [part for function in model.functions for part in (function, *function.node)]
-    for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer, *functions):
+    for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         part.ClearField("doc_string")
         part.ClearField("metadata_props")
 

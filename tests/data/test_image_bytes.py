@@ -8,6 +8,7 @@ from unittest import mock
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support.tars import packed
 
 from pfit_ray import storage
 from pfit_ray.config.data import DataConfig, ImageSetConfig
@@ -237,16 +238,6 @@ def test_a_path_instead_of_bytes_begins_at_the_files_folder(tmp_path: Path) -> N
         fetch_address(cell_address(uri, "image.bytes", 2))
 
 
-def tar_of(members: dict[str, bytes], form: int) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=form) as archive:
-        for name, data in members.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
-    return buffer.getvalue()
-
-
 def listed(source: str, run: RunDirectory, root: str) -> list[Row]:
     items = list_images(DataConfig(source=source, root=root, classes=("cat",)), ImageSetConfig())
     write_manifest(run, "train", items, shard_size=8)
@@ -261,16 +252,16 @@ def test_a_member_that_has_changed_places_is_not_taken_for_another(
 ) -> None:
     long = "n" * 90 + "/" + "x" * 60 + "%d.jpg"
     members = {"a.jpg": b"a1", "b.jpg": b"b1", "é.jpg": b"e1", long % 1: b"l1", long % 2: b"l2"}
-    (tmp_path / "x.tar").write_bytes(tar_of(members, form))
+    (tmp_path / "x.tar").write_bytes(packed(members, form))
     rows = listed("tar", run, str(tmp_path))
     again = [dict(row) for row in rows]
     fetch_images(rows)
     assert [row["encoded"] for row in rows] == list(members.values())
     swapped = {**members, "a.jpg": b"B1", "b.jpg": b"A1"}  # other bytes under the same names are read as they are
-    (tmp_path / "x.tar").write_bytes(tar_of(swapped, form))
+    (tmp_path / "x.tar").write_bytes(packed(swapped, form))
     fetch_images(now := [dict(row) for row in again])
     assert [row["encoded"] for row in now] == list(swapped.values())
-    (tmp_path / "x.tar").write_bytes(tar_of({name: members[name] for name in ("b.jpg", "a.jpg", *members)}, form))
+    (tmp_path / "x.tar").write_bytes(packed({name: members[name] for name in ("b.jpg", "a.jpg", *members)}, form))
     fetch_images(again)
     assert [row.get("reason") for row in again[:2]] == ["bad_file", "bad_file"]
     assert all("'b.jpg'" in row["message"] and "'a.jpg'" in row["message"] for row in again[:2])
@@ -301,7 +292,7 @@ def test_a_row_that_has_changed_places_is_not_taken_for_another(run: RunDirector
 
 
 def test_what_an_older_manifest_does_not_say_is_not_checked(tmp_path: Path) -> None:
-    (tmp_path / "x.tar").write_bytes(tar_of({"a.jpg": b"a1"}, tarfile.PAX_FORMAT))
+    (tmp_path / "x.tar").write_bytes(packed({"a.jpg": b"a1"}, tarfile.PAX_FORMAT))
     assert fetch_image({"uri": str(tmp_path / "x.tar"), "offset": 512, "length": 2}) == b"a1"
     pq.write_table(pa.table({"image": [b"1"], "mask": [b"2"]}), tmp_path / "x.parquet")
     assert fetch_image({"uri": str(tmp_path / "x.parquet"), "row": 0, "column": "image"}) == b"1"

@@ -133,7 +133,7 @@ def export_run(config: RunConfig, run: RunDirectory, output: str, options: Expor
         writer = _writer(options.format, target)
         images = labelled_images(run, pass_name, markers, options.images != "none")
         names = SeenTexts()
-        originals = target.scratch / "originals.csv"
+        originals = target.scratch / ORIGINALS
         with originals.open("w", encoding="utf-8", newline="") as table:
             csv.writer(table, lineterminator="\n").writerow(("image_id", "file", "original"))
         while chunk := list(islice(images, CHUNK)):
@@ -209,7 +209,7 @@ def _write_chunk(
             if len(done.problems) < _TOLD:
                 done.problems.append(f"{image_id}: {error.message}")
 
-    with (writer.target.scratch / "originals.csv").open("a", encoding="utf-8", newline="") as table:
+    with (writer.target.scratch / ORIGINALS).open("a", encoding="utf-8", newline="") as table:
         csv.writer(table, lineterminator="\n").writerows(originals)
 
     def write(file: tuple[str, bytes | None, str | None]) -> None:

@@ -1,10 +1,10 @@
 import gzip
-import io
 import tarfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.tars import packed
 
 from pfit_ray import storage
 from pfit_ray.config.data import DataConfig
@@ -17,16 +17,6 @@ from pfit_ray.errors import UserError
 @pytest.fixture(params=["local", "memory"])
 def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(tmp_path / "tars") if request.param == "local" else f"memory://{tmp_path.name}"
-
-
-def packed(members: dict[str, bytes], form: int = tarfile.PAX_FORMAT) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=form) as archive:
-        for name, data in members.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
-    return buffer.getvalue()
 
 
 def write(root: str, name: str, members: dict[str, bytes], form: int = tarfile.PAX_FORMAT) -> None:
