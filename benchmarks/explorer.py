@@ -27,7 +27,7 @@ from pfit_ray.results.explorer.app import make_app
 from pfit_ray.results.explorer.state import Explorer
 from pfit_ray.rundir.directory import RunDirectory
 from pfit_ray.rundir.manifest import write_manifest
-from pfit_ray.rundir.review import Marked, marks_url, read_marks, write_marks
+from pfit_ray.rundir.review import Marked, run_marks, write_marks
 from pfit_ray.storage.threads import prefetch
 from pfit_ray.tasks.encode import EncodeStage
 from pfit_ray.tasks.write import ShardWriter
@@ -134,10 +134,10 @@ def measure(run: RunDirectory, images: int) -> None:
     row = explorer.index.row(image_id)
     assert row is not None
     for count in (0, images):
-        write_marks(marks_url(run), some_marks(explorer, count))
+        write_marks(run.url("review", "marks.parquet"), some_marks(explorer, count))
         seconds = timed(lambda: explorer.mark(row, "accept"))
         print(f"a mark beside {count:>7} others  {seconds * 1000:>7.0f} ms")
-    assert len(read_marks(marks_url(run))) == images
+    assert len(run_marks(run)) == images
 
 
 def some_marks(explorer: Explorer, count: int) -> dict[str, Marked]:

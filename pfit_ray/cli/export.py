@@ -77,7 +77,7 @@ def serve(
 ) -> None:
     """Show a run's images in a browser: filter, sort, see every stage, accept or reject.
 
-    Open the link that it prints. It writes only your review, to review/marks.parquet of the run.
+    Open the link that it prints. It writes only your review, below review/ of the run.
     """
     try:
         import starlette  # noqa: F401

@@ -61,7 +61,7 @@ class TrainingConfig(Section):
     )
     review: Review | None = option(
         None,
-        "Which marks of review/marks.parquet (pfit-ray serve) decide what is learned: not_rejected leaves out images "
+        "Which marks below review/ (pfit-ray serve) decide what is learned: not_rejected leaves out images "
         "marked reject, no_complaints those marked needs_work, too; accepted takes only images marked accept; null "
         "takes all.",
     )

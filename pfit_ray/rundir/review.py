@@ -1,9 +1,14 @@
-"""What people say about images: accept, reject or needs work, in one table of the run."""
+"""What people say about images: accept, reject or needs work, in tables of the run, one for each explorer that wrote.
+
+No two processes write the same table, so that none loses the marks of another. Of several marks of an image the last
+counts, whichever table it is in.
+"""
 
 import io
 import threading
-from collections.abc import Mapping
-from datetime import UTC, datetime
+import uuid
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple, get_args
 
 import pyarrow as pa
@@ -20,7 +25,7 @@ MARKS: tuple[Mark, ...] = get_args(Mark)
 MARK_SCHEMA = pa.schema(
     [("image_id", pa.string()), ("mark", pa.string()), ("time", pa.timestamp("us", tz="UTC"))],
 )
-"""A row for each marked image, sorted by id; `time` is when it was marked."""
+"""A row for each image, sorted by id; `time` is when it was marked, `mark` is null where a mark was taken away."""
 
 _LEFT_OUT: dict[Review, tuple[Mark | None, ...]] = {
     "not_rejected": ("reject",),
@@ -36,9 +41,11 @@ class Marked(NamedTuple):
     time: datetime
 
 
-def marks_url(run: RunDirectory) -> str:
-    """Where a run's marks lie."""
-    return run.url("review", "marks.parquet")
+class _Said(NamedTuple):
+    """A row of a table; None takes the image's mark away."""
+
+    mark: Mark | None
+    time: datetime
 
 
 def used_marks_url(run: RunDirectory, network: Network) -> str:
@@ -46,31 +53,21 @@ def used_marks_url(run: RunDirectory, network: Network) -> str:
     return run.url("train", network, "marks.parquet")
 
 
-def read_marks(url: str) -> dict[str, Marked]:
-    """The marks of a table by image id; none if there is no table. Of several marks of an image the last counts.
+def run_marks(run: RunDirectory) -> dict[str, Marked]:
+    """The marks of a run by image id: those of all `review/*.parquet` together; none if there is no table.
 
     Raises:
-        UserError: when it is no table of marks.
+        UserError: when one of them is no table of marks.
     """
-    try:
-        data = storage.read_bytes(url)
-    except FileNotFoundError:
-        return {}
-    try:
-        table = pq.read_table(io.BytesIO(data), columns=MARK_SCHEMA.names).cast(MARK_SCHEMA)
-    except (pa.ArrowException, ValueError) as error:
-        raise UserError(
-            f"{url} is not a table of marks with the columns {', '.join(MARK_SCHEMA.names)}; repair or remove it"
-        ) from error
-    found: dict[str, Marked] = {}
-    for image_id, mark, time in sorted(zip(*(column.to_pylist() for column in table.columns), strict=True), key=_age):
-        if mark not in MARKS:
-            raise UserError(f"{url} marks {image_id!r} as {mark!r}; marks are {', '.join(MARKS)}")
-        found[image_id] = Marked(mark, time)
-    return found
+    return _merged(_read_table(entry.url) for entry in _tables(run))
 
 
-def write_marks(url: str, marks: Mapping[str, Marked]) -> None:
+def read_marks(url: str) -> dict[str, Marked]:
+    """The marks of one table; see `run_marks`."""
+    return _merged([_read_table(url)])
+
+
+def write_marks(url: str, marks: Mapping[str, _Said | Marked]) -> None:
     """Write a table of marks, atomically; equal marks give equal bytes."""
     ids = sorted(marks)
     columns = [ids, [marks[one].mark for one in ids], [marks[one].time for one in ids]]
@@ -81,48 +78,84 @@ def write_marks(url: str, marks: Mapping[str, Marked]) -> None:
 
 
 class MarkTable:
-    """A run's marks, changed one at a time by several threads.
+    """A run's marks, changed one at a time by several threads. It writes a table of its own and reads all.
 
     Args:
         run: the run directory.
     """
 
     def __init__(self, run: RunDirectory) -> None:
-        self._url = marks_url(run)
+        self._run = run
+        self._url = run.url("review", f"marks-{uuid.uuid4().hex}.parquet")
         self._lock = threading.Lock()
-        self._marks: dict[str, Marked] = {}
-        self._entry: storage.Entry | None = None
-        """The file whose marks are held."""
+        self._read: dict[str, tuple[storage.Entry, dict[str, _Said]]] = {}
+        """The tables as they were read, by URL."""
 
     def read(self) -> dict[str, Marked]:
-        """All marks, as `read_marks`."""
+        """All marks, as `run_marks`."""
         with self._lock:
-            self._read_changes()
-            return dict(self._marks)
+            return _merged(self._tables())
 
     def set(self, image_id: str, mark: Mark | None) -> dict[str, Marked]:
         """Mark an image, or with None take its mark away, and return all marks.
 
-        Where others have changed the table, it is read again first.
+        The new mark is later than every other of the image, whatever the clocks of those who gave them.
         """
         with self._lock:
-            self._read_changes()
-            marks = dict(self._marks)
-            marks.pop(image_id, None)
-            if mark is not None:
-                marks[image_id] = Marked(mark, datetime.now(UTC))
-            if marks != self._marks:
-                write_marks(self._url, marks)
-                self._marks, self._entry = marks, self._found()
-            return dict(self._marks)
+            tables = self._tables()
+            before = [table[image_id] for table in tables if image_id in table]
+            if mark is None and image_id not in _merged(tables):
+                return _merged(tables)
+            time = max([datetime.now(UTC), *(said.time + timedelta(microseconds=1) for said in before)])
+            own = self._read[self._url][1] if self._url in self._read else {}
+            write_marks(self._url, {**own, image_id: _Said(mark, time)})
+            return _merged(self._tables())
 
-    def _read_changes(self) -> None:
-        entry = self._found()
-        if entry is None or entry.version is None or entry != self._entry:
-            self._marks, self._entry = read_marks(self._url), entry
+    def _tables(self) -> list[dict[str, _Said]]:
+        """All tables; those that did not change are not read again."""
+        found = {}
+        for entry in _tables(self._run):
+            known = self._read.get(entry.url)
+            unchanged = known is not None and entry.version is not None and known[0] == entry
+            found[entry.url] = known if known and unchanged else (entry, _read_table(entry.url))
+        self._read = found
+        return [table for _, table in found.values()]
 
-    def _found(self) -> storage.Entry | None:
-        return next(storage.list_entries(self._url, threads=0), None)
+
+def _tables(run: RunDirectory) -> Iterable[storage.Entry]:
+    return (entry for entry in storage.list_entries(run.url("review"), threads=0) if entry.url.endswith(".parquet"))
+
+
+def _read_table(url: str) -> dict[str, _Said]:
+    try:
+        data = storage.read_bytes(url)
+    except FileNotFoundError:
+        return {}
+    try:
+        table = pq.read_table(io.BytesIO(data), columns=MARK_SCHEMA.names).cast(MARK_SCHEMA)
+    except (pa.ArrowException, ValueError) as error:
+        raise UserError(
+            f"{url} is not a table of marks with the columns {', '.join(MARK_SCHEMA.names)}; repair or remove it"
+        ) from error
+    rows: dict[str, list[_Said]] = {}
+    for image_id, mark, time in zip(*(column.to_pylist() for column in table.columns), strict=True):
+        if mark not in (*MARKS, None):
+            raise UserError(f"{url} marks {image_id!r} as {mark!r}; marks are {', '.join(MARKS)}")
+        rows.setdefault(image_id, []).append(_Said(mark, time or datetime.min.replace(tzinfo=UTC)))
+    return {image_id: _last(said) for image_id, said in rows.items()}
+
+
+def _last(said: Iterable[_Said]) -> _Said:
+    """The last one; of those of one moment the same one, whatever their order."""
+    return max(said, key=lambda one: (one.time, one.mark or ""))
+
+
+def _merged(tables: Iterable[Mapping[str, _Said]]) -> dict[str, Marked]:
+    said: dict[str, _Said] = {}
+    for table in tables:
+        for image_id, one in table.items():
+            said[image_id] = _last((one, said.get(image_id, one)))
+    return {image_id: Marked(one.mark, one.time) for image_id, one in said.items() if one.mark is not None}
 
 
 def keeps(review: Review, marked: Marked | None) -> bool:
@@ -136,14 +169,10 @@ def marks_for_training(run: RunDirectory, network: Network, review: Review) -> d
     Raises:
         UserError: when there are none.
     """
-    marks = read_marks(used_marks_url(run, network)) or read_marks(marks_url(run))
+    marks = read_marks(used_marks_url(run, network)) or run_marks(run)
     if not marks:
         raise UserError(
             f"config: {network}.train.review is {review!r}, and {run.root} has no marks; mark images with "
             f"pfit-ray serve {run.root}, or set the field to null"
         )
     return marks
-
-
-def _age(row: tuple[str, str, datetime | None]) -> datetime:
-    return row[2] or datetime.min.replace(tzinfo=UTC)

@@ -67,5 +67,6 @@ def interrupts() -> Iterator[Interrupts]:
     finally:
         if threading.current_thread() is threading.main_thread():
             for number, handler in before.items():
-                signal.signal(number, handler)
+                # A handler that a program around Python has set is unknown here and cannot be put back.
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
     state.check()

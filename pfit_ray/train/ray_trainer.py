@@ -59,7 +59,7 @@ def fit(trainer: RayTrainer) -> dict[str, Any]:
         raise KeyboardInterrupt from error
     finally:
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, handler)
+            signal.signal(signal.SIGINT, signal.SIG_DFL if handler is None else handler)
     if trainer.interrupted:
         raise KeyboardInterrupt
     return outcome

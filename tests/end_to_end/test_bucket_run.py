@@ -119,4 +119,4 @@ def test_killed_in_a_bad_bucket_and_equal_to_a_run_on_disk(
     token = {"accept": "application/json", "x-csrf-token": csrf_token(TOKEN)}
     assert explorer.client.post("/mark", data={"id": "chelsea", "mark": "accept"}, headers=token).status_code == 200
     assert explorer.shown(mark="accept") == ["chelsea"]
-    assert anything_in(f"{RUN}/review", "marks.parquet")
+    assert anything_in(f"{RUN}/review", ".parquet")

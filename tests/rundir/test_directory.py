@@ -6,7 +6,7 @@ import pytest
 from pfit_ray import storage
 from pfit_ray.rundir.directory import IMAGE_SET, LABEL_COLUMN, NETWORKS, RunDirectory
 from pfit_ray.rundir.pace import read_metrics
-from pfit_ray.rundir.review import marks_url, read_marks
+from pfit_ray.rundir.review import run_marks
 
 
 def test_places() -> None:
@@ -52,7 +52,7 @@ def test_a_file_that_goes_while_it_is_looked_for(run: RunDirectory, monkeypatch:
     monkeypatch.setattr(storage, "exists", lambda url: True)
     assert run.read_json("progress.json") is None
     assert read_metrics(run.url("train", "deeplab")) == []
-    assert read_marks(marks_url(run)) == {}
+    assert run_marks(run) == {}
     for shard in (0, 1):
         run.write_json({"shard": shard}, "seeds", "done", f"0000{shard}.json")
     numbers = run.finished_numbers("seeds")

@@ -20,6 +20,7 @@ from pfit_ray import storage
 from pfit_ray.api.labels import Labels
 from pfit_ray.config.load import validate
 from pfit_ray.errors import UserError
+from pfit_ray.results.export.run import ExportOptions, export_run
 from pfit_ray.rundir.directory import RunDirectory
 from pfit_ray.rundir.finished import Ledger
 from pfit_ray.rundir.published import read_failures, read_label, read_rows
@@ -193,24 +194,33 @@ def test_whoever_holds_places_reads_the_right_label_map_after_a_retry(run: RunDi
         np.testing.assert_array_equal(dataset[0], np.array(expected))
 
 
-def test_a_reader_that_a_retry_overtakes_reads_what_is_there_now(
-    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def _overtaken(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Image a has failed in shard 0; when a reader has looked up the shard's files, a retry replaces them."""
     hide(run, "a")
     publish(run, paint_plan(), 0)
     bring_back(run, "a")
-    published, asked = RunDirectory.published, []
+    published = RunDirectory.published
 
     def overtaken(self: RunDirectory, name: str, shard: int) -> Any:
         files = published(self, name, shard)
-        if not asked:
-            asked.append(shard)
-            monkeypatch.setattr(RunDirectory, "published", published)
-            publish(run, paint_plan(retry=True), 0)
+        monkeypatch.setattr(RunDirectory, "published", published)
+        publish(run, paint_plan(retry=True), 0)
         return files
 
     monkeypatch.setattr(RunDirectory, "published", overtaken)
+
+
+@pytest.mark.usefixtures("_overtaken")
+def test_a_reader_that_a_retry_overtakes_reads_what_is_there_now(run: RunDirectory) -> None:
     assert [row["image_id"] for row in read_rows(run, "predict", 0)] == ["a", "b"]
+
+
+@pytest.mark.usefixtures("_overtaken")
+def test_an_export_that_a_retry_overtakes_counts_each_image_once(run: RunDirectory, tmp_path: Path) -> None:
+    options = ExportOptions("png", "prediction", images="none")
+    done = export_run(settings(run), run, str(tmp_path / "export"), options)
+    assert (done.exported, dict(done.failed), done.unfinished) == (2, {}, len(IMAGES) - 2)
 
 
 @pytest.mark.parametrize("kind", ["rows", "labels"])

@@ -1,4 +1,6 @@
-from datetime import UTC, datetime
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
@@ -6,7 +8,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pfit_ray import storage
 from pfit_ray.errors import UserError
 from pfit_ray.rundir.directory import RunDirectory
 from pfit_ray.rundir.review import (
@@ -14,8 +15,8 @@ from pfit_ray.rundir.review import (
     MarkTable,
     keeps,
     marks_for_training,
-    marks_url,
     read_marks,
+    run_marks,
     used_marks_url,
     write_marks,
 )
@@ -30,7 +31,7 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> RunDirectory:
 
 
 def test_other_programs_read_the_table(tmp_path: Path) -> None:
-    url = marks_url(RunDirectory(str(tmp_path)))
+    url = RunDirectory(str(tmp_path)).url("review", "marks.parquet")
     assert url == str(tmp_path / "review" / "marks.parquet")
     write_marks(url, SOME)
     table = pd.read_parquet(url)
@@ -47,16 +48,16 @@ def test_marks_come_and_go(run: RunDirectory) -> None:
     table = MarkTable(run)
     assert table.read() == {}
     table.set("a", None)
-    assert not storage.exists(marks_url(run))
+    assert run_marks(run) == {}
     begun = datetime.now(UTC)
     table.set("a", "accept")
     table.set("b", "reject")
     marks = table.set("a", "needs_work")
-    assert marks == table.read() == read_marks(marks_url(run))
+    assert marks == table.read() == run_marks(run)
     assert {name: one.mark for name, one in marks.items()} == {"a": "needs_work", "b": "reject"}
     assert all(begun <= one.time <= datetime.now(UTC) for one in marks.values())
     assert list(table.set("a", None)) == ["b"]
-    assert table.set("b", None) == read_marks(marks_url(run)) == {}
+    assert table.set("b", None) == run_marks(run) == {}
 
 
 def test_marks_of_others_stay(run: RunDirectory) -> None:
@@ -64,8 +65,34 @@ def test_marks_of_others_stay(run: RunDirectory) -> None:
     one.set("a", "accept")
     other.set("b", "reject")
     one.set("c", "accept")
-    assert sorted(read_marks(marks_url(run))) == ["a", "b", "c"]
+    assert sorted(run_marks(run)) == ["a", "b", "c"]
     assert sorted(other.read()) == ["a", "b", "c"]
+
+
+def test_explorers_that_mark_at_the_same_moment_lose_nothing(run: RunDirectory) -> None:
+    begun = threading.Barrier(4)
+
+    def mark(explorer: int) -> None:
+        table = MarkTable(run)
+        for number in range(10):
+            begun.wait()
+            table.set(f"{explorer}-{number}", "accept")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(mark, range(4)))
+    assert sorted(run_marks(run)) == sorted(f"{explorer}-{number}" for explorer in range(4) for number in range(10))
+
+
+def test_the_last_word_counts_whatever_the_clocks(run: RunDirectory) -> None:
+    ahead = datetime.now(UTC) + timedelta(hours=1)
+    write_marks(run.url("review", "marks.parquet"), {"a": Marked("accept", ahead), "b": Marked("accept", ahead)})
+    one, other = MarkTable(run), MarkTable(run)
+    one.set("a", "reject")
+    one.set("b", None)
+    assert {name: said.mark for name, said in other.read().items()} == {"a": "reject"}
+    other.set("a", None)
+    other.set("b", "needs_work")
+    assert {name: said.mark for name, said in one.read().items()} == {"b": "needs_work"}
 
 
 def test_what_is_handed_out_is_a_copy(run: RunDirectory) -> None:
@@ -116,7 +143,7 @@ def test_a_training_keeps_to_the_marks_it_began_with(run: RunDirectory) -> None:
         f"config: deeplab.train.review is 'accepted', and {run.root} has no marks; mark images with pfit-ray serve "
         f"{run.root}, or set the field to null"
     )
-    write_marks(marks_url(run), SOME)
+    write_marks(run.url("review", "marks.parquet"), SOME)
     assert marks_for_training(run, "deeplab", "accepted") == SOME
     write_marks(used_marks_url(run, "deeplab"), {"a": SOME["a"]})
     assert marks_for_training(run, "deeplab", "accepted") == {"a": SOME["a"]}

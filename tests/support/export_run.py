@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import sys
+from collections import Counter
 from importlib import util
 from pathlib import Path
 from typing import NamedTuple
@@ -101,6 +102,10 @@ def write_shard(
     storage.write_bytes(fixed(run, name, "rows", shard), buffer.getvalue())
     storage.write_bytes(run.url(name, f"{LABEL_COLUMN[name]}s", f"{shard:05d}.tar"), tar)
     failures = {reason: count for reason, count in failed.items() if count}
+    if failures:
+        buffer = io.BytesIO()
+        pq.write_table(pa.table({"reason": list(Counter(failures).elements())}), buffer)
+        storage.write_bytes(fixed(run, name, "failures", shard), buffer.getvalue())
     run.write_json(
         {"ok": len(rows), "failed": sum(failures.values()), "reasons": failures}, name, "done", f"{shard:05d}.json"
     )

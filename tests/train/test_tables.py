@@ -20,7 +20,7 @@ from pfit_ray.errors import UserError
 from pfit_ray.rundir.directory import RunDirectory
 from pfit_ray.rundir.manifest import write_manifest
 from pfit_ray.rundir.published import read_label
-from pfit_ray.rundir.review import Marked, marks_url, read_marks, write_marks
+from pfit_ray.rundir.review import Marked, read_marks, run_marks, write_marks
 from pfit_ray.storage import ranges
 from pfit_ray.train.tables import write_examples
 
@@ -185,7 +185,7 @@ def test_marks_decide(run: RunDirectory, network: Any, pass_name: str, review: s
     used = run.url("train", network, "marks.parquet")
     assert storage.exists(used) is (review is not None)
     if review is not None:  # what is written is what was used, whatever people do meanwhile
-        assert read_marks(used) == read_marks(marks_url(run))
+        assert read_marks(used) == run_marks(run)
         mark(run, i1="reject", i2="accept")
         assert table(write_examples(run, chosen, network))["image_id"].tolist() == left
 
@@ -213,7 +213,10 @@ def test_marks_that_are_not_there_or_leave_nothing(run: RunDirectory) -> None:
 
 
 def mark(run: RunDirectory, **marks: Any) -> None:
-    write_marks(marks_url(run), {name: Marked(one, datetime(2026, 3, 1, tzinfo=UTC)) for name, one in marks.items()})
+    write_marks(
+        run.url("review", "marks.parquet"),
+        {name: Marked(one, datetime(2026, 3, 1, tzinfo=UTC)) for name, one in marks.items()},
+    )
 
 
 def test_large_columns_of_the_passes_are_not_read(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:

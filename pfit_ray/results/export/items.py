@@ -1,5 +1,6 @@
 """The labelled images of a pass, one after the other, shard by shard."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -66,7 +67,7 @@ def score_names(pass_name: str) -> list[str]:
 
 
 def labelled_images(
-    run: RunDirectory, pass_name: str, shards: Iterable[int], with_images: bool
+    run: RunDirectory, pass_name: str, shards: Iterable[int], with_images: bool, failed: Counter[str]
 ) -> Iterator[LabelledImage | tuple[str, RowError]]:
     """Images of finished shards in their order; memory holds the label maps of one shard and 64 images.
 
@@ -75,6 +76,7 @@ def labelled_images(
         pass_name: `labels` or `predict`.
         shards: numbers of finished shards, ascending.
         with_images: read the images too.
+        failed: counts the images of the read shards that failed in the pass, by reason.
 
     Yields:
         An image, or an id and why that image cannot be had.
@@ -85,16 +87,19 @@ def labelled_images(
     columns = ["image_id", "height", "width", "keys", *score_names(pass_name)]
     for shard, listed in iterate_shards(run, IMAGE_SET[pass_name], shards):
         sources = {row["image_id"]: row for row in listed if row["status"] == OK}
-        found, labels = read_published(run, pass_name, shard, partial(_read_shard, columns))
+        found, labels, reasons = read_published(run, pass_name, shard, partial(_read_shard, columns))
+        failed.update(reasons)
         rows = iter(found)
         while chunk := list(islice(rows, CHUNK)):
             yield from _chunk(chunk, labels, sources, with_images)
 
 
-def _read_shard(columns: list[str], files: ShardFiles) -> tuple[list[Row], dict[str, bytes]]:
-    """Rows and label maps of a shard, by image id."""
+def _read_shard(columns: list[str], files: ShardFiles) -> tuple[list[Row], dict[str, bytes], list[str]]:
+    """Rows of a shard, label maps by image id, and why its other images failed: all of one time."""
     rows: list[Row] = read_columns(files.rows.url, columns, files.rows.size).to_pylist()
-    return rows, dict(iterate_shard(files.labels.url))
+    failures = files.failures
+    reasons = [] if failures is None else read_columns(failures.url, ["reason"], failures.size)["reason"].to_pylist()
+    return rows, dict(iterate_shard(files.labels.url)), reasons
 
 
 def _chunk(

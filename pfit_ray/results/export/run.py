@@ -123,15 +123,13 @@ def export_run(config: RunConfig, run: RunDirectory, output: str, options: Expor
         raise UserError(f"export: {root} is not empty; give another folder, or remove it first")
     markers = run.finished_shards(pass_name)
     done = Exported(root, kind)
-    for marker in markers.values():
-        done.failed.update(marker["reasons"])
     listed = run.read_json("manifest", f"{IMAGE_SET[pass_name]}.json")["images"]
     done.unfinished = listed - sum(marker["ok"] + marker["failed"] for marker in markers.values())
     with tempfile.TemporaryDirectory(prefix="pfit-export-") as scratch:
         scores = tuple(score_names(pass_name))
         target = Target(root, Path(scratch), config.data.class_list, options.split, scores, options.polygons)
         writer = _writer(options.format, target)
-        images = labelled_images(run, pass_name, markers, options.images != "none")
+        images = labelled_images(run, pass_name, markers, options.images != "none", done.failed)
         names = SeenTexts()
         originals = target.scratch / ORIGINALS
         with originals.open("w", encoding="utf-8", newline="") as table:

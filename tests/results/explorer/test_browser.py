@@ -13,7 +13,7 @@ from support.explorer_run import TOKEN
 from pfit_ray.results.explorer.app import make_app
 from pfit_ray.results.explorer.state import Explorer
 from pfit_ray.rundir.directory import RunDirectory, open_run
-from pfit_ray.rundir.review import marks_url, read_marks
+from pfit_ray.rundir.review import run_marks
 
 pytestmark = pytest.mark.slow
 
@@ -157,7 +157,7 @@ def test_slider_stages_marks_and_filters(chromium: Any, link: str, run: RunDirec
     page.get_by_role("button", name="Reject").click()
     page.get_by_text("rejected", exact=True).wait_for()
     assert page.get_by_role("button", name="Reject").get_attribute("aria-pressed") == "true"
-    assert read_marks(marks_url(run))["motorcycle_left"].mark == "reject"
+    assert run_marks(run)["motorcycle_left"].mark == "reject"
     page.keyboard.press("ArrowRight")
     page.get_by_role("heading", name="coffee").wait_for()
     assert page.evaluate(opacity) == "0.31"
@@ -169,7 +169,7 @@ def test_slider_stages_marks_and_filters(chromium: Any, link: str, run: RunDirec
     page.get_by_label("keys:").check()
     page.keyboard.press("w")
     page.get_by_text("needs work", exact=True).wait_for()
-    marks = {name: one.mark for name, one in read_marks(marks_url(run)).items()}
+    marks = {name: one.mark for name, one in run_marks(run).items()}
     assert marks == {"motorcycle_left": "reject", "coffee": "accept", "chelsea": "needs_work"}
 
     page.get_by_role("link", name="All found").click()
@@ -192,7 +192,7 @@ def test_without_scripts(chromium: Any, link: str, run: RunDirectory, tmp_path: 
     page.get_by_role("button", name="Accept").click()
     assert page.locator("#said").inner_text() == "accepted"
     assert page.locator("#caption").inner_text() == "pseudo label"
-    assert read_marks(marks_url(run))["rocket"].mark == "accept"
+    assert run_marks(run)["rocket"].mark == "accept"
     assert watched.said == []
     watched.context.close()
 

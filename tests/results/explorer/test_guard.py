@@ -9,8 +9,7 @@ from support.explorer_run import HOST, SIZE, TOKEN, Visitor, config_of, failed, 
 from pfit_ray.data.sources.item import Item
 from pfit_ray.results.explorer.guard import csrf_token, is_loopback, own_origin, same
 from pfit_ray.rundir.directory import RunDirectory
-from pfit_ray.rundir.review import marks_url, read_marks
-from pfit_ray.storage import exists
+from pfit_ray.rundir.review import run_marks
 
 BAD = "<script>alert('1')</script>"
 PATHS = (
@@ -59,7 +58,7 @@ def test_nothing_without_the_token(run: RunDirectory, path: str) -> None:
     assert (
         visitor.client.post("/mark", data={"id": "a", "mark": "accept", "csrf": csrf_token(TOKEN)}).status_code == 403
     )
-    assert not exists(marks_url(run))
+    assert run_marks(run) == {}
 
 
 def test_the_link_becomes_a_cookie_and_leaves_the_address(run: RunDirectory) -> None:
@@ -117,9 +116,9 @@ def test_forms_of_other_sites_are_refused(visitor: Visitor, run: RunDirectory, h
     form = {"id": "a", "mark": "accept", "csrf": csrf_token(TOKEN)}
     assert visitor.client.post("/mark", data=form, headers=headers).status_code == 403
     assert visitor.client.post("/refresh", data=form, headers=headers).status_code == 403
-    assert not exists(marks_url(run))
+    assert run_marks(run) == {}
     assert visitor.client.post("/mark", data=form, headers={"origin": HOST}).status_code == 303
-    assert list(read_marks(marks_url(run))) == ["a"]
+    assert list(run_marks(run)) == ["a"]
 
 
 @pytest.mark.parametrize("csrf", [None, "", "wrong", csrf_token("another token"), "é"])
@@ -129,7 +128,7 @@ def test_forms_without_the_secret_are_refused(visitor: Visitor, run: RunDirector
         answer = visitor.client.post(path, data=form)
         assert (answer.status_code, answer.text) == (403, "This form is not of this explorer; load its page again.")
     assert visitor.client.get("/mark", params=form).status_code == 405
-    assert not exists(marks_url(run))
+    assert run_marks(run) == {}
 
 
 def test_large_forms_are_refused(visitor: Visitor) -> None:
@@ -196,7 +195,7 @@ def test_only_marks_are_written(visitor: Visitor, run: RunDirectory) -> None:
     assert visitor.client.post("/mark", data=form).status_code == 303
     assert visitor.client.post("/refresh", data=form).status_code == 303
     after = {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
-    assert {path.relative_to(root).as_posix() for path in after.keys() - before.keys()} == {"review/marks.parquet"}
+    assert [path.parent.relative_to(root).as_posix() for path in after.keys() - before.keys()] == ["review"]
     assert before.items() <= after.items()
 
 

@@ -16,12 +16,11 @@ from support.explorer_run import TOKEN, Visitor, config_of, failed, finish, ok, 
 from support.page_tags import Tags
 from support.small_runs import command, one_sentence
 
-from pfit_ray import storage
 from pfit_ray.data.sources.item import Item
 from pfit_ray.results.explorer import app
 from pfit_ray.results.explorer.guard import csrf_token
 from pfit_ray.rundir.directory import RunDirectory, open_run
-from pfit_ray.rundir.review import marks_url, read_marks
+from pfit_ray.rundir.review import run_marks
 
 JSON = {"accept": "application/json", "x-csrf-token": csrf_token(TOKEN)}
 
@@ -160,7 +159,7 @@ def test_marks_are_kept_and_taken_away(visitor: Visitor, run: RunDirectory) -> N
     for image_id, mark in (("i0", "accept"), ("i1", "reject"), ("i2", "needs_work"), ("i1", "accept")):
         answer = visitor.client.post("/mark", data={"id": image_id, "mark": mark}, headers=JSON)
         assert answer.json()["mark"] == mark
-    assert {name: one.mark for name, one in read_marks(marks_url(run)).items()} == {
+    assert {name: one.mark for name, one in run_marks(run).items()} == {
         "i0": "accept", "i1": "accept", "i2": "needs_work",
     }  # fmt: skip
     assert "Marks: 2 accepted, 0 rejected, 1 needs work." in " ".join(visitor.get("/").split())
@@ -168,7 +167,7 @@ def test_marks_are_kept_and_taken_away(visitor: Visitor, run: RunDirectory) -> N
     (pressed,) = Tags(visitor.get("/image", id="i2")).of("button", **{"aria-pressed": "true"})
     assert pressed["value"] == "needs_work"
     visitor.client.post("/mark", data={"id": "i0", "mark": "none"}, headers=JSON)
-    assert sorted(read_marks(marks_url(run))) == ["i1", "i2"]
+    assert sorted(run_marks(run)) == ["i1", "i2"]
     again = Visitor(visitor.explorer.config, run)
     assert again.shown(mark="needs_work") == ["i2"]
 
@@ -176,7 +175,7 @@ def test_marks_are_kept_and_taken_away(visitor: Visitor, run: RunDirectory) -> N
 @pytest.mark.parametrize(("image_id", "mark"), [("nobody", "accept"), ("i0", "good"), ("i0", ""), ("", "accept")])
 def test_marks_that_are_none(visitor: Visitor, run: RunDirectory, image_id: str, mark: str) -> None:
     assert visitor.client.post("/mark", data={"id": image_id, "mark": mark}, headers=JSON).status_code == 404
-    assert not storage.exists(marks_url(run))
+    assert run_marks(run) == {}
 
 
 def test_a_mark_that_storage_does_not_take_is_told(visitor: Visitor, run: RunDirectory) -> None:
@@ -212,7 +211,7 @@ def test_a_run_in_a_bucket(tmp_path: Path) -> None:
     finish(run, "seeds", 0, ok("seeds", "a", [1]))
     visitor = Visitor(config_of(run, "cat"), run)
     assert visitor.client.post("/mark", data={"id": "a", "mark": "accept"}, headers=JSON).status_code == 200
-    assert storage.exists("memory://explorer-pages/run/review/marks.parquet")
+    assert list(run_marks(run)) == ["a"]
     assert visitor.shown(mark="accept") == ["a"]
     assert picture(visitor, "/layer?id=a&stage=affinity_label").size == (36, 24)
 
