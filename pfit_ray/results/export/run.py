@@ -228,7 +228,8 @@ def _files(
     name, folder = f"{image.image_id}.jpg", writer.folder
     files: list[tuple[str, bytes | None, str | None]] = []
     if image.encoded is not None:
-        check_size(image.image_id, image_size(image.encoded), (image.height, image.width))
+        size = image_size(image.encoded) or decode_image(image.encoded, config.images.max_pixels).shape[:2]
+        check_size(image.image_id, size, (image.height, image.width))
         upright = upright_image(image.encoded, config.images.max_pixels)
         image.encoded, name = upright.data, image.image_id + upright.suffix
         if folder is not None:

@@ -226,10 +226,11 @@ def test_command(finished: ExportRun, tmp_path: Path) -> None:
     assert one_sentence(command(*words)) == f"export: {out} is not empty; give another folder, or remove it first"
 
 
-def test_a_photograph_that_has_another_size_now_is_left_out_and_counted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_an_image_that_has_another_size_now_is_left_out_and_counted(tmp_path: Path, kind: str) -> None:
     (tmp_path / "made").mkdir()
     made = write_run(tmp_path / "made")
-    Image.new("RGB", (12, 18)).save(made.photographs / "b.png")
+    Image.new("RGB", (12, 18)).save(made.photographs / "b.png", kind)
     done = export_run(made.config, made.directory, str(tmp_path / "out"), ExportOptions("png"))
     assert done.failed["bad_mask"] == 1
     assert any(problem.startswith("b: ") for problem in done.problems)
