@@ -20,7 +20,7 @@ myst_heading_anchors = 4  # the anchors that code hosts make, too
 
 NAVIGATION = {
     "Start": ["tutorial", "bucket", "voc2012", "coco2014", "faq"],
-    "Use": ["progress", "report", "explorer", "evaluate", "export", "python", "failures"],
+    "Use": ["progress", "explorer", "evaluate", "export", "python", "failures"],
     "Method": ["method", "fidelity", "research/results", "research/fidelity"],
     "Scale": ["cluster", "storage", "reliability", "memory", "scaling"],
     "Reference": ["configuration", "formats", "architecture", "extend"],
