@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
-from pydantic.fields import FieldInfo
 
 from pfit_ray.config.base import Section
 from pfit_ray.config.run import RunConfig
@@ -19,101 +18,97 @@ INTRODUCTION = """\
 
 <!-- Made by `python -m pfit_ray.config.reference > docs/configuration.md`; a test compares. -->
 
-Every field of a run's YAML file. `data` and `output` are required, everything else has a default. On the command line,
-set a field by its whole name: `pfit-ray run CONFIG cam.flip=false`. An unknown name or a value out of range stops the
-run before any work, in one sentence. `config.yaml` in the run directory has every field as it was used.
+Every field of a run's YAML file with its type, range, unit and default. `data` and `output` are required. On the
+command line, set a field by its whole name: `pfit-ray run CONFIG cam.flip=false`. An unknown name or a value out of
+range stops the run before any work. `config.yaml` in the run directory has every field as it was used.
 """
-HEAD = "| field | type | default | range, unit | what |\n|---|---|---|---|---|"
 WORDS: dict[Any, str] = {str: "text", int: "integer", float: "number", bool: "true or false", Any: "anything"}
 BOUNDS = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}", "multiple_of": "multiple of {}"}
-Seen = dict[type[Section], tuple[str, dict[str, Any]]]
-"""By class: the name under which the page has its section first, and the defaults there."""
+Rows = dict[str, str]
+"""By a field's own name: what the page says of it."""
 OPTIONS: dict[str, type[Section]] = {
-    "options of a region source of kind external": ExternalRegionsConfig,
-    "options of cam.source external": ExternalCamConfig,
+    "Options of a region source of kind external": ExternalRegionsConfig,
+    "Options of cam.source external": ExternalCamConfig,
 }
 
 
 def configuration_page() -> str:
     """The whole page, as Markdown."""
-    seen: Seen = {}
-    parts = [INTRODUCTION, *_table("Top level", RunConfig, _values(RunConfig, "", None))]
+    seen: dict[str, Rows] = {}
+    parts = [INTRODUCTION, *_part("Top level", RunConfig, _lines("", _values(RunConfig, None)))]
     for name, field in RunConfig.model_fields.items():
         if (child := _child(field.annotation)) is not None:
             own = field.default if isinstance(field.default, child) else None
-            parts += _table(name, child, _rows(child, f"{name}.", own, seen))
-            parts += _entries(child, f"{name}.")
+            parts += _part(name, child, _section(child, f"{name}.", own, seen))
+            for inner, entries in child.model_fields.items():
+                if _is_list(entries.annotation) and (entry := _child(entries.annotation)) is not None:
+                    parts += _part(f"An entry of {name}.{inner}", entry, _lines("", _values(entry, None)))
     for title, section in OPTIONS.items():
-        parts += _table(title[:1].upper() + title[1:], section, _values(section, "", None))
+        parts += _part(title, section, _lines("", _values(section, None)))
     return "\n".join(parts)
 
 
-def _table(title: str, section: type[Section], rows: Iterator[str]) -> list[str]:
-    """A heading, the section's sentence, a table."""
-    return [f"## {title}", f"{_sentence(section)}\n", "\n".join([HEAD, *rows]) + "\n"]
+def _part(title: str, section: type[Section], lines: Iterator[str]) -> list[str]:
+    """A heading, the section's sentence, a line for each field."""
+    return [f"## {title}", _sentence(section), "\n".join(lines) + "\n"]
 
 
-def _entries(section: type[Section], prefix: str) -> Iterator[str]:
-    """A table for the entries of each list of sections."""
-    for name, field in section.model_fields.items():
-        child = _child(field.annotation)
-        if child is not None and _is_list(field.annotation):
-            yield from _table(f"An entry of {prefix}{name}", child, _values(child, "", None))
+def _lines(prefix: str, rows: Rows) -> Iterator[str]:
+    return (f"- `{prefix}{name}` {said}" for name, said in rows.items())
 
 
-def _rows(section: type[Section], prefix: str, own: Section | None, seen: Seen) -> Iterator[str]:
-    """A section's values, then those of each section in it, under a row that says what it is.
+def _section(section: type[Section], prefix: str, own: Section | None, seen: dict[str, Rows]) -> Iterator[str]:
+    """A section's values, then those of each section in it, under a line that says what it is.
 
-    A section whose class the page has already lists only the fields with other defaults.
+    A section like one that the page has already lists only what differs.
 
     Args:
         section: the class.
         prefix: what the names of its fields begin with.
         own: the section's default where it stands, from which defaults are taken; None: those of the class.
-        seen: sections that the page has so far.
+        seen: the sections that the page has so far, by their names.
     """
-    yield from _values(section, prefix, own)
+    yield from _lines(prefix, _values(section, own))
     for name, field in section.model_fields.items():
         child = _child(field.annotation)
         if child is not None and not _is_list(field.annotation):
             default = field.default if own is None else getattr(own, name)
             default = default if isinstance(default, child) else None
-            place = f"{prefix}{name}"
-            first, shown = seen.setdefault(child, (place, _defaults(child, default)))
-            if first == place:
-                yield f"| **`{place}`** | | | | {_sentence(child)} |"
-                yield from _rows(child, f"{place}.", default, seen)
+            place, rows = f"{prefix}{name}", _values(child, default)
+            like = next((one for one, others in seen.items() if _is_like(rows, others)), None)
+            if like is None:
+                seen[place] = rows
+                yield f"- **`{place}`**: {_sentence(child)}"
+                yield from _section(child, f"{place}.", default, seen)
             else:
-                others = list(_values(child, f"{place}.", default, shown))
-                yield f"| **`{place}`** | | | | Fields and defaults as in `{first}`{', except:' if others else '.'} |"
-                yield from others
+                differing = {name: said for name, said in rows.items() if said != seen[like].get(name)}
+                yield f"- **`{place}`**: fields and defaults as in `{like}`{', except:' if differing else '.'}"
+                yield from _lines(f"{place}.", differing)
 
 
-def _defaults(section: type[Section], own: Section | None) -> dict[str, Any]:
-    return {name: field.default if own is None else getattr(own, name) for name, field in section.model_fields.items()}
-
-
-def _values(
-    section: type[Section], prefix: str, own: Section | None, shown: dict[str, Any] | None = None
-) -> Iterator[str]:
-    """The rows of a section's own fields, but for the sections that are always there and for defaults as `shown`."""
-    for name, default in _defaults(section, own).items():
-        field = section.model_fields[name]
-        if shown is not None and shown[name] == default:
-            continue
-        if _child(field.annotation) is None or _is_list(field.annotation) or field.default is None:
-            yield _row(prefix + name, field, "required" if field.is_required() else f"`{_yaml(default)}`")
+def _is_like(rows: Rows, others: Rows) -> bool:
+    """Whether all fields of another section are here, and at least half of them the same."""
+    return others.keys() <= rows.keys() and 2 * sum(rows[name] == cells for name, cells in others.items()) >= len(
+        others
+    )
 
 
 def _sentence(section: type[Section]) -> str:
     return (section.__doc__ or "").splitlines()[0]
 
 
-def _row(name: str, field: FieldInfo, default: str) -> str:
-    unit = (field.json_schema_extra or {}).get("unit") if isinstance(field.json_schema_extra, dict) else None
-    limits = [*_bounds(field.metadata, field.annotation), *([str(unit)] if unit else [])]
-    cells = [f"`{name}`", _type(field.annotation), default, ", ".join(limits), field.description or ""]
-    return "| " + " | ".join(cell.replace("|", "\\|").replace("*", "\\*") for cell in cells) + " |"
+def _values(section: type[Section], own: Section | None) -> Rows:
+    """What the page says of a section's own fields, but for the sections that are always there."""
+    rows = {}
+    for name, field in section.model_fields.items():
+        if _child(field.annotation) is None or _is_list(field.annotation) or field.default is None:
+            unit = (field.json_schema_extra or {}).get("unit") if isinstance(field.json_schema_extra, dict) else None
+            limits = [*_bounds(field.metadata, field.annotation), *([str(unit)] if unit else [])]
+            default = field.default if own is None else getattr(own, name)
+            kind = [", ".join([_type(field.annotation), *limits])]
+            kind.append("required" if field.is_required() else f"default `{_yaml(default)}`")
+            rows[name] = f"({'; '.join(kind)}): {field.description}".replace("*", "\\*")
+    return rows
 
 
 def _type(annotation: Any) -> str:

@@ -9,12 +9,13 @@ from pfit_ray.config.load import _all_fields
 from pfit_ray.config.reference import configuration_page
 
 PAGE = (REPOSITORY / "docs" / "configuration.md").read_text(encoding="utf-8")
-ROWS = [line.split(" | ") for line in PAGE.splitlines() if line.startswith("| `")]
+LINES = re.findall(r"^- `(.+?)` \((.+?); (required|default `.+?`)\): (.+)$", PAGE, re.MULTILINE)
 
 
-def row(name: str) -> list[str]:
-    (found,) = [[cell.strip("| ") for cell in cells] for cells in ROWS if cells[0] == f"| `{name}`"]
-    return found
+def line(name: str) -> tuple[str, ...]:
+    """What the page says of a field: its type and limits, its default, what it is for."""
+    (found,) = [rest for field, *rest in LINES if field == name]
+    return tuple(found)
 
 
 def test_the_committed_page_is_up_to_date() -> None:
@@ -25,11 +26,12 @@ def test_every_field_has_its_row() -> None:
     entries = ("regions.sources.", "resources.node_types.")
     names = {name for name in _all_fields(RunConfig) if not name.startswith(entries)}
     sections = {name.rpartition(".")[0] for name in names}
-    listed = {cells[0].strip("|` ") for cells in ROWS}
-    same = dict(re.findall(r"^\| \*\*`(.+?)`\*\* .* Fields and defaults as in `(.+?)`", PAGE, re.MULTILINE))
+    listed = {field for field, *_ in LINES}
+    assert len(LINES) == len(re.findall("^- `", PAGE, re.MULTILINE))
+    same = dict(re.findall(r"^- \*\*`(.+?)`\*\*: fields and defaults as in `(.+?)`", PAGE, re.MULTILINE))
     assert set(same) == {
         "data.classifier", "data.predict", "affinitynet.backbone", "affinitynet.train", "deeplab.backbone",
-        "deeplab.train", "pseudo_label.crf",
+        "deeplab.train", "pseudo_label.crf", "resources.network", "resources.cpu",
     }  # fmt: skip
     for place, first in same.items():
         listed |= {name.replace(first, place, 1) for name in listed if name.startswith(f"{first}.")}
@@ -37,19 +39,22 @@ def test_every_field_has_its_row() -> None:
     assert {"kind", "uss", "max_nodes", "keys_column"} <= listed
 
 
-def test_rows_say_what_the_model_says() -> None:
-    assert row("output")[:4] == ["`output`", "text", "required", "not empty"]
-    assert row("seed")[1:4] == ["integer", "`0`", "≥ 0, < 2147483648"]
-    assert row("walk.radius")[1:4] == ["integer", "`5`", "≥ 2, ≤ 20, grid cells of 4 pixels"]
-    assert row("cam.scales")[1:4] == ["list of number", "`[0.5, 1.0, 1.5, 2.0]`", "not empty, each > 0, each ≤ 8"]
-    assert row("cam.fidelity")[1:4] == ["`lossless`, `reference` or null", "`null`", ""]
-    assert row("classifier.train.crop")[3] == "≥ 16, multiple of 16, pixels"
-    assert row("walk.exp_times")[4] == "The walk takes 2 to this power steps."
+def test_lines_say_what_the_model_says() -> None:
+    assert line("output")[:2] == ("text, not empty", "required")
+    assert line("seed")[:2] == ("integer, ≥ 0, < 2147483648", "default `0`")
+    assert line("walk.radius")[:2] == ("integer, ≥ 2, ≤ 20, grid cells of 4 pixels", "default `5`")
+    assert line("cam.scales")[:2] == (
+        "list of number, not empty, each > 0, each ≤ 8", "default `[0.5, 1.0, 1.5, 2.0]`",
+    )  # fmt: skip
+    assert line("cam.fidelity")[:2] == ("`lossless`, `reference` or null", "default `null`")
+    assert line("classifier.train.crop")[0] == "integer, ≥ 16, multiple of 16, pixels"
+    assert line("walk.exp_times")[2] == "The walk takes 2 to this power steps."
 
 
 def test_defaults_are_those_of_the_place_where_a_section_stands() -> None:
     places = ("classifier", "affinitynet", "deeplab")
-    assert [row(f"{place}.train.epochs")[2] for place in places] == ["`15`", "`3`", "`50`"]
-    assert [row(f"{place}.crf.iterations")[2] for place in ("affinity_label", "pseudo_label")] == ["`10`", "`1`"]
-    assert row("resources.fetch.cpus")[2] == "`0.25`"
-    assert row("regions.sources")[2] == "`[{kind: slic}, {kind: quickshift}]`"
+    assert [line(f"{place}.train.epochs")[1] for place in places] == [f"default `{n}`" for n in (15, 3, 50)]
+    iterations = [line(f"{place}.crf.iterations")[1] for place in ("affinity_label", "pseudo_label")]
+    assert iterations == ["default `10`", "default `1`"]
+    assert line("resources.fetch.cpus")[1] == "default `0.25`"
+    assert line("regions.sources")[1] == "default `[{kind: slic}, {kind: quickshift}]`"

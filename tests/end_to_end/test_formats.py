@@ -33,8 +33,13 @@ def test_columns_of_the_rows(small_run: SmallRun) -> None:
     told = re.findall(r"^\| (`.+?) \| ([a-z, ]+) \|", section("Rows"), re.MULTILINE)
     for pass_name in ("seeds", "labels", "predict"):
         columns = pq.read_schema(next((small_run.folder / pass_name / "rows").glob("*.parquet"))).names
-        own = [re.findall(r"`(\w+)`", cell) for cell, passes in told if passes == "all" or pass_name in passes]
-        assert {re.sub("_(slic|quickshift)$", "_NAME", name) for name in columns} == set(sum(own, []))
+        own = {
+            name
+            for cell, passes in told
+            if passes == "all" or pass_name in passes
+            for name in re.findall(r"`(\w+)`", cell)
+        }
+        assert {re.sub("_(slic|quickshift)$", "_NAME", name) for name in columns} == own
 
 
 def test_keys_of_markers_and_of_the_manifest(small_run: SmallRun) -> None:
