@@ -84,7 +84,7 @@ class ClassList:
             raise ValueError(f"a run needs 1 to {MAX_CLASSES} classes, not {len(self.names)}")
         doubled = sorted({name for name in self.names if self.names.count(name) > 1})
         if doubled:
-            raise ValueError(f"class {doubled[0]!r} stands twice in the class list")
+            raise ValueError(f"class {doubled[0]!r} occurs twice in the class list")
 
     def __len__(self) -> int:
         return len(self.names)

@@ -73,7 +73,7 @@ def judge(address: str, answer: Answer, mine: Mapping[str, str | None], urls: Ma
         field = urls[url]
         where = root if field == "output" else url
         raise UserError(
-            f"config: {field} {where} is a folder that node {address} does not share; take storage that all nodes see, "
+            f"config: {field} {where} is a folder that node {address} does not share; use storage that all nodes see, "
             "such as a bucket (s3://...) or a network file system"
         )
 

@@ -32,7 +32,7 @@ class ImageSetConfig(Section):
 
     split: Split | None = option(
         None,
-        "Source voc: a list by name (ImageSets/Segmentation/NAME.txt) or the URL of a list file; null takes every "
+        "Source voc: a list by name (ImageSets/Segmentation/NAME.txt) or the URL of a list file; null uses every "
         "image. Source coco: the NAME of annotations/instances_NAME.json, or the URL of such a file.",
     )
     limit: int | None = option(
@@ -57,7 +57,7 @@ class DataConfig(Section):
         None,
         "Folder, URL prefix or, except for voc and coco, glob of the images or of the tar or Parquet files (voc: the "
         "folder with JPEGImages; coco: the folder with annotations and the images; table: what relative paths start "
-        "from, null takes the table's own folder).",
+        "from, null uses the table's own folder).",
     )
     table: str | None = option(
         None,
@@ -67,22 +67,22 @@ class DataConfig(Section):
     )
     image_column: str | None = option(
         None,
-        "Source parquet: the column of encoded images; null takes the first of image, bytes, jpg, jpeg, png, webp and "
+        "Source parquet: the column of encoded images; null uses the first of image, bytes, jpg, jpeg, png, webp and "
         "img that holds some, else the only column that its metadata call images.",
     )
     label_column: str | None = option(
         None,
-        "Source parquet: the column of labels, or a field of it such as objects.category; null takes classes, label or "
+        "Source parquet: the column of labels, or a field of it such as objects.category; null uses classes, label or "
         "labels, else the only one whose metadata name its numbers; '' predicts the labels.",
     )
     mask_column: str | None = option(
         None,
-        "Source parquet: the column of ground truth PNGs, for evaluation; null takes mask or label if these hold "
+        "Source parquet: the column of ground truth PNGs, for evaluation; null uses mask or label if these hold "
         "images, '' none.",
     )
     id_column: str | None = option(
         None,
-        "Source parquet: the column of image ids; null takes image_id, if there is one, else the file's stem and the "
+        "Source parquet: the column of image ids; null uses image_id, if there is one, else the file's stem and the "
         "row number.",
     )
     tar_ids: Literal["key", "path"] = option(
@@ -122,7 +122,7 @@ class DataConfig(Section):
     annotations: str | None = option(
         None,
         "Source coco: the instances JSON of all images; null finds it by the split, below data.root. Source cvat: the "
-        "XML; null takes annotations.xml in data.root. Source labelme: folder of the JSON files; null takes data.root.",
+        "XML; null uses annotations.xml in data.root. Source labelme: folder of the JSON files; null uses data.root.",
     )
     draw_masks: bool = option(
         False,
@@ -141,9 +141,9 @@ class DataConfig(Section):
         ImageSetConfig(), "Images that passes 1 and 2 label, and that AffinityNet and DeepLabv3+ learn from."
     )
     classifier: ImageSetConfig | None = option(
-        None, "Images that the CAM classifier learns from; null takes those of data.train."
+        None, "Images that the CAM classifier learns from; null uses those of data.train."
     )
-    predict: ImageSetConfig | None = option(None, "Images that pass 3 segments; null takes those of data.train.")
+    predict: ImageSetConfig | None = option(None, "Images that pass 3 segments; null uses those of data.train.")
     score: Split | None = option(
         None,
         "List of those images of data.train on which labels are scored; null scores all with ground truth.",
@@ -169,7 +169,7 @@ class DataConfig(Section):
                 raise ValueError(f"class {number} has no name")
         composed = [unicodedata.normalize("NFC", name) for name in names]
         if doubled := [name for name in composed if composed.count(name) > 1]:
-            raise ValueError(f"class {doubled[0]!r} stands twice in the class list")
+            raise ValueError(f"class {doubled[0]!r} occurs twice in the class list")
         return given
 
     @model_validator(mode="after")
@@ -183,10 +183,10 @@ class DataConfig(Section):
         for name, sources in _ONLY_FOR.items():
             if getattr(self, name) is not None and self.source not in sources:
                 only = " and ".join(map(repr, sources))
-                raise ValueError(f"data.{name} means nothing to source {self.source!r}, only to source {only}")
+                raise ValueError(f"data.{name} does not apply to source {self.source!r}, only to source {only}")
         if self.draw_masks and self.source not in _ONLY_FOR["annotations"]:
             only = " and ".join(map(repr, _ONLY_FOR["annotations"]))
-            raise ValueError(f"data.draw_masks means nothing to source {self.source!r}, only to source {only}")
+            raise ValueError(f"data.draw_masks does not apply to source {self.source!r}, only to source {only}")
         if self.shard is not None:
             _shard_numbers(self.shard)
         if self.classes is not None:

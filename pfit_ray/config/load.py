@@ -79,7 +79,7 @@ def read_document(url: str, read: Callable[[str], bytes]) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise UserError(f"config: {url} must hold a mapping of fields, such as 'output: runs/mine'")
     if not isinstance(document.get(FORMAT_KEY, 0), int):
-        raise UserError(f"config: {FORMAT_KEY!r} of {url} is not a whole number; leave it as the run wrote it")
+        raise UserError(f"config: {FORMAT_KEY!r} of {url} is not a whole number; restore the value that the run wrote")
     return document
 
 
@@ -118,7 +118,7 @@ def _apply(document: dict[str, Any], override: str) -> None:
         if child is None:
             child = node[part] = {}
         if not isinstance(child, dict):
-            raise UserError(f"config: override {override!r} goes below {part!r}, which is a value, not a section")
+            raise UserError(f"config: override {override!r} goes below {part!r}, which is a value; set {part!r} itself")
         node = child
     node[leaf] = value
 

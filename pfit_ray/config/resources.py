@@ -6,14 +6,14 @@ from pydantic import model_validator
 
 from pfit_ray.config.base import Section, option
 
-LABELS_HELP = "Only nodes with these labels of Ray take such workers, as in {pool: gpu}."
+LABELS_HELP = "Only nodes with these Ray labels get such workers, as in {pool: gpu}."
 
 
 class StageResources(Section):
     """What one worker of a stage takes."""
 
     cpus: float = option(1.0, "CPUs of one worker.", gt=0.0)
-    gpus: float | None = option(None, "GPUs of one worker; null takes one if the cluster has GPUs, else none.", ge=0.0)
+    gpus: float | None = option(None, "GPUs of one worker; null uses one if the cluster has GPUs, else none.", ge=0.0)
     workers: int | None = option(None, "Upper bound of the workers; null lets Ray use what is free.", ge=1)
     threads: int = option(1, "Threads of one worker.", ge=1, le=64)
     labels: dict[str, str] = option({}, LABELS_HELP)
@@ -38,7 +38,7 @@ class NetworkResources(StageResources):
     batch_size: int | None = option(
         None,
         "The most images of one shape that go through a network together; fewer if the GPU's memory does not "
-        "suffice. Null takes 1 on a CPU and 8 on a GPU. Batches change the last digits of the results.",
+        "suffice. Null uses 1 on a CPU and 8 on a GPU. Batches change the last digits of the results.",
         unit="images",
         ge=1,
         le=1024,
@@ -63,13 +63,13 @@ class TrainResources(Section):
     )
     labels: dict[str, str] = option({}, LABELS_HELP)
     cpus_per_worker: float | None = option(
-        None, "CPUs of one worker; null takes all of a node that has no GPU, else 1.", gt=0.0
+        None, "CPUs of one worker; null uses all of a node that has no GPU, else 1.", gt=0.0
     )
     gpus_per_worker: float | None = option(
-        None, "GPUs of one worker; null takes one if the cluster has GPUs, else none.", ge=0.0
+        None, "GPUs of one worker; null uses one if the cluster has GPUs, else none.", ge=0.0
     )
     backend: Literal["nccl", "gloo"] | None = option(
-        None, "How workers exchange gradients; null takes NCCL if they have GPUs, else Gloo."
+        None, "How workers exchange gradients; null uses NCCL if they have GPUs, else Gloo."
     )
     loader_threads: int = option(2, "Threads of one worker that decode and augment images.", ge=0, le=64)
     checkpoint_seconds: float = option(
@@ -102,7 +102,7 @@ class ResourcesConfig(Section):
     cpu: StageResources = option(StageResources(gpus=0.0), "Regions, masks, CRF and the writing, in tasks.")
     fuse: bool | None = option(
         None,
-        "One worker takes a shard through the network and all that follows. It gets the resources of `network`, "
+        "One worker does the network and all that follows. It gets the resources of `network`, "
         "less a hundredth of the CPUs for reading images, and the threads of `cpu`. As many start at once as "
         "there is room for. Null does this if networks use no GPU and `network` and `cpu` are the same.",
     )
@@ -114,12 +114,12 @@ class ResourcesConfig(Section):
     )
     cpus: int | None = option(
         None,
-        "CPUs of a local Ray; null takes the least of what the machine has, what the process may run on (Slurm, "
+        "CPUs of a local Ray; null uses the least of what the machine has, what the process may run on (Slurm, "
         "taskset) and the quota of its control group (a container), but at least two.",
         ge=1,
     )
     object_store_mb: int | None = option(
-        None, "Size of the object store of a local Ray; null takes Ray's default.", unit="MiB", ge=80
+        None, "Size of the object store of a local Ray; null uses Ray's default.", unit="MiB", ge=80
     )
 
 

@@ -87,8 +87,8 @@ class RunConfig(Section):
         for field, text in _texts(given, ""):
             if carries_credentials(text):
                 raise ValueError(
-                    f"the URL of {field!r} carries credentials, and the config is stored with the results; give them "
-                    "by environment variables, a role of the machine, or the name of a profile in storage.profile"
+                    f"the URL of {field!r} contains credentials, and the config is stored with the results; use "
+                    "environment variables, a role of the machine, or storage.profile"
                 )
         for field in secret_entries(given):
             if not field.startswith("storage."):  # whose own sentence knows better what to do
@@ -125,11 +125,11 @@ class RunConfig(Section):
         try:
             self.affinity_label.thresholds(mode)
         except ValueError as error:
-            raise ValueError(f"affinity_label: {error} (null takes that of combine.mode {mode})") from error
+            raise ValueError(f"affinity_label: {error} (null uses that of combine.mode {mode})") from error
         if mode == "none":
             if self.pseudo_label.pool:
                 raise ValueError(
-                    "pseudo_label.pool needs regions, and combine.mode none leaves them out; set pool to false or take "
+                    "pseudo_label.pool needs regions, which combine.mode none leaves out; set pool to false or choose "
                     "another mode"
                 )
             for name in ("affinitynet", "deeplab"):
@@ -137,22 +137,22 @@ class RunConfig(Section):
                 if training.score == "mask_agreement" and (training.min_score is not None or training.drop_worst):
                     raise ValueError(
                         f"{name}.train goes by the score mask_agreement, and with combine.mode none there are no "
-                        "masks; set its score to cam_margin, or take another mode"
+                        "masks; set its score to cam_margin, or choose another mode"
                     )
         elif self.fidelity_of("fit") == "reference":
             for source in self.regions.sources:
                 if source.kind not in PUBLISHED_SOURCES or not source.merged:
                     raise ValueError(
-                        f"the published PerimeterFit programs know no region source {source.column!r}, only slic and "
-                        "quickshift with the CNN; take those, or set fit.fidelity=lossless"
+                        f"the published PerimeterFit programs have no region source {source.column!r}, only slic and "
+                        "quickshift with the CNN; use only these, or set fit.fidelity=lossless"
                     )
 
         if mode != "none" and self.cam.source != "classifier":
             for source in self.regions.sources:
                 if source.kind == "features":
                     raise ValueError(
-                        f"region source {source.column!r} of kind features takes the classifier's features, and "
-                        f"cam.source is {self.cam.source!r}; take other region sources, or cam.source=classifier"
+                        f"region source {source.column!r} of kind features needs the classifier's features, but "
+                        f"cam.source is {self.cam.source!r}; choose other region sources, or cam.source=classifier"
                     )
 
     @property

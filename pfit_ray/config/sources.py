@@ -55,15 +55,15 @@ class FeaturesConfig(Section):
     @model_validator(mode="after")
     def _check(self) -> "FeaturesConfig":
         if unknown := [level for level in self.levels if not 0 <= level <= 4]:
-            raise ValueError(f"levels names level {unknown[0]}, and there are 0 to 4")
+            raise ValueError(f"levels names level {unknown[0]}, but there are only 0 to 4")
         if min(self.levels.values(), default=0.0) < 0:
-            raise ValueError("levels has a negative weight")
+            raise ValueError("levels has a negative weight; weights are 0 or larger")
         if not self.colour and not any(self.levels.values()):
-            raise ValueError("colour and levels weigh nothing, which leaves nothing to merge by")
+            raise ValueError("all weights of colour and levels are 0; give one of them a larger weight")
         if min(self.cuts) < 2 or len(set(self.cuts)) < len(self.cuts):
             raise ValueError(f"cuts are {list(self.cuts)}, and must be different numbers from 2")
         if len(set(self.superpixels)) < len(self.superpixels):
-            raise ValueError("superpixels has a kind twice")
+            raise ValueError("superpixels names a kind twice; remove one")
         return self
 
 
@@ -78,7 +78,7 @@ class UssConfig(Section):
     fused: bool = option(
         True,
         "Compute the CNN by this package's own compiled code instead of torch's layers: faster and with half the "
-        "memory. Sums are rounded differently, which at times decides a vote. Fidelity reference takes torch's "
+        "memory. Sums are rounded differently, which at times decides a vote. Fidelity reference uses torch's "
         "layers.",
     )
     max_side: int | None = option(
@@ -141,7 +141,7 @@ class RegionSourceConfig(Section):
         "maps), external, or a kind that another package has registered.",
         min_length=1,
     )
-    name: str | None = option(None, "Its name in the columns regions_NAME and fit_mask_NAME; null takes the kind.")
+    name: str | None = option(None, "Its name in the columns regions_NAME and fit_mask_NAME; null uses the kind.")
     uss: bool | None = option(
         None, "Merge its regions by the small CNN of regions.uss; null does so for slic and quickshift alone."
     )
@@ -156,7 +156,7 @@ class RegionSourceConfig(Section):
     def _check(self) -> "RegionSourceConfig":
         if not _COLUMN.fullmatch(self.column):
             raise ValueError(
-                f"the name {self.column!r} must be small letters, digits and '_', at most 32; set name to such a one"
+                f"the name {self.column!r} must be small letters, digits and '_', at most 32; set another name"
             )
         if self.kind in _SECTIONS:
             checked_options(_SECTIONS[self.kind], self.options)

@@ -70,7 +70,7 @@ class CamConfig(Section):
     fidelity: Fidelity | None = option(
         None, "reference crops hr_cam instead of resizing it; null follows the run's fidelity."
     )
-    precision: Precision = option("float32", "Type of the forward pass; fidelity reference always takes float32.")
+    precision: Precision = option("float32", "Type of the forward pass; fidelity reference always uses float32.")
     stored_as: StoredAs | None = option(
         None,
         "Type of the CAMs in the result tables, from which the walk starts; null is float16, or float32 with "
@@ -81,7 +81,7 @@ class CamConfig(Section):
     def _check(self) -> "CamConfig":
         if self.source == "classifier" and self.options:
             raise ValueError(
-                "options mean nothing to source 'classifier'; its numbers are fields of cam and classifier"
+                "options do not apply to source 'classifier'; its numbers are fields of cam and classifier"
             )
         if self.source == "external":
             checked_options(ExternalCamConfig, self.options)
@@ -181,7 +181,7 @@ class CombineConfig(Section):
     def _check(self) -> "CombineConfig":
         if self.rounds > 1 and self.mode not in ("pool", "pool_fit"):
             raise ValueError(
-                f"rounds is {self.rounds}, but mode {self.mode or 'fit'} does not pool: take pool or pool_fit"
+                f"rounds is {self.rounds}, but mode {self.mode or 'fit'} does not pool: choose pool or pool_fit"
             )
         return self
 
@@ -238,7 +238,7 @@ class WalkConfig(Section):
         "reference: pad to 512 x 512, flip the mirrored edge map after its crop; null follows the run's fidelity.",
     )
     source: Literal["cam", "combined_cam"] = option(
-        "cam", "The map that walks; the published commands take the plain CAM."
+        "cam", "The map that walks; the published commands use the plain CAM."
     )
     beta: float = option(10.0, "Exponent of the affinities.", gt=0.0, le=100.0)
     exp_times: int = option(8, "The walk takes 2 to this power steps.", ge=0, le=12)
@@ -256,7 +256,7 @@ class WalkConfig(Section):
         ge=32,
     )
     precision: Precision = option(
-        "float32", "Type of AffinityNet's forward pass; fidelity reference always takes float32."
+        "float32", "Type of AffinityNet's forward pass; fidelity reference always uses float32."
     )
 
 
@@ -296,7 +296,7 @@ class PredictConfig(Section):
     fidelity: Fidelity | None = option(
         None, "reference does not pad the image to the network's stride; null follows the run's fidelity."
     )
-    precision: Precision = option("float32", "Type of the forward pass; fidelity reference always takes float32.")
+    precision: Precision = option("float32", "Type of the forward pass; fidelity reference always uses float32.")
     crf: SoftmaxCrfConfig = option(SoftmaxCrfConfig(), "The dense CRF after the softmax.")
 
 

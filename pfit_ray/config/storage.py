@@ -15,11 +15,11 @@ class StorageConfig(Section):
     """How the buckets of a run are reached: all of them, images, weights, tables and outputs."""
 
     endpoint_url: str | None = option(
-        None, "Address of a store other than the cloud's own, such as http://minio:9000; null takes the cloud's."
+        None, "Address of a store other than the cloud's own, such as http://minio:9000; null uses the cloud's."
     )
-    region: str | None = option(None, "Region of the buckets (s3); null takes that of environment or profile.")
+    region: str | None = option(None, "Region of the buckets (s3); null uses that of environment or profile.")
     profile: str | None = option(
-        None, "Profile in the AWS credential files of each machine (s3); null takes environment or role."
+        None, "Profile in the AWS credential files of each machine (s3); null uses environment or role."
     )
     anonymous: bool = option(False, "Send no credentials at all, for public buckets.")
     requester_pays: bool = option(False, "Agree to pay for requests to other people's buckets (s3, gs).")

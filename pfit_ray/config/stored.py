@@ -53,7 +53,7 @@ def load_stored(url: str, read: Callable[[str], bytes]) -> RunConfig:
             if not extra:
                 newer = f" (a newer version has written it: format {written}, this one knows {FORMAT})"
                 raise UserError(
-                    f"{url} means nothing to this version of pfit_ray{newer if written > FORMAT else ''}; "
+                    f"{url} cannot be read by this version of pfit_ray{newer if written > FORMAT else ''}; "
                     f"{describe_mistake(error)}"
                 ) from error
             for place in extra:

@@ -38,7 +38,7 @@ class TrainingConfig(Section):
     nesterov: bool = option(True, "Nesterov's form of the momentum.")
     optimiser: Literal["sgd", "reference"] = option(
         "sgd",
-        "reference takes weight_decay as the momentum, as the published programs do by mistake; their learning "
+        "reference uses weight_decay as the momentum, as the published programs do by mistake; their learning "
         "rates are therefore ten times those that suit a momentum of 0.9.",
     )
     poly_power: float = option(0.9, "Exponent of the polynomial decay of the learning rate.", ge=0.0)
@@ -63,7 +63,7 @@ class TrainingConfig(Section):
         None,
         "Which marks below review/ (pfit-ray serve) decide what is learned: not_rejected leaves out images "
         "marked reject, no_complaints those marked needs_work, too; accepted takes only images marked accept; null "
-        "takes all.",
+        "uses all.",
     )
 
     @model_validator(mode="after")
@@ -87,7 +87,7 @@ class ClassifierConfig(Section):
 
     source: Literal["train", "weights", "zero_shot"] = option(
         "train",
-        "train: train it in this run; weights: take the file of classifier.weights; zero_shot: take rows "
+        "train: train it in this run; weights: use the file of classifier.weights; zero_shot: take rows "
         "of the ImageNet head.",
     )
     weights: str | None = option(
@@ -128,7 +128,7 @@ class AffinityNetConfig(Section):
     """AffinityNet: the edges between objects."""
 
     source: Literal["train", "weights"] = option(
-        "train", "train it in this run, or take the file of affinitynet.weights."
+        "train", "train it in this run, or use the file of affinitynet.weights."
     )
     weights: str | None = option(None, "URL of a trained AffinityNet, for source weights; see classifier.weights.")
     backbone: BackboneConfig = option(BackboneConfig(), "The backbone, which is never trained.")
@@ -148,7 +148,7 @@ class AffinityNetConfig(Section):
         if self.train.crop < 4 * (2 * self.radius - 1):
             raise ValueError(
                 f"train.crop {self.train.crop} is too small for radius {self.radius}: no pair of pixels fits; "
-                f"take at least {4 * (2 * self.radius - 1)}"
+                f"use at least {4 * (2 * self.radius - 1)}"
             )
         return self
 
@@ -156,10 +156,10 @@ class AffinityNetConfig(Section):
 class DeepLabConfig(Section):
     """DeepLabv3+: the segmentation network that learns from the pseudo labels."""
 
-    source: Literal["train", "weights"] = option("train", "train it in this run, or take the file of deeplab.weights.")
+    source: Literal["train", "weights"] = option("train", "train it in this run, or use the file of deeplab.weights.")
     weights: str | None = option(None, "URL of a trained DeepLabv3+, for source weights; see classifier.weights.")
     backbone: BackboneConfig = option(BackboneConfig(), "The backbone.")
-    group_norm: bool = option(True, "GroupNorm with 4 groups in the head; false takes BatchNorm.")
+    group_norm: bool = option(True, "GroupNorm with 4 groups in the head; false uses BatchNorm.")
     fixed_bn: bool = option(True, "Keep the backbone's stored BatchNorm statistics.")
     train: TrainingConfig = option(
         TrainingConfig(epochs=50, batch_size=32, learning_rate=0.0007, weight_decay=4e-5, min_side=256, max_side=1024),

@@ -60,7 +60,7 @@ def draw_masks(text: str, shape: tuple[int, int] | None = None) -> NDArray[np.ui
     if shape is not None and (height, width) != shape:
         raise RowError(
             "bad_mask",
-            f"the annotations are of an image of {width} x {height} pixels, and it has {shape[1]} x {shape[0]}",
+            f"the annotations are for {width} x {height} pixels, but the image has {shape[1]} x {shape[0]}",
         )
     if not 0 < height * width <= MAX_MASK_PIXELS:
         raise RowError("bad_mask", f"the annotations are of an image of {width} x {height} pixels")

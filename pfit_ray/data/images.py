@@ -141,7 +141,7 @@ def check_size(image_id: str, found: tuple[int, ...] | None, labelled: tuple[int
     if found is not None and found != labelled:
         raise RowError(
             "bad_mask",
-            f"the image {image_id} has {found[1]} x {found[0]} pixels and its label map {labelled[1]} x {labelled[0]}: "
+            f"the image {image_id} has {found[1]} x {found[0]} pixels but its label map {labelled[1]} x {labelled[0]}: "
             "it has changed since it was labelled",
         )
 

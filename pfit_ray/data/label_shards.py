@@ -30,7 +30,7 @@ def pack_shard(items: Iterable[tuple[str, bytes]]) -> tuple[bytes, dict[str, tup
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for image_id, data in items:
             if image_id in places:
-                raise ValueError(f"image id {image_id!r} stands twice in one shard")
+                raise ValueError(f"image id {image_id!r} occurs twice in one shard")
             member = tarfile.TarInfo(image_id + _SUFFIX)
             member.size, member.mode = len(data), _MODE
             archive.addfile(member, io.BytesIO(data))

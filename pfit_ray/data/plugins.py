@@ -27,7 +27,7 @@ def find_class(group: str, name: str, builtin: Mapping[str, type | str], field: 
     if not found:
         known = sorted({*builtin, *(point.name for point in entry_points(group=group))})
         raise UserError(
-            f"config: {field} is {name!r}, which is none of {', '.join(known)}; a package that has it must be "
+            f"config: {field} is {name!r}, which is none of {', '.join(known)}; a package that provides it must be "
             f"installed on every node and register it in the entry-point group {group}"
         )
     if len(found) > 1:

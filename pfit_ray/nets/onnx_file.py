@@ -132,7 +132,7 @@ def onnx_file(network: nn.Module, metadata: Mapping[str, str], stride: int = 16)
     agreement = _agreement(whole, data)
     if agreement < AGREEMENT:
         raise UserError(
-            f"export-model: onnxruntime gives {agreement:.2%} of the labels as torch does, {AGREEMENT:.2%} are wanted; "
+            f"export-model: onnxruntime agrees with torch on {agreement:.2%}, and {AGREEMENT:.2%} are needed; "
             "nothing was written"
         )
     _check_tensors(network, data)
@@ -231,4 +231,4 @@ def _check_tensors(network: nn.Module, data: bytes) -> None:
     state, _ = load_onnx(data)
     for name, tensor in network.state_dict().items():
         if not torch.equal(state[name], tensor.cpu()):
-            raise UserError(f"export-model: the tensor {name!r} is another one in the ONNX file; nothing was written")
+            raise UserError(f"export-model: the tensor {name!r} differs in the ONNX file; nothing was written")

@@ -214,7 +214,7 @@ def import_checkpoint(
     if network not in get_args(PublishedNetwork):
         raise UserError(f"--network {network}: choose from {', '.join(get_args(PublishedNetwork))}")
     if storage.absolute(source) == storage.absolute(output):
-        raise UserError(f"--output {output} is the checkpoint itself; give another place")
+        raise UserError(f"--output {output} is the checkpoint itself; choose another file")
     try:
         state, metadata = read_state(source)
         if "network" in metadata:

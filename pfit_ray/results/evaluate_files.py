@@ -178,7 +178,7 @@ def _files(url: str, wanted: set[str] | None) -> Iterator[tuple[str, str, bytes 
             if not seen.add(f"{suffix in ('npz', 'npy')} {image_id}"):
                 raise UserError(
                     f"evaluate: {url} has more than one file of the name {image_id!r}, the second in {place}; give one "
-                    "folder of label maps, or files with names of their own"
+                    "folder of label maps, or files with different names"
                 )
             if wanted is None:
                 yield image_id, place, data

@@ -50,7 +50,7 @@ def check_packages(config: RunConfig) -> None:
     if config.used_crf_engine == "pydensecrf" and util.find_spec("pydensecrf") is None:
         asked = "'crf_engine' is pydensecrf" if config.crf_engine else "'fidelity' is reference"
         raise UserError(
-            f'config: {asked}, and the package pydensecrf is not installed; pip install "pfit-ray[pydensecrf]", which '
+            f'config: {asked}, but the package pydensecrf is not installed; pip install "pfit-ray[pydensecrf]", which '
             "needs a C++ compiler, or set crf_engine=native"
         )
 

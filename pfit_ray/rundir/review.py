@@ -172,7 +172,7 @@ def marks_for_training(run: RunDirectory, network: Network, review: Review) -> d
     marks = read_marks(used_marks_url(run, network)) or run_marks(run)
     if not marks:
         raise UserError(
-            f"config: {network}.train.review is {review!r}, and {run.root} has no marks; mark images with "
+            f"config: {network}.train.review is {review!r}, but {run.root} has no marks; mark images with "
             f"pfit-ray serve {run.root}, or set the field to null"
         )
     return marks

@@ -55,7 +55,7 @@ class RunLock:
         seconds without a sign.
 
         Raises:
-            UserError: another run works there.
+            UserError: another run is working there.
             RunFailedError: another run has taken over meanwhile.
         """
         self._me = {
@@ -141,7 +141,7 @@ class RunLock:
 
     def _refusal(self, found: dict[str, Any]) -> UserError:
         return UserError(
-            f"{self.run.root}: another run works there, {_who(found)}; wait for its end or stop it, or choose another "
+            f"{self.run.root}: another run is working there, {_who(found)}; wait for it, stop it, or choose another "
             "output (--force takes over from a run that is certainly gone)"
         )
 

@@ -42,7 +42,7 @@ def segmenter_fields(model: str) -> dict[str, Any]:
         raise UserError(f"{model}: {error}") from error
     if metadata.get("network") != "DeepLabV3Plus" or "classes" not in metadata:
         what = metadata.get("network") or "no network of this package"
-        raise UserError(f"{model} holds {what}; needed is a trained DeepLabv3+ that tells its classes")
+        raise UserError(f"{model} holds {what}; name a trained DeepLabv3+ with class names")
     return _network(storage.absolute(model), metadata["backbone"], json.loads(metadata["classes"]))
 
 

@@ -53,7 +53,9 @@ def starter_config(found: Found, place: str, classes: Sequence[str], output: str
     """
     names = tuple(classes) or found.classes
     if not names:
-        raise UserError("init: nothing says which classes the images show; name them, such as --classes cat,dog")
+        raise UserError(
+            "init: the folder does not tell which classes the images show; name them, such as --classes cat,dog"
+        )
     zero_shot = _zero_shot(names, found)
     backbone = {"name": "efficientnet_lite0", "weights": "package"} if machine.package and not machine.gpu else None
     backbone = backbone or {"name": "resnet50", "weights": "imagenet"}

@@ -72,7 +72,7 @@ def _checked(url: str, data: bytes, digest: str) -> bytes:
     if found != digest:
         raise UserError(
             f"{url}: its sha256 is {found} and the run recorded {digest}; it was changed afterwards or is damaged: "
-            "put the file back, or provide the network again with --redo"
+            "put the file back, or make the network again with --redo"
         )
     return data
 

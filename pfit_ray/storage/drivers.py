@@ -107,7 +107,7 @@ def refuse_credentials(url: str) -> None:
     """Raise a UserError where a URL carries credentials; it does not repeat them."""
     if carries_credentials(url):
         raise UserError(
-            f"{redacted(url)}: this URL carries credentials, which would be stored with the results; give them by "
+            f"{redacted(url)}: this URL contains credentials, which would be stored with the results; use "
             "environment variables, a role of the machine, or storage.profile"
         )
 

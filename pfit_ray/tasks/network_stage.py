@@ -149,5 +149,5 @@ class NetworkStage(Stage, Generic[Output]):
     def _too_much(self, row: Row) -> RowError:
         height, width = row["image"].shape[:2]
         return RowError(
-            "out_of_memory", f"the GPU has not enough memory for this image of {width} x {height} pixels alone"
+            "out_of_memory", f"the GPU has too little memory for this image of {width} x {height} pixels alone"
         )

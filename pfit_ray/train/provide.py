@@ -159,7 +159,7 @@ def _check_kind(kind: str, file_backbone: str | None, name: Network, backbone: s
     if file_backbone and _untagged(file_backbone) != _untagged(resolve_backbone(backbone)):
         raise ValueError(
             f"the file holds a network on {file_backbone}, but {name}.backbone.name is {backbone}; set it to "
-            f"{file_backbone}, or take another file"
+            f"{file_backbone}, or choose another file"
         )
 
 

@@ -28,12 +28,12 @@ def test_a_node_like_this_one() -> None:
         ),
         (
             replace(GOOD, missing=("/run/nodes.probe",)),
-            "config: output /run is a folder that node 10.0.0.2 does not share; take storage that all nodes see, such "
+            "config: output /run is a folder that node 10.0.0.2 does not share; use storage that all nodes see, such "
             "as a bucket (s3://...) or a network file system",
         ),
         (
             replace(GOOD, missing=("/photographs",)),
-            "config: data.root /photographs is a folder that node 10.0.0.2 does not share; take storage that all nodes "
+            "config: data.root /photographs is a folder that node 10.0.0.2 does not share; use storage that all nodes "
             "see, such as a bucket (s3://...) or a network file system",
         ),
     ],

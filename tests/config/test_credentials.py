@@ -97,6 +97,6 @@ def test_classes_may_be_called_like_a_secret() -> None:
 
 
 def test_no_field_of_a_config_is_called_like_a_secret() -> None:
-    names = {name for line in configuration_page().splitlines() for name in re.findall(r"^\| `([^`]+)`", line)}
+    names = {name for line in configuration_page().splitlines() for name in re.findall(r"^- `([^`]+)`", line)}
     assert len(names) > 150
     assert not [name for name in names if is_secret_name(name.rpartition(".")[2])]

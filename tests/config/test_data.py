@@ -17,7 +17,7 @@ def test_classes_by_source() -> None:
     [
         ({"source": "voc"}, "source 'voc' needs data.root"),
         ({"root": "photos"}, "source 'folder' needs data.classes"),
-        ({"root": "photos", "classes": ["cat", "cat"]}, "class 'cat' stands twice"),
+        ({"root": "photos", "classes": ["cat", "cat"]}, "class 'cat'"),
         ({"root": "photos", "classes": []}, "1 to 254 classes, not 0"),
         ({"root": "photos", "classes": [f"c{i}" for i in range(255)]}, "1 to 254 classes, not 255"),
         ({"root": "photos", "classes": ["cat"], "train": {"limit": 0}}, "greater than or equal to 1"),
@@ -30,8 +30,8 @@ def test_classes_by_source() -> None:
         ({"root": "p", "classes": ["cat", None]}, "class 2 is None of type NoneType"),
         ({"root": "p", "classes": ["Background", "cat"]}, "class 1 is 'Background': class id 0 is the background"),
         ({"root": "p", "classes": ["__background__"]}, "leave it out"),
-        ({"root": "p", "classes": ["caf\u00e9", "cafe\u0301"]}, "stands twice"),
-        ({"root": "p", "classes": ["cat"], "draw_masks": True}, "data.draw_masks means nothing to source 'folder'"),
+        ({"root": "p", "classes": ["caf\u00e9", "cafe\u0301"]}, "class 'caf\u00e9'"),
+        ({"root": "p", "classes": ["cat"], "draw_masks": True}, "data.draw_masks does not apply to source 'folder'"),
         ({"root": "p", "classes": ["cat"], "annotations": "i.json"}, "only to source 'coco'"),
         ({"source": "tar", "root": "p", "classes": ["cat"], "masks": "m"}, "to source 'folder' and 'class_folders'"),
         ({"source": "table", "classes": ["cat"]}, "source 'table' needs data.table"),
@@ -40,7 +40,7 @@ def test_classes_by_source() -> None:
         ({"source": "parquet", "root": "p"}, "source 'parquet' needs data.classes"),
         (
             {"source": "tar", "root": "p", "classes": ["cat"], "labels": "l.csv"},
-            "data.labels means nothing to source 'tar', only to source 'folder'",
+            "data.labels does not apply to source 'tar', only to source 'folder'",
         ),
         ({"root": "p", "classes": ["cat"], "image_column": "x"}, "only to source 'parquet'"),
         ({"source": "tar", "root": "p", "classes": ["cat"], "tar_first_class": 2}, "0 or 1"),

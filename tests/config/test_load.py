@@ -60,7 +60,7 @@ def test_overrides_are_yaml_and_make_missing_sections(tmp_path: Path) -> None:
         ("cam.flip", "config: override 'cam.flip' must have the form key=value, such as cam.flip=false"),
         ("=3", "config: override '=3' must have the form key=value, such as cam.flip=false"),
         ("seed=[1", "config: the value of override 'seed=[1' is not valid YAML"),
-        ("seed.x.y=1", "config: override 'seed.x.y=1' goes below 'seed', which is a value, not a section"),
+        ("seed.x.y=1", "config: override 'seed.x.y=1' goes below 'seed', which is a value; set 'seed' itself"),
         ("cam.flipp=true", "config: unknown key 'cam.flipp' (did you mean 'cam.flip'?)"),
     ],
 )
@@ -97,9 +97,9 @@ def test_wrong_overrides(plain: str, override: str, sentence: str) -> None:
         ({"deeplab": {"train": {"crop": 100}}}, "'deeplab.train.crop' is 100; it should be a multiple of 16"),
         ({"affinity_label": {"bg_threshold": 0.9}},
          "affinity_label: bg_threshold 0.9 is above fg_threshold 0.6; it must not be larger "
-         "(null takes that of combine.mode fit)"),
+         "(null uses that of combine.mode fit)"),
         ({"combine": {"rounds": 2}},
-         "combine: rounds is 2, but mode fit does not pool: take pool or pool_fit"),
+         "combine: rounds is 2, but mode fit does not pool: choose pool or pool_fit"),
         ({"classifier": {"source": "zero_shot", "zero_shot": {"dog": [1]}}},
          "classifier.zero_shot names class 'dog', which data.classes does not list"),
     ],

@@ -56,7 +56,7 @@ def test_puzzle_pieces_need_a_crop_that_can_be_halved() -> None:
 
 
 def test_affinitynet_needs_room_for_its_pairs() -> None:
-    with pytest.raises(ValidationError, match=r"train.crop 64 is too small for radius 10.*take at least 76"):
+    with pytest.raises(ValidationError, match=r"train.crop 64 is too small for radius 10.*at least 76"):
         AffinityNetConfig.model_validate({"train": {"crop": 64}})
     assert AffinityNetConfig.model_validate({"train": {"crop": 80}}).train.crop == 80
 

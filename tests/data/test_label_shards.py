@@ -52,7 +52,7 @@ def test_empty_shard(tmp_path: Path) -> None:
 
 
 def test_an_id_stands_once() -> None:
-    with pytest.raises(ValueError, match="'a' stands twice"):
+    with pytest.raises(ValueError, match="image id 'a'"):
         pack_shard([("a", b"1"), ("a", b"2")])
 
 

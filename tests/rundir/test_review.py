@@ -140,7 +140,7 @@ def test_a_training_keeps_to_the_marks_it_began_with(run: RunDirectory) -> None:
     with pytest.raises(UserError) as caught:
         marks_for_training(run, "deeplab", "accepted")
     assert str(caught.value) == (
-        f"config: deeplab.train.review is 'accepted', and {run.root} has no marks; mark images with pfit-ray serve "
+        f"config: deeplab.train.review is 'accepted', but {run.root} has no marks; mark images with pfit-ray serve "
         f"{run.root}, or set the field to null"
     )
     write_marks(run.url("review", "marks.parquet"), SOME)

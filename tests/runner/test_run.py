@@ -73,7 +73,7 @@ def test_steps_of_a_whole_run(make_runner: MakeRunner) -> None:
 @pytest.mark.parametrize(
     ("redo", "deeplab", "text"),
     [
-        ("labels", {"train": {"review": "accepted"}}, "deeplab.train.review is 'accepted', and .* has no marks"),
+        ("labels", {"train": {"review": "accepted"}}, "deeplab.train.review is 'accepted', .* has no marks"),
         ("deeplab", {"source": "weights", "weights": "nowhere.pth"}, "nowhere.pth"),
     ],
 )

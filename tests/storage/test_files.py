@@ -366,7 +366,7 @@ def test_signs_of_patterns_are_removed_as_they_stand(root: str, sign: str) -> No
     "action", [storage.exists, storage.fetch, storage.read_bytes, lambda url: storage.write_bytes(url, b"")]
 )
 def test_credentials_in_urls_are_refused_and_not_repeated(action: Callable[[str], object]) -> None:
-    with pytest.raises(UserError, match=r"://\*\*\*@bucket/x: this URL carries credentials") as caught:
+    with pytest.raises(UserError, match=r"://\*\*\*@bucket/x: this URL contains credentials") as caught:
         action("memory://me:sesame@bucket/x")
     assert "sesame" not in str(caught.value)
 

@@ -88,7 +88,7 @@ def test_an_image_that_never_fits_fails() -> None:
     run_stages([stage], batch)
     assert stage.seen == [[4, 5], [4], [5]]
     assert {(row["reason"], row["message"]) for row in batch} == {
-        ("out_of_memory", "the GPU has not enough memory for this image of 3 x 2 pixels alone")
+        ("out_of_memory", "the GPU has too little memory for this image of 3 x 2 pixels alone")
     }
 
 

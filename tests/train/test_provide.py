@@ -198,7 +198,7 @@ def test_trainings_that_do_not_fit(train: dict, sentence: str) -> None:
 def test_a_training_by_marks_needs_them_before_any_work(run: RunDirectory, tmp_path: Path) -> None:
     settings = config(deeplab={"train": {"review": "no_complaints"}})
     check_reviews(settings, run, ["classifier", "affinitynet"])
-    with pytest.raises(UserError, match=r"deeplab.train.review is 'no_complaints', and .* has no marks"):
+    with pytest.raises(UserError, match=r"deeplab.train.review is 'no_complaints', .* has no marks"):
         check_reviews(settings, run, ["deeplab"])
     given = {"source": "weights", "weights": "a", "train": {"review": "accepted"}}
     check_reviews(config(deeplab=given), run, ["deeplab"])
@@ -296,7 +296,7 @@ def test_other_backbones(tmp_path: Path) -> None:
     path = ours(tmp_path / "w", AffinityNet("resnet18"))
     assert file_refusal("affinitynet", path) == (
         "the file holds a network on resnet18, but affinitynet.backbone.name is efficientnet_lite0; set it to "
-        "resnet18, or take another file"
+        "resnet18, or choose another file"
     )
     tagged = given_config("affinitynet", path, "resnet18.tv_in1k")
     assert isinstance(given_network(tagged, "affinitynet"), AffinityNet)

@@ -200,7 +200,7 @@ def test_marks_decide_for_the_classifier_too(run: RunDirectory) -> None:
 def test_marks_that_are_not_there_or_leave_nothing(run: RunDirectory) -> None:
     finish_shard(run, "seeds", 0, {"i1": 0.5, "i2": 0.5})
     chosen = config(affinitynet={"train": {"review": "accepted"}})
-    with pytest.raises(UserError, match=r"affinitynet.train.review is 'accepted', and .* has no marks; mark images"):
+    with pytest.raises(UserError, match=r"affinitynet.train.review is 'accepted', .* has no marks; mark images"):
         write_examples(run, chosen, "affinitynet")
     mark(run, i1="reject")
     with pytest.raises(UserError) as caught:

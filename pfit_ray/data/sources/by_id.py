@@ -128,7 +128,7 @@ class _Tables(ById):
             if cells is not None and str(cells[self.id_column]) == image_id:
                 return {name: cells[name] for name in self.columns}
             _table_index.cache_clear()  # the file has been written anew since it was listed
-        raise RowError("bad_file", f"{url} is written while it is read: row {row} is not {image_id!r} any more")
+        raise RowError("bad_file", f"{url} changed while it was read: row {row} is no longer {image_id!r}")
 
 
 class _Index:
@@ -187,12 +187,12 @@ def _table_index(place: str, id_column: str, columns: tuple[str, ...]) -> _Index
 
 def _files(place: str, suffix: str) -> Iterator[Entry]:
     found = False
-    for _, entry in find_files(place, (suffix,), "a source's options.url"):
+    for _, entry in find_files(place, (suffix,), "options.url of a source"):
         found = True
         yield entry
     if not found:
         raise UserError(
-            f"config: a source's options.url {place} holds no {suffix} file; check the URL and options.form"
+            f"config: options.url of a source: {place} holds no {suffix} file; check the URL and options.form"
         )
 
 
@@ -200,7 +200,7 @@ def _ids(table: pq.ParquetFile, url: str, id_column: str, columns: tuple[str, ..
     lacking = [name for name in (id_column, *columns) if name not in table.schema_arrow.names]
     if lacking:
         raise UserError(
-            f"config: a source's options.url {url} has the columns {', '.join(table.schema_arrow.names)}, and not "
+            f"config: options.url of a source: {url} has the columns {', '.join(table.schema_arrow.names)}, but not "
             f"{lacking[0]!r}; name the right one in the source's options"
         )
     number = 0

@@ -64,7 +64,7 @@ def list_coco(data: DataConfig, split: str | None, notes: Notes) -> Iterator[Ite
 
 def _json_url(data: DataConfig, root: str, split: str | None) -> str:
     if data.annotations is not None and split is not None:
-        raise UserError(f"data: data.annotations is the JSON of all images, so split {split!r} means nothing")
+        raise UserError(f"data: split {split!r} has no effect beside data.annotations; remove one of them")
     given = data.annotations or (split if split and split.lower().endswith(".json") else None)
     if given is not None:
         given = storage.absolute(given)
@@ -86,7 +86,9 @@ def _json_url(data: DataConfig, root: str, split: str | None) -> str:
         found = [storage.join(root, path) for path in (instances if len(instances) == 1 else below)]
     if len(found) != 1:
         there = ", ".join(path.rpartition("/")[2] for path in islice(found, 8)) or "none"
-        wanted = f"there is no {folder}/instances_{split}.json" if split else f"{root} has not one JSON file ({there})"
+        wanted = (
+            f"there is no {folder}/instances_{split}.json" if split else f"{root} must have one JSON file ({there})"
+        )
         raise UserError(f"data: {wanted}; name the JSON by data.train.split, or by data.annotations")
     return found[0]
 
@@ -143,9 +145,9 @@ def _image_folder(root: str, instances: _Instances, url: str) -> str:
         if any(_is_inside(name) and storage.exists(storage.join(folder, folded(name))) for name in names):
             return folder
     if not names:
-        raise UserError(f"data: {url} lists no image")
+        raise UserError(f"data: {url} lists no images; check that it is the right file")
     raise UserError(
-        f"data: of the images of {url}, such as {names[0]!r}, the first {len(names)} lie in none of the folders "
+        f"data: the first {len(names)} images of {url}, such as {names[0]!r}, are in none of the folders "
         f"{', '.join(dict.fromkeys(folders))}; set data.root to the images' folder and data.annotations to the JSON"
     )
 
@@ -162,7 +164,7 @@ def _items(data: DataConfig, instances: _Instances, folder: str, notes: Notes) -
         images = [entry for entry in entries if entry[0] == _IMAGE]
         annotations = [entry[1:] for entry in entries if entry[0] == _ANNOTATION]
         if len(images) > 1:
-            raise UserError(f"data: image id {key} stands twice in {instances.url}")
+            raise UserError(f"data: image id {key} occurs twice in {instances.url}; remove one of the entries")
         if not images:
             notes.add(f"annotations of {instances.url} that name no image", f"image_id {key}", count=len(annotations))
             continue

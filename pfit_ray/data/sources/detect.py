@@ -125,7 +125,7 @@ def _coco(root: str, files: Sequence[str], images: Sequence[str]) -> Found:
         names = tuple(one["name"] for one in sorted(json.loads(data)["categories"], key=lambda one: one["id"]))
         names = tuple(name for name in names if not is_no_class(name))
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{chosen} is no COCO instances file with categories ({error})") from error
+        raise UserError(f"{chosen} is not a COCO instances file with categories ({error})") from error
     told = f"{len(images)} images and the COCO annotations {chosen} with {len(names)} categories"
     return Found("coco", len(images), names, True, {"annotations": storage.join(root, chosen)}, (told,))
 
@@ -137,7 +137,7 @@ def _archives(place: str, paths: Sequence[str]) -> Found:
             return Found(source, count * _IN_ARCHIVE, labelled=True, told=(told,))
     kinds = Counter("." + path.rpartition(".")[2].lower() for path in paths if "." in path.rpartition("/")[2])
     has = ", ".join(f"{count} {suffix}" for suffix, count in kinds.most_common(3)) or "no files"
-    raise UserError(f"{place} has no image, tar or Parquet file that can be read, but {has}")
+    raise UserError(f"{place} has no images, tar or Parquet files, only {has}; name a folder that has some")
 
 
 def _by_folder(images: Sequence[str]) -> Found:

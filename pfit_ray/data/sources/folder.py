@@ -154,7 +154,7 @@ def _class_folder(path: str, data: DataConfig) -> list[str]:
             "no_label", f"the folders {told} of {path!r} name different classes; leave one class in each path"
         )
     if not folders:
-        raise RowError("no_label", f"{path!r} lies in no folder of a class; put it into one, or take source folder")
+        raise RowError("no_label", f"{path!r} is in no class folder; move it into one, or use source folder")
     if not names and folders[-1].lower() == "background":
         return []
     return list(names.values()) or folders[-1:]

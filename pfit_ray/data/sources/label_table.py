@@ -147,7 +147,7 @@ class LabelTable:
         self._known = set(classes.names)
         files = [storage.absolute(file) for file in label_files(url)]
         if not files:
-            raise UserError(f"data.labels: no table ({', '.join(TABLES)}) fits the pattern {url}")
+            raise UserError(f"data.labels: no table ({', '.join(TABLES)}) matches the pattern {url}")
         folders = [file.rpartition("/")[0].removeprefix(storage.absolute(root)) for file in files]
         several = len(files) > 1
         within = [

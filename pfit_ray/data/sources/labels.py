@@ -130,7 +130,7 @@ def _joined(parts: list[str], sign: str, names: frozenset[str], refuse: bool) ->
         if refuse and length > 1 and all(_loose(part) in names for part in parts[:length]):
             raise RowError(
                 "no_label",
-                f"{whole!r} is one class or {length}: separate classes by ';', or write a list such as "
+                f"{whole!r} may be one class or {length}: separate classes by ';', or write a list such as "
                 f"{json.dumps(parts[:length], ensure_ascii=False)}",
             )
         yield whole

@@ -76,7 +76,7 @@ def list_images(data: DataConfig, images: ImageSetConfig, notes: Notes | None = 
         items = list_coco(data, images.split, notes)
     elif images.split is not None:
         raise UserError(
-            f"data: source {data.source!r} has no lists, so split {images.split!r} means nothing; "
+            f"data: source {data.source!r} has no lists, so split {images.split!r} has no effect; "
             "remove it or use source voc or coco"
         )
     else:

@@ -110,7 +110,7 @@ class MaskIds:
                 raise RowError(
                     "bad_mask",
                     f"the mask has the colour {told} of {self.names[colour]!r}, which is not in data.classes; add it, "
-                    "or set data.unknown_classes=ignore to take it for background",
+                    "or set data.unknown_classes=ignore to treat it as background",
                 )
             ids.append(found)
         return np.array(ids, np.uint8)
@@ -212,7 +212,7 @@ def _read_labelmap(url: str) -> dict[int, str]:
         if len(numbers) != 3 or not all(
             part.isascii() and part.isdecimal() and int(part) <= IGNORE for part in numbers
         ):
-            raise UserError(f"{url}, line {number} is no NAME:RED,GREEN,BLUE:: with numbers of 0 to 255")
+            raise UserError(f"{url}, line {number} must be NAME:RED,GREEN,BLUE:: with numbers from 0 to 255")
         red, green, blue = map(int, numbers)
         colour = red << 16 | green << 8 | blue
         if names.setdefault(colour, name) != name:

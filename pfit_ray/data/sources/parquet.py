@@ -146,8 +146,8 @@ def _columns(data: DataConfig, uri: str, schema: pa.Schema) -> _Columns:
         and not any(map(str.isdecimal, data.class_list.names))
     ):
         raise UserError(
-            f"data.label_column: {uri} has numbers in column {'.'.join(label)!r}, and its metadata do not say which "
-            "classes they mean; name another column of names, or '' to predict the labels"
+            f"data.label_column: {uri} has numbers in column {'.'.join(label)!r}, and its metadata do not name their "
+            "classes; name a column of class names, or set '' to predict the labels"
         )
     flags = None
     if not label and data.label_column is None:
@@ -162,8 +162,8 @@ def _check_numbering(data: DataConfig, uri: str, schema: pa.Schema) -> None:
     names = None if told is None else json.loads(told)
     if names is not None and tuple(names) != data.class_list.names:
         raise UserError(
-            f"data.classes: the label maps of {uri} number the classes {', '.join(names)} from 1, and data.classes has "
-            "others or another order; give data.classes these, or set data.mask_column to ''"
+            f"data.classes: the label maps of {uri} have the classes {', '.join(names)} in this order, unlike "
+            "data.classes; set data.classes to these, or data.mask_column to ''"
         )
 
 

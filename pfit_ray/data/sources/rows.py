@@ -84,7 +84,7 @@ def _read_csv(file: Any, told: str, choose: _Choose) -> Iterator[tuple[str, Row]
         named = [(number, name) for number, name in enumerate(header) if name]  # pandas' index column has no name
         wanted = set(choose([name for _, name in named]))
         if doubled := sorted(name for name in wanted if header.count(name) > 1):
-            raise UserError(f"{told} has more than one column {doubled[0]!r}; leave one of them")
+            raise UserError(f"{told} has more than one column {doubled[0]!r}; keep one of them")
         for cells in reader:
             if not cells:
                 continue

@@ -151,11 +151,13 @@ def _checked(run: RunDirectory, options: ExportOptions) -> str:
     if options.images not in IMAGES:
         raise UserError(f"export: images is {options.images!r}; choose from {', '.join(IMAGES)}")
     if options.polygons and options.format != "coco":
-        raise UserError(f"export: polygons are a choice of coco; {options.format} has one form of masks")
+        raise UserError(f"export: polygons need the format coco, not {options.format}")
     if options.kind is not None and options.kind not in PASS_OF:
         raise UserError(f"export: there is no map {options.kind!r} to export; choose from {', '.join(PASS_OF)}")
     if not is_plain(options.split):
-        raise UserError(f"export: the split {options.split!r} names files; take letters, digits, '_' and '-' only")
+        raise UserError(
+            f"export: the split {options.split!r} becomes part of file names; use only letters, digits, '_' and '-'"
+        )
     kinds = [kind for kind in PASS_OF if run.finished_numbers(PASS_OF[kind])]
     if not kinds or options.kind not in (None, *kinds):
         wanted, other = options.kind or "pseudo_label or prediction", kinds[0] if kinds else "another one"

@@ -84,7 +84,7 @@ def test_share_and_part_come_before_the_limit(tmp_path: Path) -> None:
 @pytest.mark.parametrize("source", ["folder", "samples"])
 def test_only_voc_has_splits(tmp_path: Path, source: str) -> None:
     data = DataConfig(source=source, root=str(tmp_path), classes=("cat",))
-    with pytest.raises(UserError, match=rf"source '{source}' has no lists, so split 'train' means nothing"):
+    with pytest.raises(UserError, match=rf"source '{source}' .* split 'train'"):
         list_images(data, ImageSetConfig(split="train"))
 
 

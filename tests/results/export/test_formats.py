@@ -185,7 +185,7 @@ def test_pycocotools_reads_polygons_with_their_holes(finished: ExportRun, tmp_pa
 
 
 def test_polygons_are_a_choice_of_coco(finished: ExportRun, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="polygons are a choice of coco"):
+    with pytest.raises(UserError, match="polygons need the format coco"):
         export_run(finished.config, finished.directory, str(tmp_path / "out"), ExportOptions("voc", polygons=True))
 
 
