@@ -86,7 +86,7 @@ def load_classifier(url: str, backbone: str | None = None) -> CamClassifier:
             state = convert_published(state, "classifier", name)
         network = rebuild_network(metadata.get("network") or CamClassifier.__name__, name, state)
         if not isinstance(network, CamClassifier):
-            raise ValueError(f"the file holds a {type(network).__name__}, no classifier")
+            raise ValueError(f"the file holds a {type(network).__name__}, not a classifier")
         load_into(network, state, "the file")
     except FileNotFoundError as error:
         raise UserError(f"{url}: there is no such file") from error

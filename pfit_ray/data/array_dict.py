@@ -5,7 +5,7 @@ import pickletools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 from numpy.lib import format as npy
@@ -44,9 +44,7 @@ def read_array_dict(data: bytes, largest: int) -> dict[Any, Any]:
         raise ValueError(f"the .npy file has {len(data)} bytes, more than the {largest} that its maps may have")
     file = io.BytesIO(data)
     try:
-        version = npy.read_magic(file)
-        header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, _, dtype = header(file)
+        shape, dtype = read_header(file)
         if not dtype.hasobject or shape != ():
             raise ValueError("it holds an array without the keys of its classes, and no dictionary")
         found = _finished(_run(file))
@@ -57,6 +55,13 @@ def read_array_dict(data: bytes, largest: int) -> dict[Any, Any]:
     if not isinstance(found, dict):
         raise ValueError("the .npy file holds no dictionary of arrays")
     return {key: _finished(value) for key, value in found.items()}
+
+
+def read_header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and dtype of a .npy file, which is then at the first byte of its numbers."""
+    header = npy.read_array_header_1_0 if npy.read_magic(file) == (1, 0) else npy.read_array_header_2_0
+    shape, _, dtype = header(file)
+    return shape, dtype
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,7 @@ def _run(file: io.BytesIO) -> Any:
     for count, (opcode, argument_of, _) in enumerate(pickletools.genops(file)):
         argument: Any = argument_of
         if count > _OPCODES:
-            raise ValueError("it is no dictionary of arrays, but something larger")
+            raise ValueError("it is larger than a dictionary of arrays")
         match opcode.name:
             case "PROTO" | "FRAME":
                 pass

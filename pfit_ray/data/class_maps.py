@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from pfit_ray.data.array_dict import read_array_dict
+from pfit_ray.data.array_dict import read_array_dict, read_header
 
 MAPS = ("cam", "hr_cam", "high_res", "attn_highres")
 """Names that the maps may have."""
@@ -107,9 +106,7 @@ def read_npy(data: bytes, name: str, largest: int) -> NDArray[Any]:
     """
     file = io.BytesIO(data)
     try:
-        version = npy.read_magic(file)
-        header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, _, dtype = header(file)
+        shape, dtype = read_header(file)
         size = dtype.itemsize
         for side in shape:
             size *= side

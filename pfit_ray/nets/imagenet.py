@@ -128,7 +128,7 @@ def find_classes(word: int | str) -> tuple[int, ...]:
         told = "; ".join(str(all_classes()[index]) for index in found)
         raise ValueError(f"{text!r} is the name of several ImageNet classes: {told}; give the number")
     if not found:
-        raise ValueError(f"{text!r} is no ImageNet class{_nearest(key)}; pfit-ray classes WORD lists them")
+        raise ValueError(f"{text!r} is not an ImageNet class{_nearest(key)}; pfit-ray classes WORD lists them")
     return found
 
 

@@ -119,7 +119,7 @@ def convert_published(state: Mapping[str, Tensor], network: PublishedNetwork, ba
     backbone_name = resolve_backbone(backbone)
     if not is_published(state):
         raise ValueError(
-            "this is no checkpoint of the published programs: none of its tensors has a name that these give "
+            "this is not a checkpoint of the published programs: none of its tensors has a name that these give "
             "(weights of a backbone alone belong in backbone.weights)"
         )
     converted = rename_published(state)

@@ -95,10 +95,15 @@ def _open_gcs(url: str, arguments: dict[str, Any]) -> tuple[Any, str]:
     return system, system._strip_protocol(url)
 
 
+def protocols_of(system: Any) -> set[str]:
+    """The protocols of an fsspec file system."""
+    return {system.protocol} if isinstance(system.protocol, str) else set(system.protocol)
+
+
 def _repeat_nothing(system: Any) -> None:
     """Stop one driver of S3, not its whole class, from repeating uncounted what its session has repeated."""
     while system is not None:
-        if "s3" in (system.protocol if not isinstance(system.protocol, str) else (system.protocol,)):
+        if "s3" in protocols_of(system):
             system.retries = 1
         system = getattr(system, "fs", None)
 

@@ -29,7 +29,7 @@ def explained(url: str) -> Iterator[None]:
     try:
         yield
     except (NotADirectoryError, FileExistsError) as error:
-        raise UserError(f"{url}: a part of this path is a file, not a folder; give another place") from error
+        raise UserError(f"{url}: a part of this path is a file, not a folder; choose another place") from error
     except UserError:
         raise
     except Exception as error:

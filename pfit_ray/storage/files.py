@@ -10,17 +10,11 @@ from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from pfit_ray.constants import LOCAL_PROTOCOLS
 from pfit_ray.errors import RowError, UserError
-from pfit_ray.storage.drivers import AZURE, GCS, S3, configure, open_system, options, refuse_credentials
+from pfit_ray.storage.drivers import AZURE, GCS, S3, open_system, options, protocols_of
 from pfit_ray.storage.errors import answers, explained, row_error
 from pfit_ray.storage.listing import PARTIAL_SUFFIX, THREADS, LocalTree, Tree, list_tree, system_tree, version_tag
-from pfit_ray.storage.retry import patiently, retries
+from pfit_ray.storage.retry import patiently
 from pfit_ray.storage.threads import prefetch
-
-__all__ = [
-    "Entry", "absolute", "configure", "create_bytes", "exists", "fetch", "is_local", "join", "link", "list_entries",
-    "list_files", "open_system", "options", "other_case", "read_bytes", "refuse_credentials", "remove", "retries",
-    "upload", "write_bytes",
-]  # fmt: skip
 
 T = TypeVar("T")
 
@@ -120,8 +114,7 @@ def create_bytes(url: str, data: bytes) -> bool:
         if exists(url):
             return False
         system, path = open_system(url)
-        protocols = {system.protocol} if isinstance(system.protocol, str) else set(system.protocol)
-        condition: dict[str, Any] = {"overwrite": False} if protocols & {*AZURE} else {"mode": "create"}
+        condition: dict[str, Any] = {"overwrite": False} if protocols_of(system) & {*AZURE} else {"mode": "create"}
         try:
             _patiently(lambda: system.pipe_file(path, data, **condition))
         except Exception as error:
@@ -330,6 +323,5 @@ def _remove_remote(system: Any, path: str) -> None:
     for _ in prefetch(remove_one, _patiently(lambda: system.find(path)), _REMOVERS, 4 * _REMOVERS):
         pass
     with suppress(FileNotFoundError, NotImplementedError):
-        protocols = {system.protocol} if isinstance(system.protocol, str) else set(system.protocol)
-        if not protocols & {*S3, *GCS} and not has_magic(path):
+        if not protocols_of(system) & {*S3, *GCS} and not has_magic(path):
             _patiently(lambda: system.rm(path, recursive=True))  # what is left are empty folders

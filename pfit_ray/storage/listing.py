@@ -8,6 +8,7 @@ from functools import partial
 from itertools import groupby
 from typing import Any, NamedTuple
 
+from pfit_ray.storage.drivers import protocols_of
 from pfit_ray.storage.threads import chain_ahead
 
 THREADS = 16
@@ -250,8 +251,7 @@ def system_tree(system: Any, path: str, request: Request = _once) -> Tree:
         path: path in it.
         request: makes one request, again where it fails for a passing reason.
     """
-    protocols = {system.protocol} if isinstance(system.protocol, str) else set(system.protocol)
-    ask = next((ask for protocol, ask in _PAGED.items() if protocol in protocols), None)
+    ask = next((ask for protocol, ask in _PAGED.items() if protocol in protocols_of(system)), None)
     bucket, key = system.split_path(path)[:2] if ask else ("", "")
     if ask is None or not bucket:
         return SystemTree(system, path, request)

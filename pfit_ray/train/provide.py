@@ -155,7 +155,7 @@ def _check_kind(kind: str, file_backbone: str | None, name: Network, backbone: s
     if name == "classifier":
         fitting.append(ZeroShotClassifier.__name__)
     if kind not in fitting:
-        raise ValueError(f"the file holds a network {kind}, where {' or '.join(fitting)} is wanted")
+        raise ValueError(f"the file holds a network {kind}, not {' or '.join(fitting)}")
     if file_backbone and _untagged(file_backbone) != _untagged(resolve_backbone(backbone)):
         raise ValueError(
             f"the file holds a network on {file_backbone}, but {name}.backbone.name is {backbone}; set it to "

@@ -247,7 +247,7 @@ def test_another_network(classifier, deeplab):
     assert refusal(trunk) == "the checkpoint holds a backbone alone, not classifier"
     assert refusal(classifier, "unet").startswith("unknown published network 'unet': choose from classifier, ")
     plain = {name.removeprefix("model."): tensor for name, tensor in trunk.items()}
-    assert refusal(plain).startswith("this is no checkpoint of the published programs: none of its tensors")
+    assert refusal(plain).startswith("this is not a checkpoint of the published programs: none of its tensors")
 
 
 def test_missing_tensors(classifier, deeplab):
@@ -392,7 +392,7 @@ def test_files_that_are_no_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixt
         r"FILE: the PyTorch file pickles \S*print besides tensors, which is refused, ", import_refusal(path)
     )
     torch.save({"conv1.weight": torch.zeros(1)}, path)
-    assert import_refusal(path).startswith("FILE: this is no checkpoint of the published programs: ")
+    assert import_refusal(path).startswith("FILE: this is not a checkpoint of the published programs: ")
     path.write_bytes(path.read_bytes()[:-100])
     assert import_refusal(path).startswith("FILE: the PyTorch file is damaged or cut off ")
     path.write_bytes(save_network(CamClassifier("resnet18", 2), {}))

@@ -151,7 +151,7 @@ def test_a_mistake_that_a_worker_finds_arrives_as_one_sentence(run: RunDirectory
     with pytest.raises(UserError) as caught:
         evaluate_run(config(Path(run.root)), run)
     assert str(caught.value) == (
-        f"{fixed(run, 'seeds', 'rows', 0)}: a part of this path is a file, not a folder; give another place"
+        f"{fixed(run, 'seeds', 'rows', 0)}: a part of this path is a file, not a folder; choose another place"
     )
 
 

@@ -129,7 +129,7 @@ def test_link(tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_bytes(b"photo")
     storage.link(str(tmp_path / "photo.jpg"), str(tmp_path / "deep" / "link.jpg"))
     assert (tmp_path / "deep" / "link.jpg").readlink() == tmp_path / "photo.jpg"
-    with pytest.raises(UserError, match="give another place"):
+    with pytest.raises(UserError, match="a file, not a folder"):
         storage.link(str(tmp_path / "photo.jpg"), str(tmp_path / "deep" / "link.jpg"))
 
 

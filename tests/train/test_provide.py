@@ -282,13 +282,13 @@ def test_published_checkpoints_that_do_not_fit(tmp_path: Path) -> None:
 
 def test_other_networks(tmp_path: Path) -> None:
     path = ours(tmp_path / "w", CamClassifier(LITE_GIVEN, 4))
-    wrong = "the file holds a network CamClassifier, where DeepLabV3Plus is wanted"
+    wrong = "the file holds a network CamClassifier, not DeepLabV3Plus"
     assert file_refusal("deeplab", path) == wrong
     assert file_refusal("classifier", ours(tmp_path / "w", AffinityNet(LITE_GIVEN))) == (
-        "the file holds a network AffinityNet, where CamClassifier or ZeroShotClassifier is wanted"
+        "the file holds a network AffinityNet, not CamClassifier or ZeroShotClassifier"
     )
     assert file_refusal("affinitynet", ours(tmp_path / "w", torch.nn.Linear(1, 1))).startswith(
-        "the file holds a network Linear, where AffinityNet is wanted"
+        "the file holds a network Linear, not AffinityNet"
     )
 
 

@@ -23,9 +23,7 @@ def make_cam_source(config: CamConfig) -> CamSource:
     """
     kind = find_class(GROUP, config.source, BUILTIN, "cam.source")
     if not issubclass(kind, CamSource):
-        raise UserError(
-            f"config: cam.source {config.source!r} is {kind.__name__}, which is no subclass of CamSource; make it one"
-        )
+        raise UserError(f"config: cam.source {config.source!r} is {kind.__name__}, not a subclass of CamSource")
     try:
         made: CamSource = kind(**config.options)
     except (TypeError, ValueError) as error:

@@ -31,7 +31,7 @@ def region_source_class(source: RegionSourceConfig) -> type[RegionSource]:
     found = find_class(GROUP, source.kind, BUILTIN, "regions.sources kind")
     if not issubclass(found, RegionSource):
         raise UserError(
-            f"config: regions.sources kind {source.kind!r} is {found.__name__}, no subclass of RegionSource"
+            f"config: regions.sources kind {source.kind!r} is {found.__name__}, not a subclass of RegionSource"
         )
     return found
 

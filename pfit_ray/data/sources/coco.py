@@ -14,7 +14,7 @@ from pfit_ray.data.images import IMAGE_SUFFIXES
 from pfit_ray.data.sources.files import find_files
 from pfit_ray.data.sources.item import Item, hashed_id, path_id, printable
 from pfit_ray.data.sources.json_elements import json_elements
-from pfit_ray.data.sources.labels import find_class, folded, label_keys
+from pfit_ray.data.sources.labels import find_class, folded, labelled
 from pfit_ray.data.sources.notes import Notes
 from pfit_ray.data.sources.spill import TextMap
 from pfit_ray.errors import RowError, UserError
@@ -217,14 +217,14 @@ def _item(
         return item
     if data.draw_masks:
         item = replace(item, mask_uri=_mask(data, instances, item, annotations, size, notes))
-    try:
+
+    def names() -> list[str]:
         strange = [category for category, _, _ in annotations if category not in instances.categories]
         if strange:
             raise RowError("no_label", f"{instances.url} has no category {strange[0]}, which an annotation names")
-        names = [instances.categories[category] for category, _, _ in annotations]
-        return replace(item, keys=label_keys(names, data.class_list, data.unknown_classes == "ignore", notes))
-    except RowError as error:
-        return replace(item, reason=error.reason, message=error.message)
+        return [instances.categories[category] for category, _, _ in annotations]
+
+    return labelled(item, data, names, notes)
 
 
 def _mask(

@@ -1,8 +1,8 @@
 """Source: every image below a folder or URL prefix."""
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from functools import partial
 
 from pfit_ray import storage
 from pfit_ray.config.data import DataConfig
@@ -10,7 +10,7 @@ from pfit_ray.data.images import IMAGE_SUFFIXES
 from pfit_ray.data.sources.files import find_files, relative
 from pfit_ray.data.sources.item import Item, hashed_id, is_plain, printable
 from pfit_ray.data.sources.label_table import LabelTable, label_files
-from pfit_ray.data.sources.labels import find_class, folded, label_keys
+from pfit_ray.data.sources.labels import find_class, folded, labelled
 from pfit_ray.data.sources.mask_ids import LABELMAP
 from pfit_ray.data.sources.notes import Notes
 from pfit_ray.data.sources.spill import TextMap
@@ -59,25 +59,19 @@ def _items(
     for image_id, path, entry in _identified(images):
         mask_uri = _mask_of(masks, image_id, path, notes)
         item = Item(image_id, printable(entry.url), mask_uri=mask_uri, size=entry.size, version=entry.version)
-        try:
-            _check_text(path)
-            if table is not None:
-                names = table.names(image_id, path, entry.url)
-            elif data.source == "class_folders":
-                names = _class_folder(path, data)
-            else:
-                names = None
-            if names is not None:
-                keys = label_keys(names, data.class_list, data.unknown_classes == "ignore", notes)
-                item = replace(item, keys=keys)
-        except RowError as error:
-            item = replace(item, reason=error.reason, message=error.message)
-        yield item
+        yield labelled(item, data, partial(_names, data, table, image_id, path, entry), notes)
     if table is not None:
         table.note_unused()
     if masks is not None and (unused := masks.unclaimed())[0]:
         remedy = "a mask is named like its image, with the suffix .png and nothing else"
         notes.add("masks in data.masks that no image has the name of", unused[1], remedy, unused[0])
+
+
+def _names(data: DataConfig, table: LabelTable | None, image_id: str, path: str, entry: Entry) -> Iterable[str] | None:
+    _check_text(path)
+    if table is not None:
+        return table.names(image_id, path, entry.url)
+    return _class_folder(path, data) if data.source == "class_folders" else None
 
 
 def _images(files: Iterator[tuple[str, Entry]], masks_root: str | None, apart: bool) -> Iterator[tuple[str, Entry]]:

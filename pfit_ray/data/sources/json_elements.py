@@ -64,7 +64,7 @@ class _Window:
     def take(self, sign: str) -> None:
         """Pass over a character that must come next."""
         if (found := self.peek()) != sign:
-            raise ValueError(f"{sign!r} is expected, and {found!r} stands there")
+            raise ValueError(f"{sign!r} is expected, not {found!r}")
         self.at += 1
 
     def value(self) -> Any:

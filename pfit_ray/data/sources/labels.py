@@ -5,9 +5,12 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import lru_cache
 
+from pfit_ray.config.data import DataConfig
 from pfit_ray.constants import ClassList
+from pfit_ray.data.sources.item import Item
 from pfit_ray.data.sources.notes import Notes
 from pfit_ray.errors import RowError
 
@@ -36,6 +39,27 @@ def find_class(name: str, classes: ClassList) -> int | None:
     for written in (_loose, _without_underscores):
         found = _ids_by(written, classes).get(written(name)) if found is None else found
     return found
+
+
+def labelled(
+    item: Item, data: DataConfig, names: Callable[[], Iterable[str] | None], notes: Notes | None = None
+) -> Item:
+    """The item with its class ids, or with the reason why its label cannot be read.
+
+    Args:
+        item: an image.
+        data: the source.
+        names: gives the names of its classes, as `label_keys` takes them, or None for an unknown label. Its RowError
+            becomes the reason.
+        notes: as of `label_keys`.
+    """
+    try:
+        found = names()
+        if found is None:
+            return item
+        return replace(item, keys=label_keys(found, data.class_list, data.unknown_classes == "ignore", notes))
+    except RowError as error:
+        return replace(item, reason=error.reason, message=error.message)
 
 
 def label_keys(

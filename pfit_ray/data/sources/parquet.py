@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
 from typing import Any
@@ -15,7 +15,7 @@ from pfit_ray.data.image_bytes import IMAGE_COLUMNS, MASK_COLUMNS, cell_address,
 from pfit_ray.data.sources.files import find_files
 from pfit_ray.data.sources.item import Item, hashed_id, is_plain, path_id, printable
 from pfit_ray.data.sources.label_table import LABEL_COLUMN, LabelColumns, as_cell, cell_names
-from pfit_ray.data.sources.labels import label_keys
+from pfit_ray.data.sources.labels import labelled
 from pfit_ray.data.sources.notes import Note, Notes
 from pfit_ray.data.sources.rows import class_label_names, features, is_text, named_classes
 from pfit_ray.errors import RowError, UserError
@@ -92,7 +92,6 @@ def _rows(data: DataConfig, path: str, uri: str, version: str | None, table: pq.
     schema = table.schema_arrow
     columns = _columns(data, uri, schema)
     yield from _unread(columns, uri, schema, table.metadata.num_rows)
-    ignore = data.unknown_classes == "ignore"
     masked = repeat(False) if columns.mask is None else _filled(table, columns.mask)
     flags = columns.flags.wanted if columns.flags else []
     read = [name for name in (columns.image_id, *columns.label[:1], *flags) if name is not None]
@@ -102,13 +101,7 @@ def _rows(data: DataConfig, path: str, uri: str, version: str | None, table: pq.
         mask_uri = cell_address(uri, columns.mask, number, *named) if has_mask and columns.mask else None
         place: dict[str, Any] = {"row": number, "column": columns.image, "name_column": named[0], "name": named[1]}
         item = Item(_image_id(path, number, given), uri, mask_uri=mask_uri, version=version, **place)
-        try:
-            names = _class_names(columns, cells, data.class_list.names)
-            if names is not None:
-                item = replace(item, keys=label_keys(names, data.class_list, ignore))
-        except RowError as error:
-            item = replace(item, reason=error.reason, message=error.message)
-        yield item
+        yield labelled(item, data, partial(_class_names, columns, cells, data.class_list.names))
     if columns.flags:
         columns.flags.note(notes := Notes())
         yield from notes

@@ -8,10 +8,9 @@ from pfit_ray.config.data import DataConfig
 from pfit_ray.constants import BACKGROUND, IGNORE
 from pfit_ray.data.coco_masks import pack_masks
 from pfit_ray.data.sources.item import Item
-from pfit_ray.data.sources.labels import find_class, label_keys
+from pfit_ray.data.sources.labels import find_class, labelled
 from pfit_ray.data.sources.mask_ids import is_unsure
 from pfit_ray.data.sources.notes import Notes
-from pfit_ray.errors import RowError
 
 
 class Shape(NamedTuple):
@@ -39,11 +38,7 @@ def with_shapes(data: DataConfig, item: Item, shapes: Sequence[Shape], size: tup
     """
     if data.draw_masks:
         item = replace(item, mask_uri=_ground_truth(data, item, shapes, size, notes))
-    try:
-        names = [shape.name for shape in shapes if not is_unsure(shape.name)]
-        return replace(item, keys=label_keys(names, data.class_list, data.unknown_classes == "ignore", notes))
-    except RowError as error:
-        return replace(item, reason=error.reason, message=error.message)
+    return labelled(item, data, lambda: [shape.name for shape in shapes if not is_unsure(shape.name)], notes)
 
 
 def _ground_truth(

@@ -10,7 +10,7 @@ from pfit_ray import storage
 from pfit_ray.config.data import DataConfig
 from pfit_ray.data.sources.item import Item, hashed_id, is_plain, path_id
 from pfit_ray.data.sources.label_table import IMAGE_NAMES, LabelColumns, find_column
-from pfit_ray.data.sources.labels import as_cell, cell_names, label_keys
+from pfit_ray.data.sources.labels import as_cell, cell_names, label_keys, labelled
 from pfit_ray.data.sources.notes import Notes
 from pfit_ray.data.sources.rows import Row, read_rows
 from pfit_ray.data.sources.spill import SeenTexts
@@ -102,12 +102,7 @@ def _item(data: DataConfig, root: str, image: str, rows: Sequence[Row], labels: 
             reason="missing",
             message=f"{image!r} is a path of a Windows drive; name images by URL or by their path below data.root",
         )
-    try:
-        names = _names((labels.cell(row) for row in rows), set(data.class_list.names))
-        ignore = data.unknown_classes == "ignore"
-        return replace(item, keys=None if names is None else label_keys(names, data.class_list, ignore, notes))
-    except RowError as error:
-        return replace(item, reason=error.reason, message=error.message)
+    return labelled(item, data, lambda: _names((labels.cell(row) for row in rows), set(data.class_list.names)), notes)
 
 
 def _given(row: Row) -> str:

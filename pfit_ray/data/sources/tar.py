@@ -4,7 +4,7 @@ import json
 import re
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, BinaryIO
 
@@ -14,7 +14,7 @@ from pfit_ray.data.images import IMAGE_SUFFIXES
 from pfit_ray.data.sources.files import find_files
 from pfit_ray.data.sources.item import Item, hashed_id, is_plain, path_id, printable
 from pfit_ray.data.sources.label_table import LABEL_NAMES, find_column
-from pfit_ray.data.sources.labels import LABEL_COLUMN, as_cell, cell_names, find_class, label_keys
+from pfit_ray.data.sources.labels import LABEL_COLUMN, as_cell, cell_names, find_class, labelled
 from pfit_ray.data.sources.notes import Note, Notes
 from pfit_ray.data.sources.spill import TextMap
 from pfit_ray.errors import RowError, UserError
@@ -207,14 +207,11 @@ def _item(data: DataConfig, path: str, entry: Entry, sample: _Sample, notes: Not
         size=image.size,
         version=entry.version,
     )
-    try:
-        return replace(item, keys=_keys(data, sample, f"{path}/{image.name}", notes))
-    except RowError as error:
-        return replace(item, reason=error.reason, message=error.message)
+    return labelled(item, data, lambda: _names(data, sample, f"{path}/{image.name}", notes), notes)
 
 
-def _keys(data: DataConfig, sample: _Sample, name: str, notes: Notes) -> tuple[int, ...] | None:
-    """Class ids of a sample's label; None: unknown."""
+def _names(data: DataConfig, sample: _Sample, name: str, notes: Notes) -> list[str] | None:
+    """Class names of a sample's label; None: unknown."""
     known = set(data.class_list.names)
     names: list[str] | None = None
     if (label := sample.labels.get(".cls")) is not None:
@@ -235,7 +232,7 @@ def _keys(data: DataConfig, sample: _Sample, name: str, notes: Notes) -> tuple[i
         notes.add(
             "labels predicted of images whose .txt in the tar file is a class, but is read as a caption", name, remedy
         )
-    return None if names is None else label_keys(names, data.class_list, data.unknown_classes == "ignore", notes)
+    return names
 
 
 def _named(document: dict[str, Any], data: DataConfig, name: str, notes: Notes) -> list[str] | None:

@@ -10,7 +10,7 @@ from pfit_ray.config.data import DataConfig
 from pfit_ray.data.images import IMAGE_SUFFIXES
 from pfit_ray.data.sources.files import find_files
 from pfit_ray.data.sources.item import Item, hashed_id, is_plain
-from pfit_ray.data.sources.labels import folded, label_keys
+from pfit_ray.data.sources.labels import folded, labelled
 from pfit_ray.data.sources.notes import Notes
 from pfit_ray.data.sources.voc_xml import object_names
 from pfit_ray.errors import RowError, UserError
@@ -73,15 +73,13 @@ def _items(
     for line, item, names in read:
         if item.reason is None:
             item = replace(item, mask_uri=_mask_of(root, line, folders, notes))
-        try:
-            if isinstance(names, RowError):
-                raise names
-            if names is not None:
-                keys = label_keys(names, data.class_list, data.unknown_classes == "ignore", notes)
-                item = replace(item, keys=keys)
-        except RowError as error:
-            item = replace(item, reason=error.reason, message=error.message)
-        yield item
+        yield labelled(item, data, partial(_names, names), notes)
+
+
+def _names(read: list[str] | RowError | None) -> list[str] | None:
+    if isinstance(read, RowError):
+        raise read
+    return read
 
 
 def _mask_of(root: str, line: _Listed, folders: dict[str, dict[str, Entry]], notes: Notes) -> str | None:
