@@ -74,7 +74,7 @@ def listed(tmp_path: Path, run: RunDirectory, photo: np.ndarray) -> RunDirectory
 
 
 def test_the_page_has_all_modules() -> None:
-    assert [name for name, _ in MODULES] == ["own_regions", "own_cams", "sharpness", "sharpness_stage"]
+    assert [name for name, _ in MODULES] == ["own_regions", "own_cams", "sharpness_stage"]
 
 
 def test_sources_and_stage_in_a_whole_pass(

@@ -85,7 +85,7 @@ def test_a_damaged_parquet_file(tmp_path: Path) -> None:
 
 def test_a_column_that_is_not_there(tmp_path: Path) -> None:
     pd.DataFrame({"image_id": ["a"], "cam": [b"1"]}).to_parquet(tmp_path / "0.parquet")
-    with pytest.raises(UserError, match="has the columns image_id, cam, and not 'keys'"):
+    with pytest.raises(UserError, match="but not 'keys'"):
         opened(tmp_path / "0.parquet")
 
 

@@ -108,7 +108,7 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
     [
         ({"categories": []}, "it has no categories"),
         ({"images": [{"id": 1}]}, "an entry lacks 'file_name'"),
-        ({"images": [{"id": 9, "file_name": "a.jpg"}]}, "lie in none of the folders"),
+        ({"images": [{"id": 9, "file_name": "a.jpg"}]}, "are in none of the folders"),
         ({"images": []}, "lists no images"),
     ],
 )
