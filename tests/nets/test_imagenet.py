@@ -85,9 +85,7 @@ def test_classes_of_voc_need_an_entry_only_where_imagenet_has_none() -> None:
 
 def test_entries_come_before_the_class_s_own_name() -> None:
     assert zero_shot_sets(["cat", "cup"], {"cat": ["tabby", 283, "n02123045"]}) == [(281, 283), (968,)]
-    with pytest.raises(
-        ValueError, match=r"class 'flumph': 'flumph' .*classifier.zero_shot.flumph"
-    ):
+    with pytest.raises(ValueError, match=r"class 'flumph': 'flumph' .*classifier.zero_shot.flumph"):
         zero_shot_sets(["cat", "flumph"], {})
     with pytest.raises(ValueError, match="class 'cat': 'tabbi'"):
         zero_shot_sets(["cat"], {"cat": ["tabbi"]})

@@ -92,7 +92,7 @@ def test_a_column_that_is_not_there(tmp_path: Path) -> None:
 def test_a_place_with_nothing(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds no .tar file; check the URL and options.form"):
         opened(tmp_path, "tar")
-    with pytest.raises(UserError, match=r"options.url: there is no folder"):
+    with pytest.raises(UserError, match=r"options.url of a source: there is no folder"):
         opened(tmp_path / "none.tar")
 
 
