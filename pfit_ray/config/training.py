@@ -47,6 +47,15 @@ class TrainingConfig(Section):
     min_side: int = option(320, "Lower bound of the random longer side.", unit="pixels", ge=16)
     max_side: int = option(640, "Upper bound of the random longer side.", unit="pixels", ge=16)
     crop: int = option(512, "Side of the square crop.", unit="pixels", ge=16, multiple_of=16)
+    views: int | None = option(
+        None,
+        "Random sizes, crops and mirrorings of each image, which come again after as many epochs; null: new ones in "
+        "every epoch. What a frozen backbone sees in a view is then computed once.",
+        ge=1,
+    )
+    features_mb: int = option(
+        1024, "Features of a frozen backbone that each worker keeps for views that come again.", unit="MiB", ge=0
+    )
     flip: bool = option(True, "Mirror every other image at random.")
     precision: Literal["float32", "bfloat16", "float16"] = option(
         "float32", "Type of the forward pass; weights and optimiser stay float32."
@@ -161,6 +170,9 @@ class DeepLabConfig(Section):
     backbone: BackboneConfig = option(BackboneConfig(), "The backbone.")
     group_norm: bool = option(True, "GroupNorm with 4 groups in the head; false uses BatchNorm.")
     fixed_bn: bool = option(True, "Keep the backbone's stored BatchNorm statistics.")
+    freeze_backbone: bool = option(
+        False, "Train the head alone, on the features of the first weights: several times faster, less exact."
+    )
     train: TrainingConfig = option(
         TrainingConfig(epochs=50, batch_size=32, learning_rate=0.0007, weight_decay=4e-5, min_side=256, max_side=1024),
         "The training.",

@@ -30,6 +30,8 @@ class AffinityNet(nn.Module):
         ValueError: when the backbone does not fit.
     """
 
+    frozen = True
+
     def __init__(self, backbone_name: str) -> None:
         super().__init__()
         self.backbone_name = resolve_backbone(backbone_name)
@@ -45,10 +47,17 @@ class AffinityNet(nn.Module):
 
         The boundary probability is the sigmoid of the logit.
         """
-        height, width = (-(-side // STRIDE) for side in x.shape[2:])
+        return self.head(self.features(x), (x.shape[2], x.shape[3]))
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """The five levels (B, C, h, w) of normalised images (B, 3, H, W)."""
         with torch.no_grad():
-            levels = pyramid(self.backbone, x)
-        edges = [fit_size(head(level), height, width) for head, level in zip(self.edge_heads, levels, strict=True)]
+            return pyramid(self.backbone, x)
+
+    def head(self, features: list[Tensor], size: tuple[int, int]) -> Tensor:
+        """Edge logits of the `features` of images of a size (H, W)."""
+        height, width = (-(-side // STRIDE) for side in size)
+        edges = [fit_size(head(level), height, width) for head, level in zip(self.edge_heads, features, strict=True)]
         return cast(Tensor, self.edge_fusion(torch.cat(edges, dim=1)))
 
     def parameter_groups(self) -> list[ParameterGroup]:

@@ -33,6 +33,7 @@ class DeepLabV3Plus(nn.Module):
         n_labels: number of labels with background.
         group_norm: the head normalises with GroupNorm of 4 groups instead of BatchNorm.
         fixed_bn: batch normalisations keep their statistics while training.
+        frozen: the backbone is not trained.
 
     Raises:
         ValueError: when the backbone does not fit or there are fewer than two labels.
@@ -40,14 +41,19 @@ class DeepLabV3Plus(nn.Module):
 
     class_tensor = "decoder.classifier.weight"
 
-    def __init__(self, backbone_name: str, n_labels: int, *, group_norm: bool = True, fixed_bn: bool = True) -> None:
+    def __init__(
+        self, backbone_name: str, n_labels: int, *, group_norm: bool = True, fixed_bn: bool = True, frozen: bool = False
+    ) -> None:
         super().__init__()
         if n_labels < 2:
             raise ValueError(f"a segmentation network needs background and one class at least, not {n_labels}")
         self.backbone_name = resolve_backbone(backbone_name)
         self.fixed_bn = fixed_bn
+        self.frozen = frozen
         self.backbone = create_backbone(backbone_name)
         freeze_outside_pyramid(self.backbone)
+        if frozen:
+            self.backbone.requires_grad_(False)
         channels = pyramid_channels(self.backbone)
         self.aspp = AtrousPyramidPooling(channels[-1], group_norm=group_norm)
         self.decoder = Decoder(channels[1], n_labels, group_norm=group_norm)
@@ -59,19 +65,31 @@ class DeepLabV3Plus(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised images (B, 3, H, W) to logits (B, n_labels, H, W)."""
-        _, low_level, *_, high_level = pyramid(self.backbone, x)
+        return self.head(self.features(x), (x.shape[2], x.shape[3]))
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """What the head reads of normalised images (B, 3, H, W): features (B, C, h, w) at strides 4 and 16."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            _, low_level, *_, high_level = pyramid(self.backbone, x)
+        return [low_level, high_level]
+
+    def head(self, features: list[Tensor], size: tuple[int, int]) -> Tensor:
+        """Logits (B, n_labels, *size) of `features`."""
+        low_level, high_level = features
         logits = self.decoder(self.aspp(high_level), low_level)
-        return _resize(logits, x)
+        return F.interpolate(logits, size=size, mode="bilinear", align_corners=True)
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """Trainable parameters by role."""
         return parameter_groups(self)
 
     def train(self, mode: bool = True) -> Self:
-        """Switch to training; fixed batch normalisations stay as they are."""
+        """Switch to training; fixed batch normalisations and a frozen backbone stay as they are."""
         super().train(mode)
         if self.fixed_bn:
             hold_statistics(self)
+        if self.frozen:
+            self.backbone.eval()
         return self
 
 

@@ -10,7 +10,7 @@ from pfit_ray.constants import CAM_STRIDE
 from pfit_ray.nets.affinitynet import AffinityNet
 from pfit_ray.ops.affinity.affinity import affinity_losses, pair_counts
 from pfit_ray.ops.cam.augment import shrink_label
-from pfit_ray.train.objective import Objective
+from pfit_ray.train.objective import Features, Objective
 
 
 class AffinityObjective(Objective):
@@ -40,9 +40,9 @@ class AffinityObjective(Objective):
         """Half for equal labels, half for unequal ones."""
         return 0.25, 0.25, 0.5
 
-    def forward(self, images: Tensor, targets: Tensor) -> Tensor:
+    def forward(self, images: Tensor | Features, targets: Tensor) -> Tensor:
         """Losses of a batch."""
-        return torch.stack(affinity_losses(self.network(images)[:, 0], targets, self.radius))
+        return torch.stack(affinity_losses(self.output(images)[:, 0], targets, self.radius))
 
 
 def affinity_network(config: RunConfig) -> AffinityNet:

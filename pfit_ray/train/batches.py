@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pfit_ray.storage.threads import prefetch
-from pfit_ray.train.examples import Example, Examples
+from pfit_ray.train.examples import Example, Examples, View
 
 Slot = tuple[int, int]
 """Index of an example, and how often a small table has been repeated before it."""
@@ -21,8 +21,8 @@ Slot = tuple[int, int]
 class Batch:
     """One worker's share of a batch, in micro-batches that pass through the network one after another."""
 
-    micro_batches: list[tuple[Tensor, Tensor]]
-    """Images (B, 3, crop, crop) and targets (B, ...)."""
+    micro_batches: list[tuple[Tensor, Tensor, list[View]]]
+    """Images (B, 3, crop, crop), targets (B, ...) and what each image is a view of."""
     skipped: list[tuple[str, str]]
     """Image ids that could not be used, with a message each."""
     waited: float
@@ -86,7 +86,8 @@ def load_batches(
         yield Batch(micro_batches, skipped, time.perf_counter() - began)
 
 
-def _stack(examples: list[Example], places: NDArray[np.int64], pin_memory: bool) -> tuple[Tensor, Tensor]:
+def _stack(examples: list[Example], places: NDArray[np.int64], pin_memory: bool) -> tuple[Tensor, Tensor, list[View]]:
     images = torch.from_numpy(np.stack([examples[i].image for i in places]))
     targets = torch.from_numpy(np.stack([examples[i].target for i in places]))
-    return (images.pin_memory(), targets.pin_memory()) if pin_memory else (images, targets)
+    views = [examples[i].view for i in places]
+    return (images.pin_memory(), targets.pin_memory(), views) if pin_memory else (images, targets, views)

@@ -9,7 +9,7 @@ from pfit_ray.config import RunConfig
 from pfit_ray.constants import IGNORE
 from pfit_ray.errors import RowError
 from pfit_ray.nets.deeplab import DeepLabV3Plus
-from pfit_ray.train.objective import Objective
+from pfit_ray.train.objective import Features, Objective
 
 
 class DeepLabObjective(Objective):
@@ -42,9 +42,9 @@ class DeepLabObjective(Objective):
         """One part alone."""
         return (1.0,)
 
-    def forward(self, images: Tensor, targets: Tensor) -> Tensor:
+    def forward(self, images: Tensor | Features, targets: Tensor) -> Tensor:
         """Loss of a batch; 0 where all pixels are ignored."""
-        logits = self.network(images).float()
+        logits = self.output(images).float()
         total = F.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="sum")
         return (total / (targets != IGNORE).sum().clamp(min=1))[None]
 
@@ -53,7 +53,13 @@ def deeplab_network(config: RunConfig) -> DeepLabV3Plus:
     """The DeepLabv3+ that a run's config describes, with random weights."""
     own = config.deeplab
     n_labels = len(config.data.class_list) + 1
-    return DeepLabV3Plus(own.backbone.name, n_labels, group_norm=own.group_norm, fixed_bn=own.fixed_bn)
+    return DeepLabV3Plus(
+        own.backbone.name,
+        n_labels,
+        group_norm=own.group_norm,
+        fixed_bn=own.fixed_bn,
+        frozen=own.freeze_backbone,
+    )
 
 
 def deeplab_objective(config: RunConfig) -> DeepLabObjective:

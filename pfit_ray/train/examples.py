@@ -30,6 +30,9 @@ PNG inside a PNG shard, if it has one."""
 MAX_SUBSTITUTES = 100
 """If so many examples in a row are unreadable, something is wrong with all of them."""
 
+View = tuple[str, int, int]
+"""Image id, number of the draw and repetition, from which an augmented image follows."""
+
 MakeTarget = Callable[[NDArray[np.int32], NDArray[np.uint8]], NDArray[Any]]
 """What a network learns from class ids (K,) and the augmented label map (crop, crop)."""
 
@@ -42,6 +45,7 @@ class Example:
     """Normalised (3, crop, crop)."""
     target: NDArray[Any]
     """What the network learns from it."""
+    view: View
     skipped: tuple[tuple[str, str], ...] = ()
     """Ids of the images that it replaces because they could not be used, with a message each."""
 
@@ -109,29 +113,30 @@ class Examples:
 
         Args:
             index: row of the table.
-            epoch: 0, 1, ...
+            epoch: 0, 1, ...; draws come again after `TrainingConfig.views` epochs.
             repeat: 0, 1, ... where a small table is repeated to fill a batch: each repetition is drawn anew.
 
         Raises:
             UserError: when no example can be used.
         """
         skipped: list[tuple[str, str]] = []
+        draw = epoch % self.training.views if self.training.views else epoch
         for step in range(min(len(self), MAX_SUBSTITUTES)):
             row = {name: self.table[name][(index + step) % len(self)].as_py() for name in COLUMNS}
             try:
-                image, target = self._draw(row, epoch, repeat)
+                image, target = self._draw(row, draw, repeat)
             except RowError as error:
                 skipped.append((row["image_id"], redacted(error.message)))
             except Exception as error:  # one bad row must not end a training of days
                 skipped.append((row["image_id"], f"{type(error).__name__}: {error}"))
             else:
-                return Example(image, target, tuple(skipped))
+                return Example(image, target, (row["image_id"], draw, repeat), tuple(skipped))
         raise UserError(
             f"training: {len(skipped)} images one after another cannot be used, the first is "
             f"{skipped[0][0]!r} ({skipped[0][1]}); check that all workers can read the images and labels"
         )
 
-    def _draw(self, row: dict[str, Any], epoch: int, repeat: int) -> tuple[NDArray[np.float32], NDArray[Any]]:
+    def _draw(self, row: dict[str, Any], draw: int, repeat: int) -> tuple[NDArray[np.float32], NDArray[Any]]:
         if row["keys"] is None:
             raise RowError("no_label", "no image-level label is known for the image")
         image = decode_image(fetch_image(row), self.max_pixels)
@@ -140,7 +145,7 @@ class Examples:
         augmented, label = augment(
             image,
             label,
-            example_rng(self.seed, epoch, repeat, row["image_id"]),
+            example_rng(self.seed, draw, repeat, row["image_id"]),
             min_side=training.min_side,
             max_side=training.max_side,
             crop=training.crop,
@@ -156,8 +161,8 @@ class Examples:
         return decode_mask(read_label(row), shape)
 
 
-def example_rng(seed: int, epoch: int, repeat: int, image_id: str) -> np.random.Generator:
+def example_rng(seed: int, draw: int, repeat: int, image_id: str) -> np.random.Generator:
     """The random generator of one example."""
     digest = hashlib.sha256(image_id.encode()).digest()
     words = np.frombuffer(digest[:16], "<u4").tolist()
-    return np.random.default_rng(np.random.SeedSequence([seed, epoch, repeat, *words]))
+    return np.random.default_rng(np.random.SeedSequence([seed, draw, repeat, *words]))

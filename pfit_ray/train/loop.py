@@ -17,8 +17,9 @@ from torch.nn.parallel import DistributedDataParallel
 from pfit_ray.config.training import TrainingConfig
 from pfit_ray.errors import UserError
 from pfit_ray.train.batches import Batch, Slot, epoch_order, load_batches, rank_share, steps_per_epoch
-from pfit_ray.train.examples import Examples
-from pfit_ray.train.objective import Objective
+from pfit_ray.train.examples import Examples, View
+from pfit_ray.train.features import FeatureCache
+from pfit_ray.train.objective import Features, Objective
 from pfit_ray.train.optimiser import make_optimiser, poly_factor, set_learning_rate
 
 logger = logging.getLogger(__name__)
@@ -103,6 +104,8 @@ class Trainer:
         self.step = 0
         self.max_step = training.epochs * steps_per_epoch(len(examples), training.batch_size)
         self.optimiser = make_optimiser(cast(Any, objective.network).parameter_groups(), training)
+        cached = training.views and getattr(objective.network, "frozen", False)
+        self.features = FeatureCache(objective.network, training.features_mb << 20) if cached else None
         self.scaler = torch.amp.GradScaler(workers.device.type, enabled=training.precision == "float16")
         self.module: nn.Module = self.objective
         if workers.size > 1:
@@ -189,26 +192,35 @@ class Trainer:
         """One update of the weights; returns this worker's contribution to the parts of the loss (P,)."""
         device = self.workers.device
         micro_batches = [
-            (images.to(device, non_blocking=True, memory_format=IMAGE_FORMAT), targets.to(device, non_blocking=True))
-            for images, targets in batch.micro_batches
+            (
+                images.to(device, non_blocking=True, memory_format=IMAGE_FORMAT),
+                targets.to(device, non_blocking=True),
+                views,
+            )
+            for images, targets, views in batch.micro_batches
         ]
-        terms = torch.stack([self.objective.terms(targets) for _, targets in micro_batches])
+        terms = torch.stack([self.objective.terms(targets) for _, targets, _ in micro_batches])
         shares = (terms / self.workers.sum(terms.sum(dim=0)).clamp(min=1)).float()
         weights = torch.tensor(self.objective.weights(self.step, self.max_step), device=device)
         factor = poly_factor(self.step, self.max_step, self.training.poly_power)
         set_learning_rate(self.optimiser, factor)
         self.optimiser.zero_grad(set_to_none=True)
         total = torch.zeros(len(self.objective.parts), device=device)
-        for number, ((images, targets), share) in enumerate(zip(micro_batches, shares, strict=True), start=1):
+        for number, ((images, targets, views), share) in enumerate(zip(micro_batches, shares, strict=True), start=1):
             with self._gradients_stay_local(number < len(micro_batches)):
                 with self._autocast():
-                    parts = self.module(images, targets) * share
+                    parts = self.module(self._inputs(images, views), targets) * share
                 # Several workers average their gradients; their losses are shares of one loss, to be summed.
                 self.scaler.scale((parts * weights).sum() * self.workers.size).backward()
             total += parts.detach()
         self.scaler.step(self.optimiser)
         self.scaler.update()
         return total
+
+    def _inputs(self, images: Tensor, views: list[View]) -> Tensor | Features:
+        if self.features is None:
+            return images
+        return Features(self.features.batch(images, views), (images.shape[2], images.shape[3]))
 
     def _gradients_stay_local(self, local: bool) -> AbstractContextManager[object]:
         if local and isinstance(self.module, DistributedDataParallel):

@@ -1,11 +1,20 @@
 """What a network learns: its targets and its losses."""
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+
+class Features(NamedTuple):
+    """What a frozen backbone has seen in a batch."""
+
+    levels: list[Tensor]
+    """(B, C, h, w) each."""
+    size: tuple[int, int]
+    """(H, W) of the images."""
 
 
 class Objective(nn.Module, ABC):
@@ -16,7 +25,8 @@ class Objective(nn.Module, ABC):
     of the whole batch, not a mean of means.
 
     Args:
-        network: the network to train; it has `parameter_groups()` and a `backbone`.
+        network: the network to train; it has `parameter_groups()` and a `backbone`, and where that is `frozen` the
+            methods `features` and `head` too.
     """
 
     with_labels: ClassVar[bool]
@@ -49,5 +59,12 @@ class Objective(nn.Module, ABC):
         """Weight of each part in the loss at a step of the training."""
 
     @abstractmethod
-    def forward(self, images: Tensor, targets: Tensor) -> Tensor:
-        """Parts of the loss (P,), float32, from images (B, 3, crop, crop) and targets (B, ...)."""
+    def forward(self, images: Any, targets: Tensor) -> Tensor:
+        """Parts of the loss (P,), float32, from images (B, 3, crop, crop), or their features, and targets (B, ...)."""
+
+    def output(self, images: Tensor | Features) -> Tensor:
+        """What the network gives for images, or for their features."""
+        if isinstance(images, Features):
+            output: Tensor = cast(Any, self.network).head(images.levels, images.size)
+            return output
+        return cast(Tensor, self.network(images))

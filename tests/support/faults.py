@@ -153,7 +153,10 @@ class Heavy(Stage):
 
 @dataclass
 class DiesAtStart(Stage):
-    """Kills the first `times` processes that it comes to, while they start."""
+    """Ends the first `times` processes that it comes to while they start: by an error, by SIGKILL and so on.
+
+    Ray replaces an actor that was killed by itself, and one whose constructor raised only if the pass allows it.
+    """
 
     marks: str
     times: int = 1
@@ -165,6 +168,8 @@ class DiesAtStart(Stage):
         tries = len(list(Path(self.marks).iterdir()))
         if tries < self.times:
             (Path(self.marks) / str(tries)).touch()
+            if tries % 2 == 0:
+                raise OSError("no answer from the storage")
             os.kill(os.getpid(), signal.SIGKILL)
 
     def process(self, row: Row) -> None:

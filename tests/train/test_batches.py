@@ -60,11 +60,11 @@ def test_batches_are_the_items_in_pieces(corpus: Path, threads: int) -> None:
     )
     batches = [[(3, 0), (0, 0), (0, 1)], [(1, 0), (2, 0), (4, 0)]]
     loaded = list(load_batches(examples, batches, 7, accumulate=2, threads=threads))
-    assert [[len(images) for images, _ in batch.micro_batches] for batch in loaded] == [[2, 1], [2, 1]]
+    assert [[len(images) for images, *_ in batch.micro_batches] for batch in loaded] == [[2, 1], [2, 1]]
     for batch, slots in zip(loaded, batches, strict=True):
         expected = [examples.item(index, 7, repeat) for index, repeat in slots]
-        images = torch.cat([images for images, _ in batch.micro_batches])
-        targets = torch.cat([targets for _, targets in batch.micro_batches])
+        images = torch.cat([images for images, *_ in batch.micro_batches])
+        targets = torch.cat([targets for _, targets, _ in batch.micro_batches])
         np.testing.assert_array_equal(images.numpy(), np.stack([example.image for example in expected]))
         np.testing.assert_array_equal(targets.numpy(), np.stack([example.target for example in expected]))
         assert batch.skipped == []

@@ -3,6 +3,8 @@ from typing import Any
 import pytest
 import torch
 
+from pfit_ray.config import RunConfig
+from pfit_ray.config.training import DeepLabConfig
 from pfit_ray.train import loop
 from pfit_ray.train.loop import StopTrainingError, Trainer, derived_seed
 
@@ -16,6 +18,10 @@ def run(trainer: Trainer, epochs: int) -> list[dict[str, Any]]:
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(one[name], other[name]) for name in one | other)
+
+
+def frozen(config: RunConfig) -> DeepLabConfig:
+    return config.deeplab.model_copy(update={"freeze_backbone": True})
 
 
 @pytest.mark.parametrize("name", ["classifier", "affinitynet", "deeplab"])
@@ -43,6 +49,44 @@ def test_training_changes_what_it_should(make_config, make_trainer) -> None:
     }
     assert changed
     assert not [name for name in changed if name.startswith("backbone.")]
+
+
+def test_of_a_frozen_backbone_only_the_head_learns(make_config, make_trainer) -> None:
+    config = make_config(epochs=1)
+    trainer = make_trainer("deeplab", config.model_copy(update={"deeplab": frozen(config)}))
+    before = {name: value.clone() for name, value in trainer.objective.network.state_dict().items()}
+    run(trainer, 1)
+    after = trainer.objective.network.state_dict()
+    changed = {name.partition(".")[0] for name, value in after.items() if not torch.equal(value, before[name])}
+    assert changed == {"aspp", "decoder"}
+
+
+@pytest.mark.parametrize("name", ["affinitynet", "deeplab"])
+def test_kept_features_change_nothing(name, make_config, make_trainer) -> None:
+    """Nor does a restart, after which they are computed anew, in other batches."""
+    ends = []
+    for features_mb in (1024, 0):
+        config = make_config(epochs=3, views=1, features_mb=features_mb)
+        config = config.model_copy(update={"deeplab": frozen(config)})
+        trainer = make_trainer(name, config)
+        run(trainer, 2)
+        state = trainer.state()
+        assert (4 <= len(trainer.features.known) <= 5) if features_mb else not trainer.features.known
+        if not features_mb:
+            trainer = make_trainer(name, config)
+            trainer.load_state(state)
+        run(trainer, 1)
+        ends.append(trainer.objective.network.state_dict())
+    assert same(*ends)
+
+
+def test_views_come_again(make_config, make_trainer) -> None:
+    drawn = make_trainer("deeplab", make_config(views=2)).examples
+    always_new = make_trainer("deeplab", make_config()).examples
+    images = [drawn.item(0, epoch).image.tobytes() for epoch in range(4)]
+    assert images[:2] == images[2:]
+    assert images == [always_new.item(0, epoch).image.tobytes() for epoch in (0, 1, 0, 1)]
+    assert len({always_new.item(0, epoch).image.tobytes() for epoch in range(4)}) == 4
 
 
 def test_loss_goes_down(make_config, make_trainer) -> None:
