@@ -72,6 +72,9 @@ class TrainResources(Section):
         None, "How workers exchange gradients; null uses NCCL if they have GPUs, else Gloo."
     )
     loader_threads: int = option(2, "Threads of one worker that decode and augment images.", ge=0, le=64)
+    features_mb: int = option(
+        1024, "Features of a frozen backbone that one worker keeps for views that come again.", unit="MiB", ge=0
+    )
     checkpoint_seconds: float = option(
         10.0, "Checkpoint after every epoch, but leave out those of epochs that follow faster.", unit="seconds", ge=0.0
     )

@@ -53,9 +53,6 @@ class TrainingConfig(Section):
         "every epoch. What a frozen backbone sees in a view is then computed once.",
         ge=1,
     )
-    features_mb: int = option(
-        1024, "Features of a frozen backbone that each worker keeps for views that come again.", unit="MiB", ge=0
-    )
     flip: bool = option(True, "Mirror every other image at random.")
     precision: Literal["float32", "bfloat16", "float16"] = option(
         "float32", "Type of the forward pass; weights and optimiser stay float32."

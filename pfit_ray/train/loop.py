@@ -80,6 +80,7 @@ class Trainer:
         seed: seed of the run.
         workers: this worker among all.
         loader_threads: threads that load images ahead.
+        features_mb: MiB of the features of a frozen backbone that are kept.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Trainer:
         seed: int,
         workers: Workers,
         loader_threads: int = 0,
+        features_mb: int = 1024,
     ) -> None:
         self.name = name
         self.objective = objective.to(workers.device, memory_format=IMAGE_FORMAT)  # type: ignore[call-overload]
@@ -105,7 +107,7 @@ class Trainer:
         self.max_step = training.epochs * steps_per_epoch(len(examples), training.batch_size)
         self.optimiser = make_optimiser(cast(Any, objective.network).parameter_groups(), training)
         cached = training.views and getattr(objective.network, "frozen", False)
-        self.features = FeatureCache(objective.network, training.features_mb << 20) if cached else None
+        self.features = FeatureCache(objective.network, features_mb << 20) if cached else None
         self.scaler = torch.amp.GradScaler(workers.device.type, enabled=training.precision == "float16")
         self.module: nn.Module = self.objective
         if workers.size > 1:

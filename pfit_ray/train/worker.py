@@ -74,6 +74,7 @@ def run_worker(job: Job) -> dict[str, Any]:
         seed=config.seed,
         workers=workers,
         loader_threads=config.resources.train.loader_threads,
+        features_mb=config.resources.train.features_mb,
     )
     try:
         _train(job["work_url"], trainer, config.resources.train.checkpoint_seconds)

@@ -12,7 +12,10 @@ from pfit_ray.config.stored import BEFORE, is_field, load_stored, stored_yaml, v
 from pfit_ray.errors import UserError
 from pfit_ray.runner.fingerprint import STEP_FIELDS
 
-SINCE_FORMAT_0 = {"data.annotations", "data.draw_masks", "data.label_column", "data.mask_column"}
+SINCE_FORMAT_0 = {
+    *("data.annotations", "data.draw_masks", "data.label_column", "data.mask_column", "deeplab.freeze_backbone"),
+    *(f"{network}.train.views" for network in ("classifier", "affinitynet", "deeplab")),
+}
 """Fields that have come since the fixture, and whose default computes what was computed before."""
 
 

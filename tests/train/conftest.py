@@ -56,7 +56,9 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_config(tmp_path: Path) -> MakeConfig:
     """A run with tiny trainings of random networks; arguments change all three trainings."""
 
-    def make(workers: int = 1, puzzle: bool = True, checkpoint_seconds: float = 0.0, **train: Any) -> RunConfig:
+    def make(
+        workers: int = 1, puzzle: bool = True, checkpoint_seconds: float = 0.0, features_mb: int = 64, **train: Any
+    ) -> RunConfig:
         recipe = {
             "epochs": 3,
             "batch_size": 4,
@@ -66,7 +68,12 @@ def make_config(tmp_path: Path) -> MakeConfig:
             "learning_rate": 0.01,
             **train,
         }
-        resources = {"workers": workers, "max_failures": 1, "checkpoint_seconds": checkpoint_seconds}
+        resources = {
+            "workers": workers,
+            "max_failures": 1,
+            "checkpoint_seconds": checkpoint_seconds,
+            "features_mb": features_mb,
+        }
         network = {"backbone": {"name": "efficientnet_lite0", "weights": "none"}, "train": recipe}
         return validate(
             {
@@ -100,6 +107,15 @@ def make_trainer(corpus: Path) -> MakeTrainer:
             max_pixels=10**6,
             with_labels=objective.with_labels,
         )
-        return Trainer(name, objective, examples, training, seed=config.seed, workers=Workers(), loader_threads=threads)
+        return Trainer(
+            name,
+            objective,
+            examples,
+            training,
+            seed=config.seed,
+            workers=Workers(),
+            loader_threads=threads,
+            features_mb=config.resources.train.features_mb,
+        )
 
     return make

@@ -65,7 +65,7 @@ def test_of_a_frozen_backbone_only_the_head_learns(make_config, make_trainer) ->
 def test_kept_features_change_nothing(name, make_config, make_trainer) -> None:
     """Nor does a restart, after which they are computed anew, in other batches."""
     ends = []
-    for features_mb in (1024, 0):
+    for features_mb in (64, 0):
         config = make_config(epochs=3, views=1, features_mb=features_mb)
         config = config.model_copy(update={"deeplab": frozen(config)})
         trainer = make_trainer(name, config)
