@@ -2,14 +2,14 @@
 
     python benchmarks/voc_animals.py --root VOC2012 --classifier animals.safetensors [another seed's ...] \
       --cache FOLDER [--split val] [--images 60] [--seeds 1] [--arms none,fit,pool] [--walk none,pool] \
-      [--sure 0.40/0.10] [--until seeds|labels|walks|final] [--final fit] [--val 200] \
+      [--maps "cam,cam pooled"] [--sure 0.40/0.10] [--until seeds|labels|walks|final] [--final fit] [--val 200] \
       [--final-seeds 2] [--sheets FOLDER] [--set deeplab.train.epochs=2 ...]
 
 Photographs are the first of `train`, or of `--split val`, after a shuffle with seed 1. Every threshold is chosen on one
 half of them and scored on the other, both ways round, so that no number is tuned on what it reports. Affinity labels of
 all arms are brought to the same sureness, that of the published combination with its thresholds, so that their coverage
 can be compared. Each walked arm trains an AffinityNet on its own affinity labels. For each arm named by `--final`, one
-DeepLabv3+ learns from the pseudo labels of the walked CAM and another from those of the pooled walk; both are scored on
+DeepLabv3+ learns from the pseudo labels of the walked CAM and others from those of each pooled walk; all are scored on
 photographs of `val` beside one that has learned from ground truth.
 
 What is measured of a photograph lies in the cache, so that a run that was stopped goes on, also with more images,
@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from measuring import photographs
 from voc_animals_arms import ARMS, PUBLISHED, SOURCES, WALKED
-from voc_animals_bench import Bench, digest
+from voc_animals_bench import WALKED_MAPS, Bench, digest
 from voc_animals_experiment import Experiment
 from voc_animals_sheets import write_sheets
 from voc_animals_tables import print_finals, print_labels, print_seeds, print_walks
@@ -76,6 +76,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, help="only the first so many classifiers")
     parser.add_argument("--arms", default=",".join(ARMS))
     parser.add_argument("--walk", default=",".join(WALKED), help="the arms that go on to pseudo labels")
+    parser.add_argument("--maps", default=",".join(WALKED_MAPS), help="what walks, and whether it is pooled afterwards")
     parser.add_argument("--final", default=PUBLISHED, help="the arms whose pseudo labels train a DeepLabv3+")
     parser.add_argument("--final-seeds", type=int, default=1, help="so many seeds of each DeepLabv3+, a table each")
     parser.add_argument("--set", nargs="*", default=(), metavar="FIELD=VALUE", help="words of the config")
@@ -84,12 +85,14 @@ def main() -> None:
     parser.add_argument("--sheets", type=Path, help="folder for contact sheets of pseudo labels that fail")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     given = parser.parse_args()
-    arms = given.arms.split(",")
+    arms, maps = given.arms.split(","), given.maps.split(",")
     walked = [name for name in given.walk.split(",") if name in arms]
     final = [name for name in given.final.split(",") if name in walked]
     for name in (*arms, *given.walk.split(","), *given.final.split(",")):
         if name not in ARMS:
             parser.error(f"there is no arm {name!r}; there are {', '.join(ARMS)}")
+    if unknown := sorted(set(maps) - set(WALKED_MAPS)):
+        parser.error(f"there is no map {unknown[0]!r}; there are {', '.join(WALKED_MAPS)}")
     if given.split != "train" and given.until == "final":
         parser.error("the final network is scored on val: give --split together with --until walks, or less")
     config = load_config(
@@ -100,10 +103,11 @@ def main() -> None:
     for number, file in enumerate(given.classifier[: given.seeds], start=1):
         bench = Bench(config, _classifier(config, file, given.cache), given.cache)
         print(f"classifier {number}, {digest(file)}, {len(items)} photographs")
-        experiment = Experiment(bench, items, arms, given.processes)
+        experiment = Experiment(bench, items, arms, given.processes, maps)
         walks = _walks(experiment, walked, STEPS.index(given.until), given.sure, given.sheets)
         if given.until == "final":
-            learned = {f"{name}{kind}": walks[name][f"cam{kind}"] for name in final for kind in ("", " pooled")}
+            kinds = [one for one in maps if one.startswith("cam")]
+            learned = {f"{name}{one.removeprefix('cam')}": walks[name][one] for name in final for one in kinds}
             for seed in range(given.final_seeds):
                 _finals(experiment, learned, val, seed)
 
@@ -112,7 +116,7 @@ def _walks(
     experiment: Experiment, names: list[str], until: int, sure: str | None, sheets: Path | None
 ) -> dict[str, dict[str, list[np.ndarray]]]:
     """All before the final network; pseudo labels of each arm by what walked."""
-    sweeps = experiment.seeds()
+    sweeps = experiment.seeds(*([PUBLISHED] if until else []))
     print_seeds(experiment.arms, sweeps)
     if until < STEPS.index("labels"):
         return {}

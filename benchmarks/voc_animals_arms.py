@@ -15,11 +15,14 @@ SOURCES = (
     ),
     RegionSourceConfig(kind="slic", name="slic_raw", uss=False),
     RegionSourceConfig(kind="quickshift", name="quickshift_raw", uss=False),
+    RegionSourceConfig(kind="features"),
 )
 """All region sources of all arms; raw ones are superpixels without the CNN, a number is a scale other than 100."""
 
 BOTH = ("slic", "quickshift")
 FELZENSZWALB = ("felzenszwalb", "felzenszwalb_300", "felzenszwalb_1000")
+FEATURES = SOURCES[-1].columns
+"""All cuts of both trees."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,12 @@ ARMS = {
     "pool-felzenszwalb-two-twice": Arm("pool", FELZENSZWALB[:2], rounds=2),
     "pool-felzenszwalb-three": Arm("pool", FELZENSZWALB),
     "pool_fit-three": Arm("pool_fit", (*BOTH, "felzenszwalb")),
+    "pool-features": Arm("pool", FEATURES),
+    "pool-features-twice": Arm("pool", FEATURES, rounds=2),
+    "pool_fit-features": Arm("pool_fit", FEATURES),
+    "pool_fit-features-twice": Arm("pool_fit", FEATURES, rounds=2),
+    **{f"fit-features-{cut}": Arm("fit", tuple(f"features_{kind}_{cut}" for kind in BOTH)) for cut in (16, 32, 64)},
+    "fit-features": Arm("fit", FEATURES),
 }
 """By name; the names of `combine.mode` stand for the two published region sources."""
 

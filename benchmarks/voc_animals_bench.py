@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 from measuring import Cache, arrays_of_cam, loaded, run
-from voc_animals_arms import ARMS, BOTH, Arm
+from voc_animals_arms import ARMS, BOTH, FEATURES, Arm
 
 from pfit_ray import storage
 from pfit_ray.config import RunConfig
 from pfit_ray.config.data import PredictedLabelsConfig
+from pfit_ray.config.sources import RegionSourceConfig
 from pfit_ray.constants import Row
 from pfit_ray.data.images import decode_mask
 from pfit_ray.data.sources.item import Item
@@ -32,8 +33,10 @@ from pfit_ray.tasks.regions import RegionsStage
 
 THRESHOLDS = np.arange(0.01, 1.60, 0.01).round(2).tolist()
 """Background values of the sweeps; a doubled CAM reaches up to 2."""
-WALKED_MAPS = ("cam", "combined_cam", "cam pooled")
-"""What walks; pooled: the walked map is pooled within the regions of slic and quickshift."""
+POOLED = {"": (), "pooled": BOTH, "pooled-features": FEATURES}
+"""Within which regions a walked map is pooled."""
+WALKED_MAPS = ("cam", "combined_cam", "cam pooled", "cam pooled-features")
+"""What walks, and a word of `POOLED`."""
 
 
 @dataclass(frozen=True)
@@ -68,22 +71,26 @@ class Bench:
 
         return keep(self._of("label {:.2f} {:.2f}".format(*thresholds), name), make)["label"]
 
-    def walks(self, item: Item, name: str, affinitynet: str) -> dict[str, np.ndarray]:
-        """Matrices of the walked CAM and the walked seed map over the sweep."""
+    def walks(self, item: Item, name: str, affinitynet: str, sources: Sequence[str]) -> dict[str, np.ndarray]:
+        """Matrices of the walked maps over the sweep."""
         keep = Cache(self.cache, item.image_id)
+        lazy: list[Row] = []
 
-        def make() -> dict[str, np.ndarray]:
-            row = self._walkable(item, name, affinitynet, keep)
-            return {source: self._sweep(self._walked(row, source)["hr_walk"], item) for source in WALKED_MAPS}
+        def make(source: str) -> dict[str, np.ndarray]:
+            lazy[:] = lazy or [self._walkable(item, name, affinitynet, keep)]
+            return {"sweep": self._sweep(self._walked(lazy[0], source, keep)["hr_walk"], item)}
 
-        return keep(f"walk and pooled walk {name} {digest(affinitynet)}", make)
+        found = {
+            source: keep(f"walk {name} {source} {digest(affinitynet)}", partial(make, source)) for source in sources
+        }
+        return {source: one["sweep"] for source, one in found.items()}
 
     def pseudo(self, item: Item, name: str, affinitynet: str, source: str, threshold: float) -> np.ndarray:
         """The pseudo label uint8 (H, W), after the CRF."""
         keep = Cache(self.cache, item.image_id)
 
         def make() -> dict[str, np.ndarray]:
-            row = self._walked(self._walkable(item, name, affinitynet, keep), source)
+            row = self._walked(self._walkable(item, name, affinitynet, keep), source, keep)
             config = self.config.pseudo_label.model_copy(update={"threshold": threshold})
             return {"label": run(row, PseudoLabelStage(config))["pseudo_label"]}
 
@@ -91,7 +98,9 @@ class Bench:
 
     def maps(self, item: Item, name: str, affinitynet: str) -> Row:
         """All that lies between a photograph and its pseudo label, the CAM walked."""
-        return self._walked(self._walkable(item, name, affinitynet, Cache(self.cache, item.image_id)), "cam")
+        keep = Cache(self.cache, item.image_id)
+        row = self._walkable(item, name, affinitynet, keep)
+        return self._walked({**row, **self._regions(row, BOTH, keep)}, "cam", keep)
 
     def prediction(self, item: Item, deeplab: str) -> np.ndarray:
         """The confusion matrix (labels, labels + 1) of what a DeepLabv3+ says, after the CRF."""
@@ -129,33 +138,41 @@ class Bench:
     def _combined(self, row: Row, name: str, keep: Cache) -> Row:
         arm: Arm = ARMS[name]
         work = dict(row)
-        config = self.config.regions
-        work.update({f"regions_{source}": self._regions(row, source, keep) for source in arm.sources})
-        if arm.sources:
-            sources = [config.source(source) for source in arm.sources]
-            run(work, PerimeterStage(self.config.fit, False, arm.sources), FitStage(self.config.fit, False, sources))
+        work.update(self._regions(row, arm.sources, keep))
+        if arm.mode in ("fit", "pool_fit"):
+            fit = FitStage(self.config.fit, False, _only(self.config.regions.sources, arm.sources))
+            run(work, PerimeterStage(self.config.fit, False, arm.sources), fit)
         return run(work, CombineStage(arm.mode, arm.sources, arm.rounds))
 
-    def _regions(self, row: Row, source: str, keep: Cache) -> np.ndarray:
-        def make() -> dict[str, np.ndarray]:
-            stage = RegionsStage(source, self.config.regions, reference=False)
-            return {"regions": run({name: row[name] for name in ("image_id", "image")}, stage)[stage.name]}
+    def _regions(self, row: Row, names: Sequence[str], keep: Cache) -> dict[str, np.ndarray]:
+        """The label maps of those names, by column; all that one source gives are measured together."""
 
-        return keep(f"regions {source}", make)["regions"]
+        def make(source: RegionSourceConfig) -> dict[str, np.ndarray]:
+            stage = loaded(RegionsStage, source, self.config.regions, False)
+            work = {name: row[name] for name in ("image_id", "image", "keys")}
+            if stage.source.levels:
+                run(work, loaded(_levels_stage, self.classifier, self.config, stage.source.levels))
+            return {name: run(work, stage)[name] for name in stage.maps}
+
+        found: dict[str, np.ndarray] = {}
+        for source in _only(self.config.regions.sources, names):
+            whole = self.config.regions.source(source.columns[0])
+            of = f" {digest(self.classifier)}" if source.kind == "features" else ""
+            found |= keep(f"regions {source.column}{of}", partial(make, whole))
+        return {f"regions_{name}": found[f"regions_{name}"] for name in names}
 
     def _walkable(self, item: Item, name: str, affinitynet: str, keep: Cache) -> Row:
         row = self._combined(self._row(item, keep), name, keep)
-        row.update({f"regions_{source}": self._regions(row, source, keep) for source in BOTH})
         stage = loaded(EdgeStage, affinitynet, self.config.walk, False)
         row["edge"] = keep(f"edge {digest(affinitynet)}", lambda: {"edge": run(dict(row), stage)["edge"]})["edge"]
         return row
 
-    def _walked(self, row: Row, source: str) -> Row:
+    def _walked(self, row: Row, source: str, keep: Cache) -> Row:
         column, _, pooled = source.partition(" ")
-        walked = run({**row, "seed_cam": row[column]}, WalkStage(self.config.walk))
-        if pooled:
-            regions = [connected_regions(row[f"regions_{name}"]) for name in BOTH]
-            walked["hr_walk"] = pool_hr_walk(walked["hr_walk"], regions)
+        walked = run({**row, "seed_cam": row[column]}, loaded(WalkStage, self.config.walk))
+        if POOLED[pooled]:
+            regions = self._regions(row, POOLED[pooled], keep).values()
+            walked["hr_walk"] = pool_hr_walk(walked["hr_walk"], [connected_regions(one) for one in regions])
         return walked
 
     def _sweep(self, maps: np.ndarray, item: Item) -> np.ndarray:
@@ -167,6 +184,22 @@ class Bench:
 
 def _cam_stage(weights_url: str, config: RunConfig) -> CamStage:
     return CamStage(weights_url, config.cam, PredictedLabelsConfig(), config.data.class_list.names)
+
+
+def _levels_stage(weights_url: str, config: RunConfig, levels: tuple[int, ...]) -> CamStage:
+    """The pass of scale 1 alone, which a run shares with its CAMs."""
+    cam = config.cam.model_copy(update={"scales": (1.0,), "flip": False})
+    return CamStage(weights_url, cam, PredictedLabelsConfig(), config.data.class_list.names, levels)
+
+
+def _only(sources: Sequence[RegionSourceConfig], names: Sequence[str]) -> list[RegionSourceConfig]:
+    """The sources of label maps; of the trees of features only the cuts that are named."""
+    found = [source for source in sources if set(source.columns) & set(names)]
+    cuts = sorted({int(name.rpartition("_")[2]) for name in names if name in FEATURES})
+    return [
+        source.model_copy(update={"options": {"cuts": cuts}}) if source.kind == "features" else source
+        for source in found
+    ]
 
 
 @cache

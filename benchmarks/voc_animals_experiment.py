@@ -23,16 +23,19 @@ from pfit_ray.rundir.directory import Network
 class Experiment:
     """The photographs with one classifier, step by step."""
 
-    def __init__(self, bench: Bench, items: list[Item], arms: list[str], processes: int) -> None:
+    def __init__(
+        self, bench: Bench, items: list[Item], arms: list[str], processes: int, maps: Sequence[str] = WALKED_MAPS
+    ) -> None:
         self.bench = bench
         self.items = items
         self.arms = arms
         self.processes = processes
+        self.maps = maps
         self.half = halves(len(items))
 
-    def seeds(self) -> dict[str, np.ndarray]:
-        """Sweeps (N, T, labels, labels + 1) of each arm, the published one always among them."""
-        names = list(dict.fromkeys([*self.arms, PUBLISHED, "none"]))
+    def seeds(self, *others: str) -> dict[str, np.ndarray]:
+        """Sweeps (N, T, labels, labels + 1) of each arm, of the CAM and of other arms."""
+        names = list(dict.fromkeys([*self.arms, *others, "none"]))
         found = self._all("seeds", [partial(self.bench.seeds, item, names) for item in self.items])
         return {name: np.stack([one[name] for one in found]) for name in names}
 
@@ -73,10 +76,10 @@ class Experiment:
 
         Thresholds come from the other half.
         """
-        calls = [partial(self.bench.walks, item, name, affinitynet) for item in self.items]
+        calls = [partial(self.bench.walks, item, name, affinitynet, self.maps) for item in self.items]
         found = self._all(f"walks of {name}", calls)
         matrices, labels = {}, {}
-        for source in WALKED_MAPS:
+        for source in self.maps:
             sweeps = np.stack([one[source] for one in found])
             chosen = other_half(sweeps, best_miou)
             pseudo = partial(self.bench.pseudo, name=name, affinitynet=affinitynet, source=source)
