@@ -28,6 +28,9 @@ LOCAL_PROTOCOLS = ("file://", "local://")
 CrfEngine = Literal["native", "pydensecrf"]
 """What computes a dense CRF."""
 
+NetworkEngine = Literal["torch", "channels_last", "onnxruntime"]
+"""What computes networks on CPUs; see `pfit_ray.nets.engine`."""
+
 PUBLISHED_SOURCES = ("slic", "quickshift")
 """The region sources of the published method, each under the CNN that merges superpixels."""
 

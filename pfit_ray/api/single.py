@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from pfit_ray.config.data import PredictedLabelsConfig
+from pfit_ray.config.run import chosen_engine
 from pfit_ray.config.stages import CamConfig, FitConfig, PredictConfig, RegionsConfig
 from pfit_ray.constants import OK, CrfEngine, Row
 from pfit_ray.errors import UserError
@@ -186,8 +187,9 @@ def load_segmenter(model: str, **options: Any) -> Segmenter:
     config = _section(PredictConfig, {**fields.get("predict", {}), **options}, "predict")
     reference = (config.fidelity or fields.get("fidelity")) == "reference"
     engine: CrfEngine = fields.get("crf_engine") or ("pydensecrf" if reference else "native")
-    weights = fields["deeplab"]["weights"]
-    return Segmenter(fields["classes"], [PredictStage(weights, config, reference), PredictionStage(config, engine)])
+    networks = chosen_engine(fields.get("network_engine"), "reference" if reference else "lossless", config.precision)
+    predict = PredictStage(fields["deeplab"]["weights"], config, reference, networks)
+    return Segmenter(fields["classes"], [predict, PredictionStage(config, engine)])
 
 
 def perimeter_fit(

@@ -11,11 +11,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pfit_ray import storage
 from pfit_ray.config import RunConfig
+from pfit_ray.config.run import ENGINE_PACKAGES
 from pfit_ray.errors import UserError, last_line
 from pfit_ray.rundir.environment import package_version
 
 COMPARED = ("pfit-ray", "torch", "torchvision", "ray", "numpy", "scikit-image")
-"""Packages whose versions decide what comes out."""
+"""Packages whose versions decide what comes out, besides those of `network_engine`."""
 
 ANSWER_SECONDS = 120.0
 """A node starts a worker for its answer, which imports what the driver imports."""
@@ -30,12 +31,13 @@ class Answer:
     """URLs that it cannot see."""
 
 
-def check_nodes(config: RunConfig, root: str) -> None:
+def check_nodes(config: RunConfig, root: str, on_gpus: bool = False) -> None:
     """Compare the nodes of the cluster with this process; Ray must be initialised. One node alone is not asked.
 
     Args:
         config: the run's config.
         root: the run directory.
+        on_gpus: whether networks run on GPUs, where `network_engine` means nothing.
 
     Raises:
         UserError: names the first node with other versions, or that does not see the run directory or the images.
@@ -43,12 +45,14 @@ def check_nodes(config: RunConfig, root: str) -> None:
     alive = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
     if len(alive) < 2:
         return
+    engine = not on_gpus and "onnxruntime" in map(config.engine_of, config.passes)
+    mine = _versions((*COMPARED, *(ENGINE_PACKAGES if engine else ())))
     probe = storage.join(root, f"nodes-{uuid.uuid4().hex}.probe")
     storage.write_bytes(probe, b"seen\n")
     urls = {probe: "output", **_local_inputs(config)}
     try:
-        for address, answer in _ask(alive, list(urls)).items():
-            judge(address, answer, _versions(), urls, root)
+        for address, answer in _ask(alive, list(urls), list(mine)).items():
+            judge(address, answer, mine, urls, root)
     finally:
         storage.remove(probe)
 
@@ -63,7 +67,7 @@ def judge(address: str, answer: Answer, mine: Mapping[str, str | None], urls: Ma
         urls: fields of the config by the URL that stands for each.
         root: the run directory.
     """
-    for name in COMPARED:
+    for name in mine:
         if answer.versions.get(name) != mine[name]:
             raise UserError(
                 f"node {address} has {name} {answer.versions.get(name)} and this process has {mine[name]}; install the "
@@ -78,11 +82,11 @@ def judge(address: str, answer: Answer, mine: Mapping[str, str | None], urls: Ma
         )
 
 
-def _ask(alive: Mapping[str, str], urls: Sequence[str]) -> dict[str, Answer]:
+def _ask(alive: Mapping[str, str], urls: Sequence[str], packages: Sequence[str]) -> dict[str, Answer]:
     asking = {
         address: ray.remote(num_cpus=0, max_retries=0)(_answer)
         .options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
-        .remote(urls)
+        .remote(urls, packages)
         for node, address in alive.items()
     }
     answers = {}
@@ -100,12 +104,12 @@ def _ask(alive: Mapping[str, str], urls: Sequence[str]) -> dict[str, Answer]:
     return answers
 
 
-def _answer(urls: Sequence[str]) -> Answer:
-    return Answer(_versions(), tuple(url for url in urls if not storage.exists(url)))
+def _answer(urls: Sequence[str], packages: Sequence[str]) -> Answer:
+    return Answer(_versions(packages), tuple(url for url in urls if not storage.exists(url)))
 
 
-def _versions() -> dict[str, str | None]:
-    return {name: package_version(name) for name in COMPARED}
+def _versions(packages: Sequence[str]) -> dict[str, str | None]:
+    return {name: package_version(name) for name in packages}
 
 
 def _local_inputs(config: RunConfig) -> dict[str, str]:

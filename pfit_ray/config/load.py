@@ -15,7 +15,7 @@ from pfit_ray.config.credentials import redacted
 from pfit_ray.config.run import RunConfig
 from pfit_ray.errors import UserError
 
-FORMAT = 1
+FORMAT = 2
 """Format of the configs that runs store; see `pfit_ray.config.stored`."""
 FORMAT_KEY = "format"
 """Its place in a stored config; configs without it are of format 0."""

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from importlib import util
 from typing import Any, Literal
 
 from pydantic import ValidationInfo, model_validator
@@ -18,6 +19,7 @@ from pfit_ray.config.stages import (
     EvaluateConfig,
     Fidelity,
     FitConfig,
+    Precision,
     PredictConfig,
     PseudoLabelConfig,
     RegionsConfig,
@@ -26,12 +28,16 @@ from pfit_ray.config.stages import (
 )
 from pfit_ray.config.storage import StorageConfig
 from pfit_ray.config.training import AffinityNetConfig, ClassifierConfig, DeepLabConfig
-from pfit_ray.constants import LOCAL_PROTOCOLS, PUBLISHED_SOURCES, CrfEngine
+from pfit_ray.constants import LOCAL_PROTOCOLS, PUBLISHED_SOURCES, CrfEngine, NetworkEngine
 
 Pass = Literal["seeds", "labels", "predict"]
 PASSES: tuple[Pass, ...] = ("seeds", "labels", "predict")
 FidelityStage = Literal["cam", "regions", "fit", "walk", "predict"]
 
+ENGINE_PACKAGES = ("onnx", "onnxruntime")
+"""What network_engine onnxruntime needs."""
+
+_NETWORK_STAGE: dict[Pass, FidelityStage] = {"seeds": "cam", "labels": "walk", "predict": "predict"}
 _SAME_PROTOCOL = {"s3a": "s3", "gcs": "gs"}
 
 
@@ -48,6 +54,14 @@ class RunConfig(Section):
         None,
         "The dense CRF: native is our own; pydensecrf, that of the published programs, is the extra of that name and "
         "needs a compiler; null is native, or pydensecrf with fidelity reference.",
+    )
+    network_engine: NetworkEngine | None = option(
+        None,
+        "What computes networks on CPUs: torch; channels_last, which is torch with a layout in memory that its "
+        "convolutions prefer; onnxruntime, which runs backbones in half of torch's time and is in the extra onnx. Null "
+        "is onnxruntime where this process has it, else channels_last. Results differ by 1e-5 of their maximum, so a "
+        "run keeps to one, and all its nodes need it. Fidelity reference, precisions other than float32, and GPUs "
+        "take torch.",
     )
     shard_size: int = option(
         16,
@@ -186,10 +200,23 @@ class RunConfig(Section):
         """The engine of all dense CRFs: `crf_engine`, or what the run's fidelity asks for."""
         return self.crf_engine or ("pydensecrf" if self.fidelity == "reference" else "native")
 
+    def engine_of(self, name: Pass) -> NetworkEngine:
+        """What computes a pass's network on CPUs."""
+        stage = _NETWORK_STAGE[name]
+        return chosen_engine(self.network_engine, self.fidelity_of(stage), getattr(self, stage).precision)
+
     @property
     def cam_stored_as(self) -> StoredAs:
         """Type of the stored CAMs: `cam.stored_as`, or what the fidelity of the CAMs asks for."""
         return self.cam.stored_as or ("float32" if self.fidelity_of("cam") == "reference" else "float16")
+
+
+def chosen_engine(asked: NetworkEngine | None, fidelity: Fidelity, precision: Precision) -> NetworkEngine:
+    """What computes a network on CPUs: `network_engine`, or what its stage's fidelity and precision ask for."""
+    if fidelity == "reference" or precision != "float32":
+        return "torch"
+    there = all(util.find_spec(package) for package in ENGINE_PACKAGES)
+    return asked or ("onnxruntime" if there else "channels_last")
 
 
 def _texts(value: Any, field: str) -> Iterator[tuple[str, str]]:

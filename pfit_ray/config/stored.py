@@ -22,6 +22,7 @@ BEFORE: dict[str, tuple[int, Any]] = {
     "crf_engine": (1, "pydensecrf"),
     "pseudo_label.pool": (1, False),
     "regions.uss.fused": (1, False),
+    "network_engine": (2, "torch"),
 }
 """By field: the format that has it first, and its value in configs of formats before. All other fields of today stood
 for their defaults before they were there."""

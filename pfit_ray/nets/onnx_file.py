@@ -103,17 +103,8 @@ def onnx_file(network: nn.Module, metadata: Mapping[str, str], stride: int = 16)
     else:
         raise UserError(f"export-model: {type(network).__name__} is neither a DeepLabv3+ nor a classifier")
     example = torch.zeros(2, 75, 101, 3, dtype=torch.uint8)
-    file: Any = io.BytesIO()  # which the exporter takes, too, whatever its signature says
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter about itself, of the tracer about sides
-        # The exporter on torch.export reasons for minutes about sides of any size; that on TorchScript takes a second.
-        # PRESERVE keeps the names of the tensors: EVAL would fold batch normalisations into convolutions.
-        torch.onnx.export(
-            whole, (example,), file, dynamo=False, opset_version=OPSET, training=torch.onnx.TrainingMode.PRESERVE,
-            do_constant_folding=False, input_names=["images"], output_names=[*whole.outputs],
-            dynamic_axes={"images": dict(enumerate(("batch", "height", "width"))), **whole.outputs},
-        )  # fmt: skip
-    model = onnx.load_model_from_string(file.getvalue())
+    axes = {"images": dict(enumerate(("batch", "height", "width"))), **whole.outputs}
+    model = onnx.load_model_from_string(exported(whole, example, axes, fold=False))
     _forget_sources(model)
     kept = _tensors(model)
     others = {name: tensor for name, tensor in network.state_dict().items() if name not in kept}
@@ -137,6 +128,48 @@ def onnx_file(network: nn.Module, metadata: Mapping[str, str], stride: int = 16)
         )
     _check_tensors(network, data)
     return data
+
+
+def exported(network: nn.Module, example: Tensor, axes: Mapping[str, Mapping[int, str]], *, fold: bool) -> bytes:
+    """The graph of a network in evaluation mode, as the bytes of an ONNX model.
+
+    Args:
+        network: takes one tensor and gives one or several.
+        example: an input; the size of an axis that is not named stays as it is here.
+        axes: names of the input, then of the outputs, and of the axes of each that have any size.
+        fold: fold batch normalisations into convolutions, which is faster; else all tensors keep their names.
+    """
+    file: Any = io.BytesIO()  # which the exporter takes, too, whatever its signature says
+    mode = torch.onnx.TrainingMode
+    given, *outputs = axes
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter about itself, of the tracer about sides
+        # The exporter on torch.export reasons for minutes about sides of any size; that on TorchScript takes a second.
+        torch.onnx.export(
+            network.eval(), (example,), file, dynamo=False, opset_version=OPSET, input_names=[given],
+            training=mode.EVAL if fold else mode.PRESERVE, do_constant_folding=fold, output_names=outputs,
+            dynamic_axes=axes,
+        )  # fmt: skip
+    data: bytes = file.getvalue()
+    return data
+
+
+def session(data: bytes, threads: int | None = None) -> Any:
+    """An onnxruntime session of a model, on the CPU.
+
+    Args:
+        data: of `exported`.
+        threads: how many it takes; None: as many as there are cores.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.enable_mem_pattern = False  # which is kept for each size of images
+    if threads is not None:
+        options.intra_op_num_threads = threads
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # others need the cores
+    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
 def load_onnx(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -200,11 +233,7 @@ def _require(*packages: str) -> None:
 
 def _agreement(whole: _Segmenter | _Classifier, data: bytes) -> float:
     """Part of the labels that are the same; of a classifier the strongest class at each place, where K > 1."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    opened = session(data)
     equal = total = 0
     random = np.random.default_rng(0)
     for batch, height, width in _SHAPES:
@@ -213,7 +242,7 @@ def _agreement(whole: _Segmenter | _Classifier, data: bytes) -> float:
         images = np.clip(smooth + random.normal(0, 12, smooth.shape), 0, 255).astype(np.uint8)
         with torch.inference_mode():
             first, second = (output.cpu().numpy() for output in whole(torch.from_numpy(images)))
-        found: list[Any] = session.run([*whole.outputs], {"images": images})
+        found: list[Any] = opened.run([*whole.outputs], {"images": images})
         if isinstance(whole, _Segmenter):
             same = found[0] == first
         else:

@@ -7,15 +7,15 @@ from typing import Any, get_args
 
 from PIL import features
 
-from pfit_ray.config import RunConfig
-from pfit_ray.config.run import FidelityStage
+from pfit_ray.config import PASSES, RunConfig
+from pfit_ray.config.run import ENGINE_PACKAGES, FidelityStage
 from pfit_ray.data import cam_sources, region_sources
 from pfit_ray.data.plugins import plugin_package
 from pfit_ray.errors import UserError
 
 PACKAGES = (
     "pfit-ray", "ray", "torch", "torchvision", "timm", "numpy", "scipy", "scikit-image", "opencv-python-headless",
-    "opencv-python", "pillow", "pyarrow", "pydensecrf2", "numba",
+    "opencv-python", "pillow", "pyarrow", "pydensecrf2", "numba", "onnx", "onnxruntime",
 )  # fmt: skip
 _STAGES: tuple[FidelityStage, ...] = get_args(FidelityStage)
 
@@ -28,6 +28,7 @@ def describe_environment(config: RunConfig) -> dict[str, Any]:
         "packages": {name: found for name in PACKAGES if (found := package_version(name))},
         "jpeg_library": features.version("libjpeg_turbo") or features.version("jpg"),
         "crf_engine": config.used_crf_engine,
+        "network_engine": {name: config.engine_of(name) for name in PASSES},
         "seed": config.seed,
         "uss_seed": config.regions.uss.seed,
         "plugins": _plugins(config),
@@ -52,6 +53,12 @@ def check_packages(config: RunConfig) -> None:
         raise UserError(
             f'config: {asked}, but the package pydensecrf is not installed; pip install "pfit-ray[pydensecrf]", which '
             "needs a C++ compiler, or set crf_engine=native"
+        )
+    missing = [name for name in ENGINE_PACKAGES if util.find_spec(name) is None]
+    if missing and "onnxruntime" in map(config.engine_of, config.passes):
+        raise UserError(
+            f"config: 'network_engine' is onnxruntime, and {' and '.join(missing)} cannot be found; "
+            "pip install 'pfit-ray[onnx]', or set network_engine=channels_last"
         )
 
 

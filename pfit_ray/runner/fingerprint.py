@@ -2,10 +2,10 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from pfit_ray import storage
-from pfit_ray.config import PASSES, RunConfig
+from pfit_ray.config import PASSES, Pass, RunConfig
 from pfit_ray.config.credentials import is_secret_name, redacted, without_secrets
 from pfit_ray.config.stored import completed, is_field, value_before
 from pfit_ray.data.sources.label_table import label_files
@@ -29,6 +29,7 @@ STEP_FIELDS: dict[str, tuple[str, ...]] = {
     "seeds": (
         "fidelity",
         "crf_engine",
+        "network_engine",
         "images",
         "predicted_labels",
         "cam",
@@ -38,10 +39,10 @@ STEP_FIELDS: dict[str, tuple[str, ...]] = {
         "affinity_label",
     ),
     "affinitynet": ("seed", "affinitynet"),
-    "labels": ("fidelity", "crf_engine", "walk", "pseudo_label"),
+    "labels": ("fidelity", "crf_engine", "network_engine", "walk", "pseudo_label"),
     "deeplab": ("seed", "deeplab"),
     "manifest-predict": (*_SOURCE, "data.predict"),
-    "predict": ("fidelity", "crf_engine", "images", "predict"),
+    "predict": ("fidelity", "crf_engine", "network_engine", "images", "predict"),
 }
 """Config fields, or whole sections, that decide a step's result, besides those of the steps before it."""
 
@@ -203,6 +204,8 @@ def _reaches(first: str, step: str) -> bool:
 def _fields(config: RunConfig, step: str) -> dict[str, Any]:
     # What is used: a run that was begun when null meant something else is not continued.
     document = config.model_dump(mode="json") | {"crf_engine": config.used_crf_engine}
+    if step in PASSES:
+        document["network_engine"] = config.engine_of(cast(Pass, step))
     document["combine"]["mode"] = config.combine_mode
     fg_threshold, bg_threshold = config.affinity_label.thresholds(config.combine_mode)
     document["affinity_label"] |= {"fg_threshold": fg_threshold, "bg_threshold": bg_threshold}

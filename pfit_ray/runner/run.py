@@ -125,7 +125,7 @@ class Runner:
                 self.interrupts.handle()
                 self.progress.say(f"Ray: {cluster}")
                 placement = preflight(config, cluster, networks_of(todo))
-                check_nodes(config, run.root)
+                check_nodes(config, run.root, on_gpus=placement.network_gpus > 0)
                 # Listing a bucket may take hours: not before the cluster is known to suffice. On this machine workers
                 # import meanwhile.
                 self._prepare(todo)

@@ -30,6 +30,7 @@ def segmenter_fields(model: str) -> dict[str, Any]:
         named = {
             "fidelity": config.fidelity,
             "crf_engine": config.crf_engine,
+            "network_engine": config.network_engine,
             "predict": config.predict.model_dump(mode="json"),
             "storage": config.storage.model_dump(mode="json"),
         }

@@ -8,10 +8,11 @@ import torch
 
 from pfit_ray.config.data import PredictedLabelsConfig
 from pfit_ray.config.stages import CamConfig
-from pfit_ray.constants import SKIPPED, Row, strided_size
+from pfit_ray.constants import SKIPPED, NetworkEngine, Row, strided_size
 from pfit_ray.errors import RowError
 from pfit_ray.nets.backbones import features_and_levels, normalisation
 from pfit_ray.nets.classifier import CamClassifier
+from pfit_ray.nets.engine import with_engine
 from pfit_ray.nets.networks import load_network
 from pfit_ray.ops.cam.cam import flip_sum, merge_cam_scales, resize_image, scaled_size
 from pfit_ray.tasks.base import require_finite
@@ -45,6 +46,7 @@ class CamStage(NetworkStage[tuple[ScaledMaps, np.ndarray, Levels]]):
         predicted: how labels are predicted for rows whose `keys` is None.
         classes: names of the foreground classes in the order of their ids.
         levels: levels of the feature pyramid that region sources want.
+        engine: what computes the network on a CPU.
     """
 
     name = "cam"
@@ -58,12 +60,14 @@ class CamStage(NetworkStage[tuple[ScaledMaps, np.ndarray, Levels]]):
         predicted: PredictedLabelsConfig,
         classes: Sequence[str],
         levels: Sequence[int] = (),
+        engine: NetworkEngine = "torch",
     ) -> None:
         super().__init__()
         self.weights_url = weights_url
         self.config = config
         self.predicted = predicted
         self.levels = tuple(levels)
+        self.engine = engine
         if levels:
             self.adds = (*self.adds, "levels")
         self.thresholds = np.array([predicted.class_thresholds.get(name, predicted.threshold) for name in classes])
@@ -75,7 +79,7 @@ class CamStage(NetworkStage[tuple[ScaledMaps, np.ndarray, Levels]]):
     def use(self, network: CamClassifier) -> None:
         """Take a classifier that is in memory."""
         self.device = pick_device()
-        self.network = network.to(self.device)
+        self.network = cast(CamClassifier, with_engine(network, self.device, self.engine))
         self.mean, self.std = normalisation(self.network.backbone)
 
     def forward(self, images: np.ndarray) -> list[tuple[ScaledMaps, np.ndarray, Levels]]:

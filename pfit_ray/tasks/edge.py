@@ -7,8 +7,9 @@ import torch
 from torch.nn import functional as F
 
 from pfit_ray.config.stages import WalkConfig
-from pfit_ray.constants import Row, strided_size
+from pfit_ray.constants import NetworkEngine, Row, strided_size
 from pfit_ray.nets.backbones import normalisation
+from pfit_ray.nets.engine import with_engine
 from pfit_ray.nets.networks import load_network
 from pfit_ray.ops.affinity.walk import merge_edge_logits
 from pfit_ray.ops.cam.cam import resize_maps
@@ -39,14 +40,16 @@ class EdgeStage(NetworkStage[np.ndarray]):
         weights_url: the trained AffinityNet.
         config: precision, and the size above which the network sees the image shrunk (never with `reference`).
         reference: the published padding and order.
+        engine: what computes the network on a CPU.
     """
 
     name = "edge"
     reads = ("image",)
     adds = ("edge",)
 
-    def __init__(self, weights_url: str, config: WalkConfig, reference: bool) -> None:
+    def __init__(self, weights_url: str, config: WalkConfig, reference: bool, engine: NetworkEngine = "torch") -> None:
         super().__init__()
+        self.engine = engine
         self.weights_url = weights_url
         self.longest = None if reference else config.max_side
         self.reference = reference
@@ -55,7 +58,7 @@ class EdgeStage(NetworkStage[np.ndarray]):
     def setup(self) -> None:
         """Load AffinityNet."""
         self.device = pick_device()
-        self.network = load_network(self.weights_url).to(self.device)
+        self.network = with_engine(load_network(self.weights_url), self.device, self.engine)
         self.mean, self.std = normalisation(self.network.get_submodule("backbone"))
 
     def forward(self, images: np.ndarray) -> Sequence[np.ndarray]:

@@ -97,7 +97,7 @@ def plan_pass(name: Pass, config: RunConfig, run: RunDirectory) -> PassPlan:
         return PassPlan(
             name,
             upstream=SeedMaps(run, config.walk.source, config.pooled_regions),
-            network=[decode, EdgeStage(run.weights("affinitynet"), config.walk, reference)],
+            network=[decode, EdgeStage(run.weights("affinitynet"), config.walk, reference, config.engine_of("labels"))],
             finish=[
                 WalkStage(config.walk),
                 *([PoolWalkStage(config.pooled_regions)] if config.pooled_regions else []),
@@ -108,7 +108,7 @@ def plan_pass(name: Pass, config: RunConfig, run: RunDirectory) -> PassPlan:
     reference = config.fidelity_of("predict") == "reference"
     return PassPlan(
         name,
-        network=[decode, PredictStage(run.weights("deeplab"), config.predict, reference)],
+        network=[decode, PredictStage(run.weights("deeplab"), config.predict, reference, config.engine_of("predict"))],
         finish=[PredictionStage(config.predict, config.used_crf_engine), encode],
     )
 
@@ -137,4 +137,5 @@ def _cam_stage(config: RunConfig, run: RunDirectory, levels: Sequence[int]) -> S
         return CamSourceStage(make_cam_source(cam), config.predicted_labels, len(config.data.class_list))
     if config.fidelity_of("cam") == "reference":
         cam = cam.model_copy(update={"max_side": None, "precision": "float32"})
-    return CamStage(run.weights("classifier"), cam, config.predicted_labels, config.data.class_list.names, levels)
+    names, engine = config.data.class_list.names, config.engine_of("seeds")
+    return CamStage(run.weights("classifier"), cam, config.predicted_labels, names, levels, engine)

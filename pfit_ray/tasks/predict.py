@@ -6,8 +6,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pfit_ray.config.stages import PredictConfig
-from pfit_ray.constants import Row
+from pfit_ray.constants import NetworkEngine, Row
 from pfit_ray.nets.backbones import normalisation
+from pfit_ray.nets.engine import with_engine
 from pfit_ray.nets.networks import load_network
 from pfit_ray.ops.cam.cam import resize_image, scaled_size
 from pfit_ray.ops.crf.crf import UNARY_FLOOR
@@ -38,14 +39,18 @@ class PredictStage(NetworkStage[np.ndarray]):
         config: scales, precision, size limit and the floor under which labels are dropped.
         reference: as the published programs, neither pad to a multiple of the network's stride nor shrink, and keep
             all labels.
+        engine: what computes the network on a CPU.
     """
 
     name = "predict"
     reads = ("image",)
     adds = ("probabilities", "label_ids")
 
-    def __init__(self, weights_url: str, config: PredictConfig, reference: bool) -> None:
+    def __init__(
+        self, weights_url: str, config: PredictConfig, reference: bool, engine: NetworkEngine = "torch"
+    ) -> None:
         super().__init__()
+        self.engine = engine
         self.reference = reference
         self.precision: Precision = "float32" if reference else config.precision
         self.weights_url = weights_url
@@ -54,7 +59,7 @@ class PredictStage(NetworkStage[np.ndarray]):
     def setup(self) -> None:
         """Load DeepLabv3+."""
         self.device = pick_device()
-        self.network = load_network(self.weights_url).to(self.device)
+        self.network = with_engine(load_network(self.weights_url), self.device, self.engine)
         self.mean, self.std = normalisation(self.network.get_submodule("backbone"))
 
     def forward(self, images: np.ndarray) -> list[np.ndarray]:

@@ -1,7 +1,9 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from pfit_ray.cluster import preflight
 from pfit_ray.cluster.preflight import COMPARED, Answer, check_nodes, judge
 from pfit_ray.config.load import validate
 from pfit_ray.errors import UserError
@@ -42,6 +44,33 @@ def test_a_node_that_differs(answer: Answer, sentence: str) -> None:
     with pytest.raises(UserError) as caught:
         judge("10.0.0.2", answer, MINE, URLS, "/run")
     assert str(caught.value) == sentence
+
+
+def test_packages_of_the_network_engine_are_compared_where_it_is_used() -> None:
+    mine = MINE | {"onnxruntime": "1.0"}
+    with pytest.raises(UserError, match=r"^node 10.0.0.2 has onnxruntime None and this process has 1.0"):
+        judge("10.0.0.2", GOOD, mine, URLS, "/run")
+    judge("10.0.0.2", replace(GOOD, versions=mine), MINE, URLS, "/run")
+
+
+@pytest.mark.parametrize(
+    ("fields", "on_gpus", "packages"),
+    [
+        ({"network_engine": "onnxruntime"}, False, (*COMPARED, "onnx", "onnxruntime")),
+        ({"network_engine": "onnxruntime"}, True, COMPARED),
+        ({"network_engine": "onnxruntime", "fidelity": "reference"}, False, COMPARED),
+        ({"network_engine": "channels_last"}, False, COMPARED),
+    ],
+)
+def test_what_nodes_are_asked(
+    fields: dict[str, str], on_gpus: bool, packages: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked = []
+    nodes = [{"NodeID": name, "NodeManagerAddress": name, "Alive": True} for name in ("one", "two")]
+    monkeypatch.setattr(preflight.ray, "nodes", lambda: nodes)
+    monkeypatch.setattr(preflight, "_ask", lambda alive, urls, names: asked.append(tuple(names)) or {})
+    check_nodes(validate({"output": "run", "data": {"source": "samples"}, **fields}), str(tmp_path), on_gpus)
+    assert asked == [packages]
 
 
 def test_one_node_alone_is_not_asked(local_ray: None) -> None:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from pfit_ray.config import PASSES, RunConfig
+from pfit_ray.config import run as module
 from pfit_ray.config.load import validate
 from pfit_ray.errors import UserError
 
@@ -70,6 +71,19 @@ def test_the_engine_of_the_crf_follows_the_fidelity_of_the_run() -> None:
     assert run(fidelity="reference", crf_engine="native").used_crf_engine == "native"
     assert run(crf_engine="pydensecrf").used_crf_engine == "pydensecrf"
     assert run(predict={"fidelity": "reference"}).used_crf_engine == "native"
+
+
+def test_the_engine_of_a_network_follows_its_fidelity_and_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = {"onnx", "onnxruntime"}
+    monkeypatch.setattr(module.util, "find_spec", lambda name: name in there or None)
+    assert [run().engine_of(name) for name in PASSES] == ["onnxruntime"] * 3
+    mixed = run(cam={"precision": "bfloat16"}, walk={"fidelity": "reference"})
+    assert [mixed.engine_of(name) for name in PASSES] == ["torch", "torch", "onnxruntime"]
+    asked = run(fidelity="reference", network_engine="onnxruntime", predict={"fidelity": "lossless"})
+    assert [asked.engine_of(name) for name in PASSES] == ["torch", "torch", "onnxruntime"]
+    there.remove("onnx")
+    assert [run().engine_of(name) for name in PASSES] == ["channels_last"] * 3
+    assert [run(network_engine="torch").engine_of(name) for name in PASSES] == ["torch"] * 3
 
 
 @pytest.mark.parametrize("source", ["folder", "tar", "parquet"])

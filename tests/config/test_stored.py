@@ -62,6 +62,7 @@ def test_an_absent_field_is_what_was_computed_before_it_was_there(name: str) -> 
 def test_a_config_without_a_format_is_the_oldest() -> None:
     found = load_stored("config.yaml", stored({"output": "run", "data": {"source": "samples"}}))
     assert (found.pseudo_label.pool, found.regions.uss.fused, found.crf_engine) == (False, False, "pydensecrf")
+    assert found.network_engine == "torch"
     assert found.walk.beta == 10.0
 
 

@@ -34,6 +34,7 @@ def test_versions_seeds_and_fidelities() -> None:
         "walk": "reference",
         "predict": "reference",
     }
+    assert found["network_engine"] == {"seeds": "torch", "labels": "torch", "predict": "torch"}
     assert found["jpeg_library"]
     assert json.loads(json.dumps(found)) == found
 
@@ -57,3 +58,9 @@ def test_a_missing_engine_is_said_before_any_work(
         check_packages(validate(base | fields))
     check_packages(validate(base))
     check_packages(validate(base | {"fidelity": "reference", "crf_engine": "native"}))
+    with pytest.raises(
+        UserError, match=r"config: 'network_engine' is onnxruntime, and onnx and onnxruntime cannot be f"
+    ):
+        check_packages(validate(base | {"network_engine": "onnxruntime"}))
+    asked = {"network_engine": "onnxruntime", "fidelity": "reference", "crf_engine": "native"}
+    check_packages(validate(base | asked))

@@ -6,6 +6,7 @@ import pytest
 
 from pfit_ray import storage
 from pfit_ray.config import RunConfig
+from pfit_ray.config import run as run_config
 from pfit_ray.config.data import DataConfig
 from pfit_ray.config.load import validate
 from pfit_ray.errors import UserError
@@ -68,6 +69,7 @@ def test_the_sentence_names_the_field_both_values_and_what_to_do(run: RunDirecto
         ({"classifier": {"source": "weights", "weights": "a"}}, "classifier.source", "classifier"),
         ({"fidelity": "reference"}, "fidelity", "seeds"),
         ({"crf_engine": "pydensecrf"}, "crf_engine", "seeds"),
+        ({"network_engine": "torch"}, "network_engine", "seeds"),
         ({"images": {"max_pixels": 10}}, "images.max_pixels", "seeds"),
         ({"cam": {"scales": [1.0]}}, "cam.scales", "seeds"),
         ({"regions": {"uss": {"seed": 1}}}, "regions.uss.seed", "seeds"),
@@ -119,6 +121,23 @@ def test_the_engine_that_null_stands_for_is_recorded(run: RunDirectory) -> None:
     assert "'crf_engine' was 'pydensecrf'" in (complaint(run, config()) or "")
 
 
+def test_the_engine_of_the_networks_is_that_of_the_process_that_began(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_config.util, "find_spec", lambda name: None)
+    begin_step(run, config(walk={"fidelity": "reference"}), "labels")
+    begin_step(run, config(), "seeds")
+    recorded = [run.read_json("steps", f"{step}.json")["network_engine"] for step in ("seeds", "labels")]
+    assert recorded == ["channels_last", "torch"]
+    monkeypatch.setattr(run_config.util, "find_spec", lambda name: name)
+    now = config(walk={"fidelity": "reference"})
+    assert (complaint(run, now) or "").startswith(
+        "config: 'network_engine' was 'channels_last' when seeds was computed"
+    )
+    same = config(walk={"fidelity": "reference"}, network_engine="channels_last")
+    assert complaint(run, same) is None
+
+
 def strip(run: RunDirectory, step: str, *names: str) -> None:
     """Make a step's record older: without some fields."""
     recorded = run.read_json("steps", f"{step}.json")
@@ -145,6 +164,7 @@ def test_a_field_that_was_not_there_yet_stood_for_its_default(run: RunDirectory)
         ("labels", "pseudo_label.pool", False),
         ("seeds", "regions.uss.fused", False),
         ("seeds", "crf_engine", "pydensecrf"),
+        ("predict", "network_engine", "torch"),
     ],
 )
 def test_a_field_whose_default_is_new_stood_for_what_was_computed_then(

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from pfit_ray.config.data import PredictedLabelsConfig
 from pfit_ray.config.stages import CamConfig
+from pfit_ray.constants import Row
 from pfit_ray.errors import RowError, UserError
 from pfit_ray.rundir.directory import RunDirectory
 from pfit_ray.tasks.cam import CamStage
@@ -162,6 +163,22 @@ def test_a_trained_classifier_is_loaded(run: RunDirectory, photo: np.ndarray) ->
     assert rows[0]["cam"].shape == (1, 8, 10)
     assert 0 <= rows[0]["cam"].min() <= rows[0]["cam"].max() <= 1
     np.testing.assert_array_equal(rows[0]["cam"], rows[1]["cam"])
+
+
+def test_engines_give_the_same_maps_and_levels(run: RunDirectory, photo: np.ndarray) -> None:
+    pytest.importorskip("onnxruntime")
+    rows: list[Row] = []
+    for engine in ("torch", "channels_last", "onnxruntime"):
+        config = CamConfig(scales=(0.5, 1.0))
+        real = CamStage(run.weights("classifier"), config, PredictedLabelsConfig(), ("one", "two"), (1, 2), engine)
+        real.setup()
+        rows.append({"image": photo, "keys": [1, 2]})
+        real.process(rows[-1])
+    plain = rows[0]
+    for row in rows[1:]:
+        assert list(row["levels"]) == [1, 2]
+        for one, other in ((row["cam"], plain["cam"]), *((row["levels"][at], plain["levels"][at]) for at in (1, 2))):
+            np.testing.assert_allclose(one, other, rtol=0, atol=1e-4 * np.abs(other).max())
 
 
 def test_missing_weights(run: RunDirectory) -> None:
