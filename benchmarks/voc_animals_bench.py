@@ -107,7 +107,10 @@ class Bench:
 
         def make() -> dict[str, np.ndarray]:
             row = {"image_id": item.image_id, "encoded": storage.fetch(item.uri)}
-            stages = loaded(PredictStage, deeplab, self.config.predict, False), PredictionStage(self.config.predict)
+            stages = (
+                loaded(PredictStage, deeplab, self.config.predict, False, self.config.engine_of("predict")),
+                PredictionStage(self.config.predict),
+            )
             label = run(row, DecodeStage(self.config.images.max_pixels), *stages)["prediction"]
             return {"matrix": self.matrix(item, label)}
 
@@ -151,7 +154,7 @@ class Bench:
             stage = loaded(RegionsStage, source, self.config.regions, False)
             work = {name: row[name] for name in ("image_id", "image", "keys")}
             if stage.source.levels:
-                run(work, loaded(_levels_stage, self.classifier, self.config, stage.source.levels))
+                run(work, loaded(_cam_stage, self.classifier, self.config, stage.source.levels))
             return {name: run(work, stage)[name] for name in stage.maps}
 
         found: dict[str, np.ndarray] = {}
@@ -163,7 +166,7 @@ class Bench:
 
     def _walkable(self, item: Item, name: str, affinitynet: str, keep: Cache) -> Row:
         row = self._combined(self._row(item, keep), name, keep)
-        stage = loaded(EdgeStage, affinitynet, self.config.walk, False)
+        stage = loaded(EdgeStage, affinitynet, self.config.walk, False, self.config.engine_of("labels"))
         row["edge"] = keep(f"edge {digest(affinitynet)}", lambda: {"edge": run(dict(row), stage)["edge"]})["edge"]
         return row
 
@@ -182,14 +185,11 @@ class Bench:
         return f"{what} {name} {digest(self.classifier)}"
 
 
-def _cam_stage(weights_url: str, config: RunConfig) -> CamStage:
-    return CamStage(weights_url, config.cam, PredictedLabelsConfig(), config.data.class_list.names)
-
-
-def _levels_stage(weights_url: str, config: RunConfig, levels: tuple[int, ...]) -> CamStage:
-    """The pass of scale 1 alone, which a run shares with its CAMs."""
-    cam = config.cam.model_copy(update={"scales": (1.0,), "flip": False})
-    return CamStage(weights_url, cam, PredictedLabelsConfig(), config.data.class_list.names, levels)
+def _cam_stage(weights_url: str, config: RunConfig, levels: tuple[int, ...] = ()) -> CamStage:
+    """With levels the pass of scale 1 alone, which a run shares with its CAMs."""
+    cam = config.cam.model_copy(update={"scales": (1.0,), "flip": False} if levels else {})
+    names, engine = config.data.class_list.names, config.engine_of("seeds")
+    return CamStage(weights_url, cam, PredictedLabelsConfig(), names, levels, engine)
 
 
 def _only(sources: Sequence[RegionSourceConfig], names: Sequence[str]) -> list[RegionSourceConfig]:

@@ -1,6 +1,6 @@
 """What computes a network on a CPU: torch, torch in another layout of memory, or onnxruntime."""
 
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,7 +43,7 @@ def with_engine(network: nn.Module, device: torch.device, engine: NetworkEngine)
     if engine == "onnxruntime":
         given = network.get_submodule("backbone")
         network.set_submodule("backbone", OnnxBackbone(given, deep=isinstance(network, CamClassifier)))
-    return cast(nn.Module, network.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
+    return network.to(memory_format=torch.channels_last)
 
 
 class OnnxBackbone(nn.Module):

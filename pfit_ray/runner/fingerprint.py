@@ -2,10 +2,10 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 from pfit_ray import storage
-from pfit_ray.config import PASSES, Pass, RunConfig
+from pfit_ray.config import PASSES, RunConfig
 from pfit_ray.config.credentials import is_secret_name, redacted, without_secrets
 from pfit_ray.config.stored import completed, is_field, value_before
 from pfit_ray.data.sources.label_table import label_files
@@ -205,7 +205,7 @@ def _fields(config: RunConfig, step: str) -> dict[str, Any]:
     # What is used: a run that was begun when null meant something else is not continued.
     document = config.model_dump(mode="json") | {"crf_engine": config.used_crf_engine}
     if step in PASSES:
-        document["network_engine"] = config.engine_of(cast(Pass, step))
+        document["network_engine"] = config.engine_of(step)
     document["combine"]["mode"] = config.combine_mode
     fg_threshold, bg_threshold = config.affinity_label.thresholds(config.combine_mode)
     document["affinity_label"] |= {"fg_threshold": fg_threshold, "bg_threshold": bg_threshold}

@@ -61,6 +61,7 @@ def make_config(tmp_path: Path) -> MakeConfig:
             {
                 "output": str(tmp_path / "run"),
                 "data": {"source": "folder", "root": str(tmp_path / "images"), "classes": ["one", "two"]},
+                "network_engine": "channels_last",  # no graph to build for onnxruntime
                 "cam": {"scales": [1.0]},
                 "regions": {"slic": {"n_segments": 20}, "uss": {"max_iterations": 2}},
                 "walk": {"exp_times": 2},

@@ -74,7 +74,7 @@ def labels(run: RunDirectory, name: str) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("fidelity", ["lossless", "reference"])
 def test_all_passes_by_hand(listed: RunDirectory, make_config, fidelity: str) -> None:
-    config = make_config(fidelity=fidelity, predicted_labels={"threshold": 0.0, "top_k": 1})
+    config = make_config(fidelity=fidelity, network_engine=None, predicted_labels={"threshold": 0.0, "top_k": 1})
     for name in ("seeds", "labels", "predict"):
         assert run_pass(name, config, listed) == {"shard": 0, "ok": 6, "failed": 3, "skipped": 0}
         rows = pd.read_parquet(current(listed, name, "rows", 0)).set_index("image_id")
