@@ -24,7 +24,7 @@ from pfit_ray.config import RunConfig
 from pfit_ray.config.load import validate
 from pfit_ray.nets.backbones import normalisation
 from pfit_ray.rundir.directory import Network
-from pfit_ray.train.batches import epoch_order, load_batches
+from pfit_ray.train.batches import EpochOrder, load_batches
 from pfit_ray.train.examples import COLUMNS, Examples
 from pfit_ray.train.loop import Trainer, Workers
 from pfit_ray.train.networks import build_objective
@@ -89,7 +89,7 @@ def make_examples(table: pa.Table, objective: Any, config: RunConfig, name: Netw
 
 def loader_speed(examples: Examples, batch: int, threads: int) -> float:
     """Images per second that the loader delivers while nothing else runs."""
-    batches = epoch_order(len(examples), batch, 0, 0)
+    batches = EpochOrder(len(examples), batch, 0, 0)
     examples.item(0, 0)
     began = time.perf_counter()
     for _ in load_batches(examples, batches, 0, accumulate=1, threads=threads):

@@ -148,7 +148,8 @@ class RunConfig(Section):
                 )
             for name in ("affinitynet", "deeplab"):
                 training = getattr(self, name).train
-                if training.score == "mask_agreement" and (training.min_score is not None or training.drop_worst):
+                scored = training.min_score is not None or training.drop_worst or training.sample_by == "score"
+                if training.score == "mask_agreement" and scored:
                     raise ValueError(
                         f"{name}.train goes by the score mask_agreement, and with combine.mode none there are no "
                         "masks; set its score to cam_margin, or choose another mode"

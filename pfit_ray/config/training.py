@@ -65,6 +65,18 @@ class TrainingConfig(Section):
     drop_worst: float = option(
         0.0, "Leave out this share of the images, those with the lowest scores; equal ones stay.", ge=0.0, lt=1.0
     )
+    sample: float | None = option(
+        None,
+        "Learn from so many of the images that are left, or from this share of them if it is below 1; null takes all. "
+        "All images are labelled.",
+        gt=0.0,
+    )
+    sample_by: Literal["random", "score"] = option(
+        "random", "Which ones: any, the same for each seed; or those with the highest `score`."
+    )
+    sample_balance: bool = option(
+        False, "Take the first image of each class, then the second of each class and so on, so that none is missed."
+    )
     review: Review | None = option(
         None,
         "Which marks below review/ (pfit-ray serve) decide what is learned: not_rejected leaves out images "
@@ -76,6 +88,8 @@ class TrainingConfig(Section):
     def _check(self) -> "TrainingConfig":
         if self.min_side > self.max_side:
             raise ValueError(f"min_side {self.min_side} is above max_side {self.max_side}; it must not be larger")
+        if self.sample is not None and self.sample >= 1 and self.sample % 1:
+            raise ValueError(f"sample {self.sample:g} is a number of images; give a whole one, or a share below 1")
         return self
 
 
@@ -123,8 +137,8 @@ class ClassifierConfig(Section):
     def _check(self) -> "ClassifierConfig":
         if self.source == "weights" and self.weights is None:
             raise ValueError("source 'weights' needs classifier.weights, the URL of a .safetensors or .pth file")
-        if self.train.min_score is not None or self.train.drop_worst:
-            raise ValueError("train.min_score and train.drop_worst go by scores that no image has before pass 1")
+        if self.train.min_score is not None or self.train.drop_worst or self.train.sample_by == "score":
+            raise ValueError("train.min_score, drop_worst and sample_by score go by scores that none has before pass 1")
         if self.puzzle.enabled and self.train.crop % 32:
             raise ValueError(f"train.crop {self.train.crop} must be a multiple of 32 for the Puzzle loss")
         return self

@@ -1,9 +1,10 @@
 """The order of examples in an epoch, and a loader that keeps it."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
+from typing import overload
 
 import numpy as np
 import torch
@@ -34,30 +35,48 @@ def steps_per_epoch(examples: int, batch_size: int) -> int:
     return max(1, examples // batch_size)
 
 
-def epoch_order(examples: int, batch_size: int, seed: int, epoch: int) -> list[list[Slot]]:
-    """The batches of an epoch: a random order of all examples without the last incomplete batch.
+class EpochOrder(Sequence[list[Slot]]):
+    """One worker's share of the batches of an epoch: a random order of all examples without the last incomplete batch.
 
-    Fewer examples than a batch are repeated until they fill it.
+    Fewer examples than a batch are repeated until they fill it. A worker takes consecutive slots of each batch, and the
+    shares differ by one slot at most. Memory holds 8 bytes for each example.
+
+    Args:
+        examples: their number.
+        batch_size: slots of a batch, over all workers.
+        seed: of the run.
+        epoch: 0, 1, ...
+        rank: this worker among all.
+        size: number of workers.
     """
-    rng = np.random.default_rng(np.random.SeedSequence([seed, epoch]))
-    order: NDArray[np.int64] = rng.permutation(examples)
-    slots = [
-        (int(order[position % examples]), position // examples)
-        for position in range(steps_per_epoch(examples, batch_size) * batch_size)
-    ]
-    return [slots[start : start + batch_size] for start in range(0, len(slots), batch_size)]
 
+    def __init__(self, examples: int, batch_size: int, seed: int, epoch: int, rank: int = 0, size: int = 1) -> None:
+        rng = np.random.default_rng(np.random.SeedSequence([seed, epoch]))
+        self._order: NDArray[np.int64] = rng.permutation(examples)
+        self._batch_size = batch_size
+        slots, longer = divmod(batch_size, size)
+        self._first = rank * slots + min(rank, longer)
+        self._slots = slots + (rank < longer)
 
-def rank_share(batch: list[Slot], rank: int, world_size: int) -> list[Slot]:
-    """The consecutive slots of a batch that one worker takes; the shares differ by one slot at most."""
-    size, longer = divmod(len(batch), world_size)
-    start = rank * size + min(rank, longer)
-    return batch[start : start + size + (rank < longer)]
+    def __len__(self) -> int:
+        return steps_per_epoch(len(self._order), self._batch_size)
+
+    @overload
+    def __getitem__(self, number: int) -> list[Slot]: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[list[Slot]]: ...
+    def __getitem__(self, number: int | slice) -> list[Slot] | list[list[Slot]]:
+        if isinstance(number, slice):
+            return [self[one] for one in range(*number.indices(len(self)))]
+        start = range(len(self))[number] * self._batch_size + self._first
+        examples = len(self._order)
+        positions = range(start, start + self._slots)
+        return [(int(self._order[position % examples]), position // examples) for position in positions]
 
 
 def load_batches(
     examples: Examples,
-    batches: list[list[Slot]],
+    batches: Sequence[list[Slot]],
     epoch: int,
     *,
     accumulate: int,
@@ -74,8 +93,8 @@ def load_batches(
         threads: threads that decode and augment ahead; with 0 it is done between the batches.
         pin_memory: copy into memory that a GPU reads directly.
     """
-    slots = [slot for batch in batches for slot in batch]
-    ahead = max((len(batch) for batch in batches), default=1) + 2 * threads
+    slots = chain.from_iterable(batches)
+    ahead = max(1, len(batches[0])) + 2 * threads
     stream = prefetch(lambda slot: examples.item(slot[0], epoch, slot[1]), slots, threads, ahead)
     for batch in batches:
         began = time.perf_counter()

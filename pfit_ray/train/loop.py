@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pfit_ray.config.training import TrainingConfig
 from pfit_ray.errors import UserError
-from pfit_ray.train.batches import Batch, Slot, epoch_order, load_batches, rank_share, steps_per_epoch
+from pfit_ray.train.batches import Batch, EpochOrder, Slot, load_batches, steps_per_epoch
 from pfit_ray.train.examples import Examples, View
 from pfit_ray.train.features import FeatureCache
 from pfit_ray.train.objective import Features, Objective
@@ -156,7 +156,8 @@ class Trainer:
         torch.manual_seed(derived_seed(self.seed, self.epoch, self.workers.rank))
         skipped: dict[str, str] = {}
         window = Window()
-        shares = self._shares()
+        examples, size = len(self.examples), self.training.batch_size
+        shares = EpochOrder(examples, size, self.seed, self.epoch, self.workers.rank, self.workers.size)
         for number, batch in enumerate(self._load(shares), start=1):
             skipped.update(batch.skipped)
             for image_id, message in batch.skipped:
@@ -175,12 +176,7 @@ class Trainer:
                 on_record(self._record(window))
                 window = Window()
 
-    def _shares(self) -> list[list[Slot]]:
-        workers = self.workers
-        batches = epoch_order(len(self.examples), self.training.batch_size, self.seed, self.epoch)
-        return [rank_share(batch, workers.rank, workers.size) for batch in batches]
-
-    def _load(self, shares: list[list[Slot]]) -> Iterator[Batch]:
+    def _load(self, shares: Sequence[list[Slot]]) -> Iterator[Batch]:
         return load_batches(
             self.examples,
             shares,

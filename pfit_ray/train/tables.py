@@ -3,7 +3,7 @@
 import io
 from collections.abc import Iterator
 from functools import partial
-from itertools import islice
+from itertools import compress, islice
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,7 @@ from pfit_ray.rundir.manifest import iterate_manifest, iterate_shards
 from pfit_ray.rundir.published import read_rows
 from pfit_ray.rundir.review import keeps, marks_for_training, used_marks_url, write_marks
 from pfit_ray.storage.threads import prefetch
+from pfit_ray.train.sample import sample
 
 EXAMPLE_SCHEMA = pa.schema(
     [
@@ -56,15 +57,20 @@ def write_examples(run: RunDirectory, config: RunConfig, network: Network) -> st
     Raises:
         UserError: when there is nothing to learn from.
     """
-    review = getattr(config, network).train.review
+    training: TrainingConfig = getattr(config, network).train
+    review = training.review
     marks = marks_for_training(run, network, review) if review else {}
-    if network == "classifier":
-        image_set = "train" if config.data.classifier is None else "classifier"
-        rows = _labelled_images(run, image_set)
-    else:
-        rows = _label_maps(run, LABELS_FROM[network], getattr(config, network).train)
-    if review:
-        rows = (row for row in rows if keeps(review, marks.get(row["image_id"])))
+
+    def candidates() -> Iterator[Row]:
+        if network == "classifier":
+            rows = _labelled_images(run, "train" if config.data.classifier is None else "classifier")
+        else:
+            rows = _label_maps(run, LABELS_FROM[network], training)
+        return (row for row in rows if not review or keeps(review, marks.get(row["image_id"])))
+
+    rows = candidates()
+    if training.sample is not None:
+        rows = compress(rows, sample(candidates(), training, config.seed))
     buffer, found = io.BytesIO(), False
     with pq.ParquetWriter(buffer, EXAMPLE_SCHEMA, compression="zstd") as writer:
         while chunk := list(islice(rows, _ROW_GROUP)):
@@ -91,7 +97,8 @@ def _labelled_images(run: RunDirectory, image_set: str) -> Iterator[Row]:
 def _label_maps(run: RunDirectory, pass_name: str, training: TrainingConfig) -> Iterator[Row]:
     finished = run.finished_numbers(pass_name)
     lowest = _lowest_score(run, pass_name, training, finished)
-    read = partial(_shard_labels, run, pass_name, training.score, lowest)
+    scored = lowest is not None or (training.sample is not None and training.sample_by == "score")
+    read = partial(_shard_labels, run, pass_name, training.score, scored, lowest)
     listed = iterate_shards(run, IMAGE_SET[pass_name], finished)
     for labels, (_, images) in zip(prefetch(read, finished, _READERS, _AHEAD), listed, strict=True):
         places = {image["image_id"]: {name: image[name] for name in _PLACE} for image in images}
@@ -111,14 +118,17 @@ def _lowest_score(run: RunDirectory, pass_name: str, training: TrainingConfig, f
     return max(float(np.partition(scores, worst)[worst]), training.min_score or 0.0)
 
 
-def _shard_labels(run: RunDirectory, pass_name: str, score: str, lowest: float | None, shard: int) -> list[Row]:
-    """Ids, keys and label places of a finished shard's images."""
+def _shard_labels(
+    run: RunDirectory, pass_name: str, score: str, scored: bool, lowest: float | None, shard: int
+) -> list[Row]:
+    """Ids, keys and label places of a finished shard's images, and their scores where these decide."""
     columns = ["image_id", "keys", "label_offset", "label_size"]
     rows = read_rows(run, pass_name, shard, columns, small=True)
-    if lowest is None:
+    if not scored:
         return rows
     scores = _shard_scores(run, pass_name, score, shard)
-    return [row for row in rows if scores[row["image_id"]] >= lowest]
+    rows = [{**row, "score": scores[row["image_id"]]} for row in rows]
+    return [row for row in rows if lowest is None or row["score"] >= lowest]
 
 
 def _shard_scores(run: RunDirectory, pass_name: str, score: str, shard: int) -> dict[str, float]:

@@ -14,7 +14,11 @@ from pfit_ray.runner.fingerprint import STEP_FIELDS
 
 SINCE_FORMAT_0 = {
     *("data.annotations", "data.draw_masks", "data.label_column", "data.mask_column", "deeplab.freeze_backbone"),
-    *(f"{network}.train.views" for network in ("classifier", "affinitynet", "deeplab")),
+    *(
+        f"{network}.train.{name}"
+        for network in ("classifier", "affinitynet", "deeplab")
+        for name in ("views", "sample", "sample_by", "sample_balance")
+    ),
 }
 """Fields that have come since the fixture, and whose default computes what was computed before."""
 

@@ -61,9 +61,9 @@ def test_affinitynet_needs_room_for_its_pairs() -> None:
     assert AffinityNetConfig.model_validate({"train": {"crop": 80}}).train.crop == 80
 
 
-@pytest.mark.parametrize("given", [{"min_score": 0.5}, {"drop_worst": 0.1}])
+@pytest.mark.parametrize("given", [{"min_score": 0.5}, {"drop_worst": 0.1}, {"sample": 9, "sample_by": "score"}])
 def test_no_image_has_a_score_before_pass_1(given: dict) -> None:
-    with pytest.raises(ValidationError, match="go by scores that no image has before pass 1"):
+    with pytest.raises(ValidationError, match="scores that none has before pass 1"):
         ClassifierConfig.model_validate({"train": given})
     assert AffinityNetConfig.model_validate({"train": given}).train.score == "mask_agreement"
 

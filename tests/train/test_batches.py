@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from pfit_ray.config.training import TrainingConfig
-from pfit_ray.train.batches import epoch_order, load_batches, rank_share, steps_per_epoch
+from pfit_ray.train.batches import EpochOrder, load_batches, steps_per_epoch
 from pfit_ray.train.examples import Examples, read_examples
 
 
 def test_order_drops_the_last_incomplete_batch() -> None:
-    order = epoch_order(7, 3, seed=0, epoch=0)
+    order = EpochOrder(7, 3, seed=0, epoch=0)
     assert [len(batch) for batch in order] == [3, 3]
     indices = [index for batch in order for index, _ in batch]
     assert len(set(indices)) == 6
@@ -19,13 +19,15 @@ def test_order_drops_the_last_incomplete_batch() -> None:
 
 
 def test_order_follows_from_seed_and_epoch() -> None:
-    assert epoch_order(50, 5, 0, 0) == epoch_order(50, 5, 0, 0)
-    assert epoch_order(50, 5, 0, 0) != epoch_order(50, 5, 0, 1)
-    assert epoch_order(50, 5, 0, 0) != epoch_order(50, 5, 1, 0)
+    assert list(EpochOrder(50, 5, 0, 0)) == list(EpochOrder(50, 5, 0, 0))
+    assert list(EpochOrder(50, 5, 0, 0)) != list(EpochOrder(50, 5, 0, 1))
+    assert list(EpochOrder(50, 5, 0, 0)) != list(EpochOrder(50, 5, 1, 0))
+    # numpy's generator, so that a training goes on in the order in which it began
+    assert EpochOrder(6, 3, 0, 2)[:] == [[(5, 0), (2, 0), (0, 0)], [(1, 0), (4, 0), (3, 0)]]
 
 
 def test_few_examples_fill_one_batch() -> None:
-    ((first, second, third, fourth, fifth),) = epoch_order(2, 5, seed=0, epoch=0)
+    ((first, second, third, fourth, fifth),) = EpochOrder(2, 5, seed=0, epoch=0)
     assert {first, second} == {(0, 0), (1, 0)}
     assert {third, fourth} == {(0, 1), (1, 1)}
     assert fifth == (first[0], 2)
@@ -34,16 +36,17 @@ def test_few_examples_fill_one_batch() -> None:
 @pytest.mark.parametrize(("examples", "batch", "steps"), [(1, 4, 1), (4, 4, 1), (7, 4, 1), (8, 4, 2), (1464, 32, 45)])
 def test_steps(examples: int, batch: int, steps: int) -> None:
     assert steps_per_epoch(examples, batch) == steps
-    assert len(epoch_order(examples, batch, 0, 0)) == steps
+    assert len(EpochOrder(examples, batch, 0, 0)) == steps
 
 
-def test_ranks_share_a_batch() -> None:
-    batch = [(5, 0), (3, 0), (1, 0), (4, 0)]
-    assert rank_share(batch, 0, 2) == [(5, 0), (3, 0)]
-    assert rank_share(batch, 1, 2) == [(1, 0), (4, 0)]
-    shares = [rank_share(batch, rank, 3) for rank in range(3)]
-    assert [len(share) for share in shares] == [2, 1, 1]
-    assert [slot for share in shares for slot in share] == batch
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_ranks_share_the_batches(size: int) -> None:
+    whole = EpochOrder(9, 4, 0, 0)
+    shares = [EpochOrder(9, 4, 0, 0, rank, size) for rank in range(size)]
+    assert [len(share[0]) for share in shares] == {1: [4], 2: [2, 2], 3: [2, 1, 1]}[size]
+    for number, batch in enumerate(whole):
+        assert [slot for share in shares for slot in share[number]] == batch
+    assert [len(share) for share in shares] == [2] * size
 
 
 @pytest.mark.parametrize("threads", [0, 3])

@@ -96,6 +96,8 @@ def test_the_classifier_can_have_its_own_images(run: RunDirectory) -> None:
     write_manifest(run, "classifier", iter(ITEMS[4:]), shard_size=2)
     own = config(data={"source": "samples", "classifier": {"limit": 1}})
     assert table(write_examples(run, own, "classifier"))["image_id"].tolist() == ["e"]
+    one = config(classifier={"train": {"sample": 1}})
+    assert len(table(write_examples(run, one, "classifier"))) == 1
 
 
 @pytest.mark.parametrize(("network", "pass_name"), [("affinitynet", "seeds"), ("deeplab", "labels")])
@@ -217,6 +219,17 @@ def mark(run: RunDirectory, **marks: Any) -> None:
         run.url("review", "marks.parquet"),
         {name: Marked(one, datetime(2026, 3, 1, tzinfo=UTC)) for name, one in marks.items()},
     )
+
+
+def test_a_sample_of_what_is_left(run: RunDirectory) -> None:
+    finish_shard(run, "seeds", 0, {"i1": 0.2, "i2": 0.9})
+    finish_shard(run, "seeds", 1, {"i3": 0.5, "i4": 0.7, "i5": 0.1})
+    mark(run, i4="reject")
+    best = {"sample": 2, "sample_by": "score", "review": "not_rejected"}
+    found = table(write_examples(run, config(affinitynet={"train": best}), "affinitynet"))
+    assert found["image_id"].tolist() == ["i2", "i3"]
+    half = config(affinitynet={"train": {"sample": 0.4}})
+    assert len(table(write_examples(run, half, "affinitynet"))) == 2
 
 
 def test_large_columns_of_the_passes_are_not_read(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
