@@ -281,7 +281,7 @@ class Runner:
             told = ", ".join(f"{kind}: {count} shards" for kind, count in kinds.items())
             self.progress.say(
                 f"warning: pass {name} was computed on processors of several kinds ({told}); the last digits of its "
-                "results may depend on which did what, see docs/reliability.md"
+                "results may depend on the processor, see docs/reliability.md"
             )
         ok, failed = ledger.counts(name)
         if ok + failed != manifest["images"]:

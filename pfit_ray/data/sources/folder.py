@@ -64,7 +64,7 @@ def _items(
         table.note_unused()
     if masks is not None and (unused := masks.unclaimed())[0]:
         remedy = "a mask is named like its image, with the suffix .png and nothing else"
-        notes.add("masks in data.masks that no image has the name of", unused[1], remedy, unused[0])
+        notes.add("masks in data.masks without an image of their name", unused[1], remedy, unused[0])
 
 
 def _names(data: DataConfig, table: LabelTable | None, image_id: str, path: str, entry: Entry) -> Iterable[str] | None:
@@ -118,7 +118,7 @@ def _masks(masks_root: str, notes: Notes | None) -> Iterator[tuple[str, str]]:
             yield folded(path.rpartition(".")[0]), entry.url
         elif notes is not None and path != LABELMAP and not path.startswith("."):
             remedy = "ground truth is read from PNGs of class ids or colours"
-            notes.add("files in data.masks that are no PNG, left out", path, remedy)
+            notes.add("files in data.masks that are not PNGs, left out", path, remedy)
 
 
 def _mask_of(masks: TextMap | None, image_id: str, path: str, notes: Notes) -> str | None:
@@ -130,7 +130,7 @@ def _mask_of(masks: TextMap | None, image_id: str, path: str, notes: Notes) -> s
     masks.claim(key)
     found = masks.get(key)
     if len(found) > 1:
-        notes.add("images with more than one ground truth of their name, the first of which is taken", path)
+        notes.add("images with several masks of their name, of which the first counts", path)
     return found[0]
 
 

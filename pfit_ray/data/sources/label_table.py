@@ -102,13 +102,13 @@ class LabelColumns:
             remedy = f"name the one with the classes {LABEL_COLUMN!r}"
             for column in self.alike:
                 if column != self.one:
-                    notes.add(f"columns not read of {self.url} that look like labels", column, remedy)
+                    notes.add(f"columns of {self.url} that look like labels and were not read", column, remedy)
             return
         for column, count in self._others.items():
             if count:
                 notes.add(
-                    f"rows of {self.url} with 1 in the column {column!r}, which data.classes does not list and which "
-                    "was not read",
+                    f"rows of {self.url} with 1 in the column {column!r}, which was not read, because "
+                    "data.classes does not list it",
                     count=count,
                 )
         lacking = [name for name in self.classes.names if name not in set(self.by_class.values())]

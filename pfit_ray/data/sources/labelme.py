@@ -80,7 +80,7 @@ def _items(data: DataConfig, images: Iterator[tuple[str, Entry]], files: TextMap
             yield with_shapes(data, item, shapes, size, notes)
     count, first = files.unclaimed()
     if count:
-        notes.add("JSON files of LabelMe that no image has the name of", first, count=count)
+        notes.add("JSON files of LabelMe without an image of their name", first, count=count)
 
 
 def _read(

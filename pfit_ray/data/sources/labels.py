@@ -87,9 +87,7 @@ def label_keys(
         if key is None:
             notes.add(_DROPPED, name, "add them to data.classes, or leave data.unknown_classes at fail")
         elif name not in classes.ids:
-            notes.add(
-                "labels read whose class differs from data.classes in case, underscores or the form of accents", name
-            )
+            notes.add("labels that differ from data.classes in case, underscores or the form of accents", name)
     return tuple(sorted({key for key in found.values() if key is not None}))
 
 

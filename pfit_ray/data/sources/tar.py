@@ -230,7 +230,9 @@ def _names(data: DataConfig, sample: _Sample, name: str, notes: Notes) -> list[s
     ):
         remedy = "call the members .cls"
         notes.add(
-            "labels predicted of images whose .txt in the tar file is a class, but is read as a caption", name, remedy
+            "images with predicted labels, whose .txt in the tar file names a class but is read as a caption",
+            name,
+            remedy,
         )
     return names
 

@@ -57,7 +57,7 @@ def list_voc(data: DataConfig, split: str | None, notes: Notes) -> Iterator[Item
     folders = {"SegmentationClass": _entries(storage.join(root, "SegmentationClass"), (".png",))}
     alone = [stem for stem in folders["SegmentationClass"] if stem not in images]
     if alone:
-        notes.add("masks in SegmentationClass that no image has the name of", alone[0], count=len(alone))
+        notes.add("masks in SegmentationClass without an image of their name", alone[0], count=len(alone))
     labelled = storage.exists(storage.join(root, "Annotations"))
     read = prefetch(partial(_read, root, images, labelled), lines, _READERS, _AHEAD)
     return _items(data, root, read, folders, notes)
@@ -94,7 +94,7 @@ def _mask_of(root: str, line: _Listed, folders: dict[str, dict[str, Entry]], not
         folders[folder] = _entries(storage.join(root, folder), (".png",))
     found = folders[folder].get(folded(stem))
     if found is None and line.mask is not None:
-        notes.add("ground truth that the list names and that does not exist", line.mask)
+        notes.add("masks that the list names but that do not exist", line.mask)
     return None if found is None else found.url
 
 
@@ -187,7 +187,9 @@ def _entries(folder: str, suffixes: tuple[str, ...], notes: Notes | None = None)
             continue
         stem = folded(path.rpartition(".")[0])
         if stem in found and notes is not None:
-            notes.add("images left out, whose stem another image of JPEGImages has", path, "rename one of them")
+            notes.add(
+                "images left out, because another one in JPEGImages has the same stem", path, "rename one of them"
+            )
         if stem not in found or path.endswith(".jpg"):
             found[stem] = entry
     return found

@@ -324,7 +324,7 @@ KINDS: dict[str, Kind] = {
         },
         {"source": "labelme", "root": "ROOT"},
         {"a.jpg": CAT, "c.jpg": None, "d.jpg": "no_label", "x/b.png": BOTH},
-        {"without a JSON": 1, "no image has": 1},
+        {"without a JSON": 1, "without an image of their name": 1},
     ),
     "Parquet, a column per class": parquet({"cat": [1, 0], "dog": [True, False], "gnu": [0, 1], "width": [640, 480]},
         found=(BOTH, ()), notes={"column 'gnu'": 1, "without a column": 2}),
@@ -402,7 +402,10 @@ KINDS: dict[str, Kind] = {
         {"source": "voc", "root": "ROOT"}, VOC_FOUND, split="train",
     ),
     "VOC, masks without images": Kind(
-        {**VOC, "SegmentationClass/z.png": ""}, {"source": "voc", "root": "ROOT"}, VOC_FOUND, {"no image has": 1}
+        {**VOC, "SegmentationClass/z.png": ""},
+        {"source": "voc", "root": "ROOT"},
+        VOC_FOUND,
+        {"without an image of their name": 1},
     ),
     "VOC, annotations that cannot be read": Kind(
         {**VOC, "Annotations/a.xml": "<annotation><object/></annotation>", "Annotations/b.xml": "<!DOCTYPE a><a/>"},

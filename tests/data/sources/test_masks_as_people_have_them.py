@@ -144,15 +144,15 @@ KINDS = {
     "0 and 255 alone": folder(encode_grey(np.where(MASK > 0, 255, 0).astype(np.uint8)), np.where(MASK > 0, 255, 0)),
     "another size": folder(encode_label(MASK[:2]), "its image has 6 x 4"),
     "a JPEG by its content": folder(b"\xff\xd8\xff\xe0nonsense", "not a PNG"),
-    "x_mask.png": folder(encode_label(MASK), None, name="a_mask.png", notes=("no image has the name of",)),
-    "x.jpg.png": folder(encode_label(MASK), None, name="a.jpg.png", notes=("no image has the name of",)),
-    "a JPEG mask": folder("x", None, name="a.jpg", notes=("are no PNG",)),
+    "x_mask.png": folder(encode_label(MASK), None, name="a_mask.png", notes=("without an image of their name",)),
+    "x.jpg.png": folder(encode_label(MASK), None, name="a.jpg.png", notes=("without an image of their name",)),
+    "a JPEG mask": folder("x", None, name="a.jpg", notes=("are not PNG",)),
     "masks in other folders than the images": folder(
-        encode_label(MASK), None, name="x/a.png", files={"masks/y/a.png": ""}, notes=("no image has the name of",)
+        encode_label(MASK), None, name="x/a.png", files={"masks/y/a.png": ""}, notes=("without an image of their name",)
     ),
     "masks below the images": Kind(
         {"a.jpg": "", "masks/a.png": encode_label(MASK), "masks/b.jpg": ""}, MASK,
-        {"root": "ROOT", "masks": "ROOT/masks"}, ("are no PNG",),
+        {"root": "ROOT", "masks": "ROOT/masks"}, ("are not PNG",),
     ),
     "masks beside the images": Kind(
         {"a.jpg": "", "a.png": encode_label(MASK)}, MASK, {"root": "ROOT", "masks": "ROOT"}
@@ -169,7 +169,7 @@ KINDS = {
         VOC_IDS[SURE], SURE, "/JPEGImages/a.jpg /SegmentationClassAug/a.png\n", "SegmentationClassAug"
     ),
     "VOC, a list whose mask is missing": voc(
-        MASK, None, "JPEGImages/a.jpg SegmentationClassAug/a.png\n", "Other", notes=("does not exist",)
+        MASK, None, "JPEGImages/a.jpg SegmentationClassAug/a.png\n", "Other", notes=("do not exist",)
     ),
     "COCO, polygons and run lengths": drawn("i.json", coco(CAT, DOG), SURE, "coco"),
     "COCO, a crowd": drawn("i.json", coco(CAT, CROWD), np.where(MASK == 2, 0, MASK), "coco"),

@@ -203,7 +203,7 @@ def kept(root: str, **fields: Any) -> tuple[list[tuple[bytes, tuple[int, ...] | 
         (["a.cls=cat;dog", "a.jpg", "b.cls=[0, 1]", "b.JPG"], [("a.jpg", (1, 2)), ("b.JPG", (1, 2))], {}),
         (['a.json={"label": "dog"}', "a.jpg"], [("a.jpg", (2,))], {}),
         (['a.json={"label": 1}', "a.jpg"], [("a.jpg", None)], {"entries 'label' of": 1}),
-        (["a.txt=Dog", "a.jpg"], [("a.jpg", None)], {"labels predicted of": 1}),
+        (["a.txt=Dog", "a.jpg"], [("a.jpg", None)], {"images with predicted": 1}),
         (["a.pyd", "a.jpg", "README"], [("a.jpg", None)], {"members left out": 1}),
     ],
 )
