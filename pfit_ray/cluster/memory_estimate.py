@@ -95,8 +95,8 @@ def fit_memory(
     for name in stated:
         if wanted[name] > largest[name]:
             raise UserError(
-                f"resources.{name}.memory_mb asks for {_mebibytes(wanted[name])} and the largest node has "
-                f"{_mebibytes(largest[name])} for workers; lower it or take larger nodes"
+                f"resources.{name}.memory_mb asks for {_mebibytes(wanted[name])}, but the largest node has "
+                f"{_mebibytes(largest[name])} for workers; lower it or use larger nodes"
             )
     two = fused and "network" not in stated
     least = {name: size * 2 if two and name == "network" else size for name, size in wanted.items()}

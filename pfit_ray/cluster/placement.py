@@ -83,7 +83,7 @@ def place(config: RunConfig, cluster: Cluster) -> Placement:
     if room < least:
         raise UserError(
             f"resources.network.min_workers asks for {least} workers of {resources.network.cpus:g} CPUs and "
-            f"{network.gpus:g} GPUs, and the cluster has room for {room} beside a CPU task; lower it or add nodes"
+            f"{network.gpus:g} GPUs, but the cluster has room for {room} beside a CPU task; lower it or add nodes"
         )
     workers = min(room, resources.network.workers or room)
     return Placement(
@@ -127,21 +127,21 @@ def _check_alone(name: str, need: Need, cluster: Cluster) -> None:
     if not fitting:
         labels = ", ".join(f"{key}: {value}" for key, value in need.labels.items())
         raise UserError(
-            f"resources.{name}.labels asks for nodes labelled {labels}, and the cluster has none; correct the labels, "
+            f"resources.{name}.labels asks for nodes labelled {labels}, but the cluster has none; correct the labels, "
             "or list under resources.node_types the nodes that its autoscaler adds"
         )
     gpus = max(kind.gpus for kind in fitting)
     if need.gpus > gpus:
         raise UserError(
-            f"resources.{name}.gpus asks for {need.gpus:g} GPUs and the cluster's largest node has {gpus:g}; lower it "
+            f"resources.{name}.gpus asks for {need.gpus:g} GPUs, but the cluster's largest node has {gpus:g}; lower it "
             "or add GPUs"
         )
     cpus = max(kind.cpus for kind in fitting if kind.gpus >= need.gpus)
     if need.cpus > cpus:
         which = "largest node with such GPUs" if need.gpus else "largest node"
         raise UserError(
-            f"resources.{name}.cpus asks for {need.cpus:g} CPUs and the cluster's {which} has {cpus:g}; lower it or "
-            "take larger nodes"
+            f"resources.{name}.cpus asks for {need.cpus:g} CPUs, but the cluster's {which} has {cpus:g}; lower it or "
+            "use larger nodes"
         )
 
 

@@ -70,8 +70,8 @@ def judge(address: str, answer: Answer, mine: Mapping[str, str | None], urls: Ma
     for name in mine:
         if answer.versions.get(name) != mine[name]:
             raise UserError(
-                f"node {address} has {name} {answer.versions.get(name)} and this process has {mine[name]}; install the "
-                "same on all nodes"
+                f"node {address} has {name} {answer.versions.get(name)} but this process has {mine[name]}; install "
+                "the same version on all nodes"
             )
     for url in answer.missing:
         field = urls[url]

@@ -39,7 +39,7 @@ def place_training(resources: TrainResources, cluster: Cluster) -> TrainPlacemen
     if not fitting.kinds:
         labels = ", ".join(f"{key}: {value}" for key, value in resources.labels.items())
         raise UserError(
-            f"resources.train.labels asks for nodes labelled {labels}, and the cluster has none; correct the labels, "
+            f"resources.train.labels asks for nodes labelled {labels}, but the cluster has none; correct the labels, "
             "or list under resources.node_types the nodes that its autoscaler adds"
         )
     gpus = resources.gpus_per_worker

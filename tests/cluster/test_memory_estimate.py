@@ -1,6 +1,7 @@
 from typing import Any
 
 import pytest
+from support.sentences import facts
 
 from pfit_ray.cluster.memory_estimate import MEBIBYTE, WorkerMemory, fit_memory, worker_memory
 from pfit_ray.config import RunConfig
@@ -83,20 +84,14 @@ def test_what_fits_is_kept() -> None:
 def test_estimates_are_lowered_to_what_there_is() -> None:
     memory, warning = fit_memory(config(**SMALL_IMAGES), False, 1000 * MEBIBYTE, each(1000))
     assert megabytes(memory) == (91, 541, 367)
-    assert warning == (
-        "Memory: one worker of each kind may take 3,514 MiB on large images, and the cluster has 1,000 MiB; they share "
-        "that, and large images may fail: lower images.max_pixels, or see docs/memory.md"
-    )
+    assert facts(warning) == ["3,514", "1,000", "images.max_pixels", "docs/memory.md"]
 
 
 def test_estimates_of_two_fused_workers_are_lowered() -> None:
     largest = {name: size for name, size in each(2000).items() if name != "cpu"}
     memory, warning = fit_memory(config(**SMALL_IMAGES), False, 2000 * MEBIBYTE, largest)
     assert megabytes(memory) == (296, 851, 0)
-    assert warning == (
-        "Memory: two workers and one that reads may take 4,472 MiB on large images, and the cluster has 2,000 MiB; "
-        "they share that, and large images may fail: lower images.max_pixels, or see docs/memory.md"
-    )
+    assert facts(warning) == ["4,472", "2,000", "images.max_pixels", "docs/memory.md"]
 
 
 def test_estimates_are_lowered_to_the_largest_node() -> None:
@@ -106,21 +101,19 @@ def test_estimates_are_lowered_to_the_largest_node() -> None:
 
 
 @pytest.mark.parametrize(
-    ("resources", "sentence"),
+    ("resources", "told"),
     [
         (
             {"cpu": {"memory_mb": 5000}},
-            "resources.cpu.memory_mb asks for 5,000 MiB and the largest node has 3,000 MiB for workers; lower it or "
-            "take larger nodes",
+            ["resources.cpu.memory_mb", "5,000", "3,000"],
         ),
         (
             {"cpu": {"memory_mb": 3000}, "network": {"memory_mb": 2000}},
-            "resources.cpu.memory_mb 3000 and resources.network.memory_mb 2000 leave no room for one worker of each "
-            "kind in the cluster's 4,000 MiB; lower one of them",
+            ["resources.cpu.memory_mb", "3000", "resources.network.memory_mb", "2000", "4,000"],
         ),
     ],
 )
-def test_what_is_stated_and_does_not_fit_is_refused(resources: dict, sentence: str) -> None:
+def test_what_is_stated_and_does_not_fit_is_refused(resources: dict, told: list[str]) -> None:
     with pytest.raises(UserError) as caught:
         fit_memory(config(resources=resources), False, 4000 * MEBIBYTE, each(3000))
-    assert str(caught.value) == sentence
+    assert facts(caught.value) == told

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from support.sentences import facts
 
 from pfit_ray.cluster.resources import Cluster, NodeKind
 from pfit_ray.config.resources import TrainResources
@@ -37,34 +38,31 @@ def test_placement(options: dict, nodes: list[NodeKind], expected: tuple) -> Non
 
 
 def test_more_workers_than_cpus() -> None:
-    with pytest.raises(UserError, match=r"resources.train.workers is 3, but the cluster has only 2 CPUs"):
+    with pytest.raises(UserError, match=r"resources.train.workers is 3\b.* 2 CPUs"):
         place_training(TrainResources(workers=3), Cluster.of_one_node(2))
 
 
 @pytest.mark.parametrize(
-    ("options", "sentence"),
+    ("options", "told"),
     [
         (
             {"workers": 3, "gpus_per_worker": 1.0},
-            "resources.train.workers: 3 worker(s) of 1 CPUs and 1 GPUs do not fit into the cluster's 2 node(s) with 12 "
-            "CPUs and 2 GPUs; lower workers, cpus_per_worker or gpus_per_worker",
+            ["resources.train.workers", "3", "1", "1", "2", "12", "2"],
         ),
         (
             {"workers": 4, "min_workers": 3, "gpus_per_worker": 1.0},
-            "resources.train.min_workers: 3 worker(s) of 1 CPUs and 1 GPUs do not fit into the cluster's 2 node(s) "
-            "with 12 CPUs and 2 GPUs; lower min_workers, cpus_per_worker or gpus_per_worker",
+            ["resources.train.min_workers", "3", "1", "1", "2", "12", "2"],
         ),
         (
             {"labels": {"pool": "a100"}},
-            "resources.train.labels asks for nodes labelled pool: a100, and the cluster has none; correct the labels, "
-            "or list under resources.node_types the nodes that its autoscaler adds",
+            ["resources.train.labels", "resources.node_types"],
         ),
     ],
 )
-def test_what_does_not_fit_is_refused(options: dict, sentence: str) -> None:
+def test_what_does_not_fit_is_refused(options: dict, told: list[str]) -> None:
     with pytest.raises(UserError) as caught:
         place_training(TrainResources(**options), Cluster((node(4), node(8, gpus=2))))
-    assert str(caught.value) == sentence
+    assert facts(caught.value) == told
 
 
 @pytest.mark.parametrize(("cpus", "threads"), [(0.5, 1), (1.0, 1), (2.0, 2), (3.5, 3)])
