@@ -163,7 +163,7 @@ def classes(
 
     group, found = search_classes(word)
     if not group and not found:
-        raise UserError(f"classes: no ImageNet class has the word {word!r}; try another or a more general word")
+        raise UserError(f"classes: no ImageNet class contains the word {word!r}; try another or a more general word")
     if group:
         out.print(f"{word} stands for {len(group)} ImageNet class(es): {', '.join(map(str, group))}", soft_wrap=True)
     for one in found:

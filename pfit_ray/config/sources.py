@@ -171,7 +171,7 @@ class RegionSourceConfig(Section):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The names of its label maps, as they stand in columns: its own, or one for each cut of each tree."""
+        """The names of its label maps, as in the columns: its own, or one for each cut of each tree."""
         if self.kind != "features":
             return (self.column,)
         given = FeaturesConfig.model_validate(self.options)

@@ -116,7 +116,7 @@ class RegionsConfig(Section):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the sources' label maps, as they stand in columns."""
+        """The names of the sources' label maps, as in the columns."""
         return tuple(name for source in self.sources for name in source.columns)
 
     def source(self, name: str) -> RegionSourceConfig:

@@ -181,7 +181,7 @@ def read_image_rows(
         name_column: a column that names the images.
 
     Yields:
-        Row number, bytes, or the path that stands beside them where there are no bytes (None where neither is), and
+        Row number, bytes, or the path where there are no bytes (None where neither is), and
         the cell of `name_column` as text.
 
     Raises:

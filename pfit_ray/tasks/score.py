@@ -191,7 +191,7 @@ class IdsAboveError(RowError):
 
 
 def above_note(images: Sequence[str], n_classes: int, scored: int) -> str:
-    """What is told of images whose masks hold ids above the number of classes, beside those that were scored."""
+    """The note about images whose masks hold ids above the number of classes."""
     return (
         f"{len(images)} masks hold class ids above {n_classes}, the last of data.classes, such as that of {images[0]}, "
         f"and are not scored; if the masks number the classes otherwise, the scores of the other {scored} mislead"

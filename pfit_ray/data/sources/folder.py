@@ -111,7 +111,7 @@ def _settled(images: list[tuple[str, str, Entry]]) -> Iterator[tuple[str, str, E
 
 
 def _masks(masks_root: str, notes: Notes | None) -> Iterator[tuple[str, str]]:
-    """Relative path without suffix, and URL, of each PNG; `notes` is told of other files."""
+    """Relative path without suffix, and URL, of each PNG; `notes` gets other files."""
     for entry in storage.list_entries(masks_root):
         path = relative(entry.url, masks_root)
         if path.lower().endswith(".png"):

@@ -27,7 +27,7 @@ _MOST_COLUMNS = 300
 
 
 def find_column(columns: Iterable[str], names: Sequence[str]) -> str | None:
-    """The column that has the first of some names, as it stands or but for case, blanks, hyphens and underscores."""
+    """The column that has the first of some names, exactly or up to case, blanks, hyphens and underscores."""
     columns = list(columns)
     alike = {_bare(column): column for column in reversed(columns)}
     return next((found for name in names if (found := name if name in columns else alike.get(_bare(name)))), None)

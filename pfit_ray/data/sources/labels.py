@@ -34,7 +34,7 @@ def folded(text: str) -> str:
 
 
 def find_class(name: str, classes: ClassList) -> int | None:
-    """The class id of a name: as it stands, else but for case, accents and `_` for blanks, if one class alone fits."""
+    """The class id of a name: an exact match, else the only one up to case, accents and `_` for blanks."""
     found = classes.ids.get(name)
     for written in (_loose, _without_underscores):
         found = _ids_by(written, classes).get(written(name)) if found is None else found

@@ -43,7 +43,7 @@ class _Columns:
         label: column of their labels, and below it the fields that lead to them.
         names: class names by number, where the labels are numbers.
         mask: column of their ground truth, as `image_column` gives it.
-        flags: columns of 0 and 1 for each class, where the labels stand in no column of their own.
+        flags: columns of 0 and 1 for each class, where no column holds the labels.
     """
 
     image: str
@@ -62,7 +62,7 @@ def list_parquet(data: DataConfig, notes: Notes) -> Iterator[Item]:
     plain stem, and the same with a hash of the path for others. A damaged file is a failed row.
 
     Labels are texts or lists of class names, or numbers that the metadata of Hugging Face's datasets give names. They
-    stand in `data.label_column`, else in `classes`, `label` or `labels`, else in the only column with such numbers,
+    are in `data.label_column`, else in `classes`, `label` or `labels`, else in the only column with such numbers,
     else in a column of 0 and 1 for each class. Without such columns, and where it is null or -1, the label is unknown.
     Ground truth is the PNG in `data.mask_column`, else in `mask` or `label` where these hold images.
 

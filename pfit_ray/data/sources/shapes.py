@@ -34,7 +34,7 @@ def with_shapes(data: DataConfig, item: Item, shapes: Sequence[Shape], size: tup
         item: the image.
         shapes: in the order in which they are painted.
         size: height and width of the image, as the file says.
-        notes: is told of images without ground truth.
+        notes: gets images without ground truth.
     """
     if data.draw_masks:
         item = replace(item, mask_uri=_ground_truth(data, item, shapes, size, notes))

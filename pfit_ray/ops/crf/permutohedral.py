@@ -109,7 +109,7 @@ def _bounds(features, scales):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _slot(table, keys, key, shift):  # type: ignore[no-untyped-def]
-    """Where a key stands in the hash table, or would stand."""
+    """The place of a key in the hash table, or the free place for it."""
     slot = np.int64((np.uint64(key) * _HASH_FACTOR) >> shift)
     while table[slot] >= 0 and keys[table[slot]] != key:
         slot = (slot + 1) & (len(table) - 1)

@@ -18,7 +18,7 @@ _MAX_TEXT = 200
 
 @dataclass(frozen=True)
 class Query:
-    """Filters and order; texts as they stand in the page's address, "" for no filter."""
+    """Filters and order; texts as in the page's address, "" for no filter."""
 
     class_id: int | None = None
     """0: images without any class."""

@@ -13,7 +13,7 @@ PER_PASS = 3
 """Sheets of each pass that are not of a class: lowest and highest score, and random images."""
 
 CLASS_SHARE = 4
-"""One in so many images stands on a sheet of a class."""
+"""One in so many images is on a sheet of a class."""
 
 
 @dataclass
