@@ -143,8 +143,9 @@ def _places(request: FilesRequest) -> tuple[str, list[str] | None, str]:
     except ValidationError as error:
         text = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
         raise UserError(f"evaluate: {text}") from error
-    if request.truth_ids == "voc" and not set(request.classes) <= set(VOC_CLASSES):
-        raise UserError("evaluate: the ground truth has VOC's ids, and classes names some that VOC does not have")
+    other = [name for name in request.classes if name not in VOC_CLASSES]
+    if request.truth_ids == "voc" and other:
+        raise UserError(f"evaluate: the ground truth has VOC's ids, but VOC has no class {other[0]!r}; use its names")
     root = storage.absolute(request.truth)
     for place in (root, storage.absolute(request.labels)):
         if not storage.exists(place):

@@ -127,7 +127,7 @@ def test_ids_of_voc(folder: Path) -> None:
         voc[np.array(values) == 255] = 255
         storage.write_bytes(str(folder / "VOC" / "SegmentationClass" / f"{image_id}.png"), encode_label(voc))
     assert evaluate_files(request(folder, "pngs", truth_ids="voc"))["label"]["iou"]["dog"] == round(2 / 3, 6)
-    with pytest.raises(UserError, match="names some that VOC does not have"):
+    with pytest.raises(UserError, match="VOC has no class 'unicorn'"):
         evaluate_files(request(folder, "pngs", truth_ids="voc", classes=("cat", "unicorn")))
 
 
