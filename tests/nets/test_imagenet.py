@@ -38,8 +38,8 @@ def test_a_word_means_classes(word: int | str, indices: tuple[int, ...]) -> None
         ("poodle", "did you mean .*poodle"),
         ("1000", "not in 0 ... 999"),
         (-1, "not in 0 ... 999"),
-        ("", "no ImageNet class"),
-        ("xyzzyq", "no ImageNet class; "),
+        ("", "not an ImageNet class"),
+        ("xyzzyq", "not an ImageNet class; "),
     ],
 )
 def test_a_word_that_means_nothing_or_too_much_is_refused(word: int | str, said: str) -> None:
