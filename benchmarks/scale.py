@@ -2,11 +2,15 @@
 
     python benchmarks/scale.py manifest [--keys 1000000] [--files 50000] [--shard-size 64]
     python benchmarks/scale.py run [--images 100 1000 10000] [--shard-size 16] [--side 48]
+    python benchmarks/scale.py corpus [--images 100000] [--places disk bucket] [--done 0.95] [--kill-at 0.3 0.6 0.95]
 
 `manifest` lists a table of so many synthetic images, and a folder tree of so many empty files, and writes their
 manifests; each in a process of its own, whose seconds, CPU seconds and peak memory are printed. `run` takes so many
 small images through pass 3 and prints the time per image once results flow, the CPU time of its stages and the ratio of
-the two, and the peak memory (PSS) of the driver and of the largest worker.
+the two, and the peak memory (PSS) of the driver and of the largest worker. `corpus` takes so many images through all
+passes with fakes in the place of the stages, on disk and in a bucket on loopback that answers late, and prints the
+driver's peak memory, objects, requests by kind, and the seconds before the first shard and after the last; the driver
+may be killed on the way, or find a share of the shards finished.
 """
 
 import argparse
@@ -19,6 +23,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from scale_corpus import measure_corpus
 from scale_run import measure_runs
 
 from pfit_ray.config.data import DataConfig, ImageSetConfig
@@ -52,6 +57,17 @@ def main() -> None:
     runs.add_argument("--shard-size", type=int, default=16, help="images per shard")
     runs.add_argument("--side", type=int, default=48, help="pixels along the sides of an image")
     runs.set_defaults(command=measure_runs)
+    corpus = commands.add_parser("corpus", help="a whole run whose stages are fakes")
+    corpus.add_argument("--images", type=int, default=100_000, help="number of images")
+    corpus.add_argument("--passes", nargs="+", default=["seeds", "labels", "predict"], help="passes to run")
+    corpus.add_argument("--places", nargs="+", default=["disk", "bucket"], help="disk, bucket")
+    corpus.add_argument("--latency", type=float, default=0.02, help="seconds that the bucket waits before it answers")
+    corpus.add_argument("--shard-size", type=int, help="images per shard; the package's default if it is not given")
+    corpus.add_argument("--side", type=int, default=48, help="pixels along the sides of an image")
+    corpus.add_argument("--done", type=float, default=0.0, help="share of the shards that are finished beforehand")
+    corpus.add_argument("--kill-at", type=float, nargs="*", default=[], help="shares at which the driver is killed")
+    corpus.add_argument("--scratch", help="folder for what is written; the system's temporary one if it is not given")
+    corpus.set_defaults(command=measure_corpus)
     arguments = parser.parse_args()
     arguments.command(arguments)
 
