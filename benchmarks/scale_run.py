@@ -1,7 +1,6 @@
 """Time per image and memory of whole runs over more and more images: both are to stay flat."""
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from PIL import Image
 
 from pfit_ray.nets.deeplab import DeepLabV3Plus
 from pfit_ray.nets.weights import save_network
+from pfit_ray.rundir.directory import RunDirectory
 
 BACKBONE = "efficientnet_lite0"
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "quickstart.yaml"
@@ -72,7 +72,7 @@ def run_over(place: Path, count: int, shard_size: int, side: int) -> Cost:
         time.sleep(SAMPLE_SECONDS)
     if process.returncode:
         raise SystemExit(f"the run over {count} images ended with exit code {process.returncode}")
-    markers = [json.loads(path.read_text()) for path in (place / "run" / "predict" / "done").iterdir()]
+    markers = RunDirectory(str(place / "run")).finished_shards("predict").values()
     finished = sorted((marker["finished"], marker["ok"]) for marker in markers)
     if sum(ok for _, ok in finished) != count:
         raise SystemExit("images failed")

@@ -72,12 +72,12 @@ class Run:
         """Images that a pass (`seeds`, `labels`, `predict`) could not finish: image_id, stage, reason, message, ..."""
         import pandas as pd
 
+        from pfit_ray.rundir.finished import Ledger
         from pfit_ray.rundir.published import read_failures
         from pfit_ray.tasks.results import FAILURE_SCHEMA
 
         reach(self.config.storage)
-        markers = self.directory.finished_shards(pass_name)
-        shards = [shard for shard, marker in markers.items() if marker["failed"]]
+        shards = Ledger(self.directory).shards(pass_name).failing().tolist()
         rows = [row for shard in shards for row in read_failures(self.directory, pass_name, shard)]
         return pd.DataFrame(rows, columns=FAILURE_SCHEMA.names)
 

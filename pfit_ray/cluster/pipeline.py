@@ -11,7 +11,7 @@ import importlib
 import math
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any, ClassVar
 
 import ray
@@ -37,6 +37,8 @@ from pfit_ray.tasks.passes import PassPlan
 
 FED_BY_ONE = 4
 """Workers without a GPU that one task reads for: it reads many images at once, and they compute for much longer."""
+WINDOW = 8192
+"""Shards that Ray Data gets at a time: it keeps a few kB for each in the driver until the last of them is through."""
 _START_DEATHS = 8
 """So many actors in a row may die while they start, and as many as there are workers."""
 
@@ -74,12 +76,18 @@ def run_pass(
         UserError: a mistake that a worker has found, such as a damaged weight file.
         RunFailedError: when nothing moves any more, or too many shards lose their workers.
     """
-    lost = set(shards)
-    for summary in _stream(plan, config, run, shards, placement):
-        lost.remove(summary["shard"])
-        yield summary
+    lost: list[int] = []
+    stream = _Stream(plan, config, run, len(shards), placement)
+    with stream.counted():
+        for start in range(0, len(shards), WINDOW):
+            left = set(shards[start : start + WINDOW])
+            for summary in stream.window(sorted(left)):
+                left.remove(summary["shard"])
+                yield summary
+            lost += left
     if lost:
         say(f"pass {plan.name}: the workers of {len(lost)} shard(s) died; their images are tried one by one")
+        del stream
         gc.collect()  # the errors of the lost shards hold the pipeline's actors, and these their CPUs and GPUs
         takes: dict[str, Any] = {
             "num_cpus": max(placement.network_cpus, placement.cpu_cpus),
@@ -93,90 +101,113 @@ def run_pass(
     storage.remove(run.url(plan.name, "tries"))
 
 
-def _stream(
-    plan: PassPlan, config: RunConfig, run: RunDirectory, shards: Sequence[int], placement: Placement
-) -> Iterator[dict[str, Any]]:
-    fetch, network, finish = plan.operators(config, run)
-    finish.writer.report = count_stages
-    for operator in (fetch, network, finish.chain):
-        operator.where = node_id
-    faults, memory = config.faults, placement.memory
-    most = max(faults.max_lost_shards, len(shards) // 10)
-    workers = min(placement.network_workers, len(shards))
-    tries = count_tries(run, plan.name, faults.shard_tries)
+class _Stream:
+    """The pipeline of one pass; shards go through it in windows, and workers that are tasks keep what they have loaded.
 
-    def selector(operator: str) -> dict[str, str] | None:
-        return dict(placement.labels.get(operator, {})) or None
+    Args:
+        plan: the chains of the pass.
+        config: the run's config.
+        run: the run directory.
+        shards: how many there are in all.
+        placement: what the workers take.
+    """
 
-    of_networks = {
-        "label_selector": selector("network"),
-        "num_cpus": placement.network_cpus,
-        "memory": memory and memory.network,
-    }
+    def __init__(self, plan: PassPlan, config: RunConfig, run: RunDirectory, shards: int, placement: Placement) -> None:
+        self.plan, self.config, self.placement = plan, config, placement
+        self.fetch, self.network, self.finish = plan.operators(config, run)
+        self.finish.writer.report = count_stages
+        for operator in (self.fetch, self.network, self.finish.chain):
+            operator.where = node_id
+        self.most = max(config.faults.max_lost_shards, shards // 10)
+        self.given_up = 0
+        self.tries = count_tries(run, plan.name, config.faults.shard_tries)
+        # Actors would take their processes, and all that these have imported, with them at the end of the pass.
+        self.kept = Kept(CountedOperator(FusedOperator(self.network, self.finish), "network", self.tries))
 
-    def in_actors(operator: Any) -> dict[str, Any]:
-        return {
-            "fn": CountedOperator,
-            "fn_constructor_args": (operator, "network", tries),
-            "compute": ActorPoolStrategy(min_size=min(placement.min_network_workers, workers), max_size=workers),
-            **of_networks,
-            "num_gpus": placement.network_gpus,
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """The time in which tries are counted."""
+        try:
+            yield
+        finally:
+            with suppress(RayError, RuntimeError, ValueError):  # an abandoned pass may outlive Ray
+                ray.kill(self.tries)  # workers that are kept hold on to it
+
+    def window(self, shards: Sequence[int]) -> Iterator[dict[str, Any]]:
+        """Take some shards through the pass; see `run_pass`. A shard that is given up yields nothing."""
+        faults = self.config.faults
+        try:
+            for row in self._dataset(shards).iter_rows():
+                if row.get(MISTAKE):
+                    raise UserError(row[MISTAKE])
+                if not row.get(LOST):
+                    yield _without_nulls(row)
+                    continue
+                self.given_up += 1
+                if self.given_up > self.most:
+                    raise self._failed(f"shard {row['shard']}: {row[LOST]}")
+        except ExecutionTimeoutError as error:
+            raise RunFailedError(
+                f"pass {self.plan.name}: nothing has moved for {faults.silence_seconds:g} seconds "
+                f"(faults.silence_seconds); {_waiting(error)}; see whether the cluster has room for it; the same "
+                "command continues from the finished shards"
+            ) from error
+        except RayError as error:
+            raise self._failed(last_line(error)) from error
+
+    def _dataset(self, shards: Sequence[int]) -> ray.data.Dataset:
+        config, placement, memory = self.config, self.placement, self.placement.memory
+        workers = min(placement.network_workers, len(shards))
+        of_networks = {
+            "label_selector": self._selector("network"),
+            "num_cpus": placement.network_cpus,
+            "memory": memory and memory.network,
         }
 
-    dataset = ray.data.from_items([{"shard": shard} for shard in shards], override_num_blocks=len(shards))
-    context = dataset.context  # its own: other datasets of this process keep their ways
-    context.max_errored_blocks = most
-    context.execution_no_progress_timeout_s = faults.silence_seconds
-    context.max_consecutive_actor_init_deaths = _START_DEATHS + workers  # a lost node may take many that start
-    # No pool is larger than what it gets: Ray Data would warn of it.
-    dataset = dataset.map(
-        CountedOperator(fetch, "fetch", tries).__call__,
-        num_cpus=placement.fetch_cpus,
-        memory=memory and memory.fetch,
-        compute=_pool(
-            config.resources.fetch, len(shards), math.ceil(workers / FED_BY_ONE) if placement.fused else None
-        ),
-        label_selector=selector("fetch"),
-    )
-    if placement.fused and placement.network_gpus:
-        dataset = dataset.map(**in_actors(FusedOperator(network, finish)))
-    elif placement.fused:
-        # Actors would take their processes, and all that these have imported, with them at the end of the pass.
+        def in_actors(operator: Any) -> dict[str, Any]:
+            return {
+                "fn": CountedOperator,
+                "fn_constructor_args": (operator, "network", self.tries),
+                "compute": ActorPoolStrategy(min_size=min(placement.min_network_workers, workers), max_size=workers),
+                **of_networks,
+                "num_gpus": placement.network_gpus,
+            }
+
+        dataset = ray.data.from_items([{"shard": shard} for shard in shards], override_num_blocks=len(shards))
+        context = dataset.context  # its own: other datasets of this process keep their ways
+        context.max_errored_blocks = self.most
+        context.execution_no_progress_timeout_s = config.faults.silence_seconds
+        context.max_consecutive_actor_init_deaths = _START_DEATHS + workers  # a lost node may take many that start
+        # No pool is larger than what it gets: Ray Data would warn of it.
         dataset = dataset.map(
-            Kept(CountedOperator(FusedOperator(network, finish), "network", tries)).__call__,
-            compute=TaskPoolStrategy(size=workers),
-            **of_networks,
+            CountedOperator(self.fetch, "fetch", self.tries).__call__,
+            num_cpus=placement.fetch_cpus,
+            memory=memory and memory.fetch,
+            compute=_pool(
+                config.resources.fetch, len(shards), math.ceil(workers / FED_BY_ONE) if placement.fused else None
+            ),
+            label_selector=self._selector("fetch"),
         )
-    else:
-        dataset = dataset.map(**in_actors(network)).map(
-            CountedOperator(finish, "cpu", tries).__call__,
+        if placement.fused and placement.network_gpus:
+            return dataset.map(**in_actors(FusedOperator(self.network, self.finish)))
+        if placement.fused:
+            return dataset.map(self.kept.__call__, compute=TaskPoolStrategy(size=workers), **of_networks)
+        return dataset.map(**in_actors(self.network)).map(
+            CountedOperator(self.finish, "cpu", self.tries).__call__,
             num_cpus=placement.cpu_cpus,
             memory=memory and memory.cpu,
             compute=_pool(config.resources.cpu, len(shards)),
-            label_selector=selector("cpu"),
+            label_selector=self._selector("cpu"),
         )
-    try:
-        given_up = 0
-        for row in dataset.iter_rows():
-            if row.get(MISTAKE):
-                raise UserError(row[MISTAKE])
-            if not row.get(LOST):
-                yield _without_nulls(row)
-                continue
-            given_up += 1
-            if given_up > most:
-                raise _failed(plan, most, f"shard {row['shard']}: {row[LOST]}")
-    except ExecutionTimeoutError as error:
-        raise RunFailedError(
-            f"pass {plan.name}: nothing has moved for {faults.silence_seconds:g} seconds (faults.silence_seconds); "
-            f"{_waiting(error)}; see whether the cluster has room for it; the same command continues from the finished "
-            "shards"
-        ) from error
-    except RayError as error:
-        raise _failed(plan, most, last_line(error)) from error
-    finally:
-        with suppress(RayError, RuntimeError, ValueError):  # an abandoned pass may outlive Ray
-            ray.kill(tries)  # workers that are kept hold on to it
+
+    def _selector(self, operator: str) -> dict[str, str] | None:
+        return dict(self.placement.labels.get(operator, {})) or None
+
+    def _failed(self, why: str) -> RunFailedError:
+        return RunFailedError(
+            f"pass {self.plan.name}: workers cannot start, or more than {self.most} shards have lost theirs "
+            f"(faults.max_lost_shards): {why}; the same command continues from the finished shards"
+        )
 
 
 def _without_nulls(value: Any) -> Any:
@@ -184,13 +215,6 @@ def _without_nulls(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     return {key: _without_nulls(one) for key, one in value.items() if one is not None}
-
-
-def _failed(plan: PassPlan, most: int, why: str) -> RunFailedError:
-    return RunFailedError(
-        f"pass {plan.name}: workers cannot start, or more than {most} shards have lost theirs "
-        f"(faults.max_lost_shards): {why}; the same command continues from the finished shards"
-    )
 
 
 def _waiting(error: ExecutionTimeoutError) -> str:

@@ -1,6 +1,6 @@
 """Contact sheets: everything that a run knows of one image, in one picture."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -18,18 +18,21 @@ from pfit_ray.ops.regions.reference_perimeter import region_picture as published
 from pfit_ray.ops.regions.region_maps import perimeter_map
 from pfit_ray.results.drawing import Tile, compose_sheet, heat_overlay, label_overlay, mask_overlay, region_picture
 from pfit_ray.rundir.directory import IMAGE_SET, RunDirectory
-from pfit_ray.rundir.manifest import iterate_shards
+from pfit_ray.rundir.manifest import find_images, read_manifest_shard
 from pfit_ray.rundir.published import read_label, read_rows
 from pfit_ray.tasks.encode import array_from_bytes
 
 
-def contact_sheet(config: RunConfig, run: RunDirectory, image_id: str) -> bytes:
+def contact_sheet(
+    config: RunConfig, run: RunDirectory, image_id: str, places: Mapping[str, Mapping[str, int]] | None = None
+) -> bytes:
     """Draw one image's sheet: image, maps, regions, perimeters, masks, labels, prediction, ground truth.
 
     Args:
         config: the run's config.
         run: the run directory.
         image_id: the image; what its passes have not made yet is left out.
+        places: its shard by image set and id; None looks for it.
 
     Returns:
         The bytes of a PNG file.
@@ -38,9 +41,9 @@ def contact_sheet(config: RunConfig, run: RunDirectory, image_id: str) -> bytes:
         UserError: when the run does not know the image, or its file cannot be read any more.
     """
     found = {
-        image_set: place
-        for image_set in dict.fromkeys(IMAGE_SET.values())
-        if (place := _find(run, image_set, image_id))
+        image_set: (shards[image_id], _row(run, image_set, shards[image_id], image_id))
+        for image_set, shards in (_places(run, [image_id]) if places is None else places).items()
+        if image_id in shards
     }
     if not found:
         raise UserError(f"show: {run.root} has no image {image_id!r}; its manifest tables list the image ids")
@@ -85,9 +88,10 @@ def write_sheets(config: RunConfig, run: RunDirectory, count: int) -> list[str]:
                 ids.setdefault(image_id.lower(), image_id)
         except Exception as error:
             problems.append(f"no contact sheets of pass {pass_name}: {last_line(error)}")
+    places = _places(run, list(ids.values())) if ids else {}
     for image_id in ids.values():
         try:
-            storage.write_bytes(sheet_url(run, image_id), contact_sheet(config, run, image_id))
+            storage.write_bytes(sheet_url(run, image_id), contact_sheet(config, run, image_id, places))
         except Exception as error:
             problems.append(f"no contact sheet of {image_id}: {last_line(error)}")
     return problems
@@ -113,19 +117,19 @@ def perimeters(config: RunConfig, regions: np.ndarray) -> np.ndarray:
     return np.asarray(edges > 0)
 
 
-def _find(run: RunDirectory, image_set: str, image_id: str) -> tuple[int, Row] | None:
-    """Shard and manifest row of an image."""
-    summary = run.read_json("manifest", f"{image_set}.json")
-    for shard, rows in iterate_shards(run, image_set, range(summary["shards"] if summary else 0)):
-        for row in rows:
-            if row["image_id"] == image_id:
-                return shard, row
-    return None
+def _places(run: RunDirectory, image_ids: Collection[str]) -> dict[str, dict[str, int]]:
+    """The shards of some images, by image set and id."""
+    return {name: find_images(run, name, image_ids) for name in dict.fromkeys(IMAGE_SET.values())}
+
+
+def _row(run: RunDirectory, image_set: str, shard: int, image_id: str) -> Row:
+    """The manifest row of an image; of two rows with its id the first."""
+    return next(row for row in read_manifest_shard(run, image_set, shard) if row["image_id"] == image_id)
 
 
 def _result(run: RunDirectory, pass_name: str, shard: int, image_id: str, size: tuple[int, int]) -> Row | None:
     """What a pass wrote of an image of this size, with its label map as `label`."""
-    if not storage.exists(run.marker(pass_name, shard)):
+    if run.published(pass_name, shard) is None:
         return None
     for row in read_rows(run, pass_name, shard):
         if row["image_id"] == image_id:

@@ -1,5 +1,6 @@
 """How far a run is, read from its directory alone, on any machine."""
 
+import json
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -9,12 +10,14 @@ from typing import Any
 from pfit_ray import storage
 from pfit_ray.config import PASSES
 from pfit_ray.rundir.directory import IMAGE_SET, NETWORKS, PROGRESS_FILE, Network, RunDirectory
+from pfit_ray.rundir.markers import Markers
 from pfit_ray.rundir.pace import (
     describe_duration,
     describe_left,
     describe_rate,
     describe_records,
     read_metrics,
+    recent,
     recent_rate,
 )
 from pfit_ray.tasks.base import Timings, add_timings
@@ -37,7 +40,7 @@ def describe_status(run: RunDirectory) -> Iterator[str]:
         if manifest is None:
             yield f"pass {name}: not started"
             continue
-        yield from _pass_lines(name, manifest, list(run.finished_shards(name).values()))
+        yield from _pass_lines(name, manifest, run.markers(name))
 
 
 def _now(run: RunDirectory) -> Iterator[str]:
@@ -62,18 +65,23 @@ def _network(run: RunDirectory, network: Network) -> str:
     return f"training, {describe_records(records)}" if records else "not there yet"
 
 
-def _pass_lines(name: str, manifest: dict[str, Any], markers: list[dict[str, Any]]) -> Iterator[str]:
-    ok = sum(marker["ok"] for marker in markers)
-    failed = sum(marker["failed"] for marker in markers)
-    yield (
-        f"pass {name}: {ok + failed} of {manifest['images']} images ({ok} ok, {failed} failed), "
-        f"{len(markers)} of {manifest['shards']} shards{_rate(markers, manifest['images'] - ok - failed)}"
-    )
+def _pass_lines(name: str, manifest: dict[str, Any], markers: Markers) -> Iterator[str]:
     reasons: Counter[str] = Counter()
     timings: Timings = {}
-    for marker in markers:
-        reasons.update(marker["reasons"])
-        timings = add_timings(timings, marker["stages"])
+    shards = ok = failed = 0
+    finished: list[tuple[float, int]] = []
+    for table in markers.tables(["ok", "failed", "finished", "reasons", "stages"]):
+        good, bad, when, why, stages = (column.to_pylist() for column in table.columns)
+        shards, ok, failed = shards + len(table), ok + sum(good), failed + sum(bad)
+        finished = recent([*finished, *zip(when, map(sum, zip(good, bad, strict=True)), strict=True)])
+        for text in why:
+            reasons.update(json.loads(text))
+        for text in stages:
+            timings = add_timings(timings, json.loads(text))
+    yield (
+        f"pass {name}: {ok + failed} of {manifest['images']} images ({ok} ok, {failed} failed), "
+        f"{shards} of {manifest['shards']} shards{_rate(finished, manifest['images'] - ok - failed)}"
+    )
     for reason, count in reasons.most_common():
         yield f"  failed, {reason}: {count}"
     for stage, timing in timings.items():
@@ -93,11 +101,11 @@ def _stage_line(stage: str, timing: dict[str, float]) -> str:
     )
 
 
-def _rate(markers: list[dict[str, Any]], left: int) -> str:
+def _rate(finished: list[tuple[float, int]], left: int) -> str:
     """How fast the last shards came, what that means for the rest, and when the last one came."""
-    rate = recent_rate([(marker["finished"], marker["ok"] + marker["failed"]) for marker in markers])
+    rate = recent_rate(finished)
     if rate is None:
         return ""
-    last = datetime.fromtimestamp(max(marker["finished"] for marker in markers)).isoformat(" ", "seconds")
+    last = datetime.fromtimestamp(finished[-1][0]).isoformat(" ", "seconds")
     rest = f", {describe_left(left / rate)}" if left and rate > 0 else ""
     return f", {describe_rate(rate)}{rest}, last at {last}"

@@ -10,8 +10,8 @@ from pfit_ray import storage
 from pfit_ray.config import RunConfig
 from pfit_ray.config.stored import load_stored
 from pfit_ray.errors import UserError
+from pfit_ray.rundir.markers import Markers, file_name, read_marker
 from pfit_ray.storage.drivers import reach
-from pfit_ray.storage.threads import prefetch
 
 Network = Literal["classifier", "affinitynet", "deeplab"]
 NETWORKS: tuple[Network, ...] = ("classifier", "affinitynet", "deeplab")
@@ -27,9 +27,6 @@ PROGRESS_FILE = "progress.json"
 
 LOCK_FILE = "lock.json"
 """Who works in the run directory, see `pfit_ray.runner.lock`; there is none if nobody does."""
-
-_READERS = 32
-"""Markers that are read at the same time."""
 
 
 class ShardFile(NamedTuple):
@@ -65,8 +62,8 @@ class RunDirectory:
         return self.url(name, f"{LABEL_COLUMN[name]}s" if kind == "labels" else kind)
 
     def marker(self, name: str, shard: int) -> str:
-        """JSON file that says that a shard is finished, written last."""
-        return self.url(name, "done", f"{shard:05d}.json")
+        """JSON file that says that a shard is finished, written last; see `pfit_ray.rundir.markers`."""
+        return self.url(name, "done", file_name(shard))
 
     def weights(self, network: Network) -> str:
         """Final weights of a network."""
@@ -83,10 +80,14 @@ class RunDirectory:
         """Write a JSON file below the root, atomically."""
         storage.write_bytes(self.url(*parts), (json.dumps(value, indent=1) + "\n").encode())
 
-    def published(self, name: str, shard: int) -> ShardFiles | None:
-        """What a shard's marker names; None if the shard is not finished."""
-        marker = self.read_json(name, "done", f"{shard:05d}.json")
+    def published(self, name: str, shard: int, settled: str = "") -> ShardFiles | None:
+        """What a shard's marker names; None if the shard is not finished. `settled`: see `read_marker`."""
+        marker = read_marker(self.url(name, "done"), shard, settled)
         return None if marker is None else self.files(name, shard, marker)
+
+    def markers(self, name: str) -> Markers:
+        """The markers of a pass, listed now."""
+        return Markers(self.url(name, "done"))
 
     def files(self, name: str, shard: int, marker: Mapping[str, Any]) -> ShardFiles:
         """What a shard's marker names; markers of older versions name nothing, and their files have fixed names."""
@@ -102,20 +103,13 @@ class RunDirectory:
         return ShardFiles(file("rows"), file("labels"), file("failures") if "failures" in named else None)
 
     def finished_numbers(self, name: str) -> list[int]:
-        """Numbers of the finished shards of a pass, ascending; their markers are listed, not read."""
-        folder = self.url(name, "done")
-        if not storage.exists(folder):
-            return []
-        stems = (url.rpartition("/")[2].rpartition(".") for url, _ in storage.list_files(folder))
-        return sorted(int(stem) for stem, _, suffix in stems if suffix == "json" and stem.isdigit())
+        """Numbers of the finished shards of a pass, ascending."""
+        found: list[int] = self.markers(name).numbers().tolist()
+        return found
 
     def finished_shards(self, name: str) -> dict[int, dict[str, Any]]:
-        """Markers of the finished shards of a pass by shard number, ascending; they may come and go meanwhile."""
-        numbers = self.finished_numbers(name)
-        read = prefetch(
-            lambda shard: self.read_json(name, "done", f"{shard:05d}.json"), numbers, _READERS, 4 * _READERS
-        )
-        return {shard: marker for shard, marker in zip(numbers, read, strict=True) if marker is not None}
+        """Markers of the finished shards of a pass by shard number, ascending, all in memory; `markers` streams."""
+        return dict(self.markers(name))
 
 
 def open_run(url: str) -> tuple[RunDirectory, RunConfig]:

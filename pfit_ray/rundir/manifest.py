@@ -2,15 +2,18 @@
 
 import hashlib
 import io
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from pfit_ray import storage
 from pfit_ray.config.credentials import redacted
@@ -18,6 +21,7 @@ from pfit_ray.constants import FAILED, LABEL_REASONS, OK, Row
 from pfit_ray.data.image_bytes import PLACE_FIELDS
 from pfit_ray.rundir.directory import RunDirectory
 from pfit_ray.storage.ranges import open_seekable
+from pfit_ray.storage.threads import prefetch
 
 if TYPE_CHECKING:  # who only reads a manifest knows no sources
     from pfit_ray.data.sources.item import Item
@@ -27,6 +31,8 @@ SHARDS_PER_PART = 256
 UNLABELLED_SET = "predict"
 """The set of images whose labels nobody reads."""
 _BLOCK = 1 << 16
+_READERS = 8
+"""Parts that are read at the same time."""
 
 MANIFEST_SCHEMA = pa.schema(
     [
@@ -64,7 +70,8 @@ def write_manifest(
 
     Returns:
         Its summary: `images`, `shards`, `shard_size`, `bytes` of the images whose size is known, `unknown_sizes`,
-        how many sizes are not, `digest`, the SHA-256 of all lines "image_id<TAB>uri<LF>", and `notes`.
+        how many sizes are not, `ground_truth`, the images that have a mask, `digest`, the SHA-256 of all lines
+        "image_id<TAB>uri<LF>", and `notes`.
     """
     listing = _Listing(shard_size)
     wanted = map(_without_label, items) if name == UNLABELLED_SET else items
@@ -77,13 +84,14 @@ def write_manifest(
     return summary
 
 
-def read_manifest_shard(run: RunDirectory, name: str, shard: int) -> list[Row]:
+def read_manifest_shard(run: RunDirectory, name: str, shard: int, settled: str = "") -> list[Row]:
     """Rows of one shard of a manifest: the manifest's columns, `status` and, where it failed, the `stage`.
 
-    Of the part that holds the shard only the footer and the shard's row group are read.
+    Of the part that holds the shard only the footer and the shard's row group are read. `settled` names a time in which
+    the manifest does not change, such as a pass: whether the part is still the same is then asked once.
     """
-    with closing(iterate_shards(run, name, [shard])) as found:
-        return next(found)[1]
+    with _open_part(run, name, shard // SHARDS_PER_PART, settled) as table:
+        return _as_rows(table.read_row_group(shard % SHARDS_PER_PART))
 
 
 def iterate_shards(run: RunDirectory, name: str, shards: Iterable[int]) -> Generator[tuple[int, list[Row]], None, None]:
@@ -113,6 +121,49 @@ def read_manifest_columns(run: RunDirectory, name: str, columns: list[str]) -> p
     return pa.concat_tables(tables) if tables else MANIFEST_SCHEMA.empty_table().select(columns)
 
 
+def ground_truth_shards(run: RunDirectory, name: str) -> NDArray[np.int64]:
+    """The shards of a manifest that have images with ground truth, ascending; empty if there is no manifest."""
+    summary = run.read_json("manifest", f"{name}.json")
+    if summary is None or summary.get("ground_truth") == 0:
+        return np.zeros(0, np.int64)
+    found = []
+    for part, (sizes, table) in enumerate(_parts(run, name, summary["shards"], ["mask_uri"])):
+        shards = np.repeat(np.arange(len(sizes)) + part * SHARDS_PER_PART, sizes)
+        found.append(np.unique(shards[table["mask_uri"].is_valid().to_numpy()]))
+    return np.concatenate([np.zeros(0, np.int64), *found])
+
+
+def find_images(run: RunDirectory, name: str, image_ids: Collection[str]) -> dict[str, int]:
+    """The shards of a manifest that some images are in; those that it does not list are left out."""
+    summary = run.read_json("manifest", f"{name}.json")
+    found: dict[str, int] = {}
+    with closing(_parts(run, name, summary["shards"] if summary else 0, ["image_id"])) as parts:
+        for part, (sizes, table) in enumerate(parts):
+            ends = np.cumsum(sizes)
+            for image_id in image_ids:
+                place = -1 if image_id in found else pc.index(table["image_id"], image_id).as_py()
+                if place >= 0:
+                    shard = int(np.searchsorted(ends, place, side="right"))
+                    found[image_id] = part * SHARDS_PER_PART + shard
+            if len(found) == len(image_ids):
+                break
+    return found
+
+
+def _parts(
+    run: RunDirectory, name: str, shards: int, columns: list[str]
+) -> Generator[tuple[list[int], pa.Table], None, None]:
+    """Of each part of a manifest the numbers of images of its shards, and some columns."""
+
+    def read(part: int) -> tuple[list[int], pa.Table]:
+        with pq.ParquetFile(io.BytesIO(storage.read_bytes(_part_url(run, name, part)))) as file:
+            groups = range(file.metadata.num_row_groups)
+            sizes = [file.metadata.row_group(group).num_rows for group in groups]
+            return sizes, file.read(columns, use_threads=False)
+
+    yield from prefetch(read, range(-(-shards // SHARDS_PER_PART)), _READERS, 2 * _READERS)
+
+
 class _Listing:
     """Turns images into tables, and counts them.
 
@@ -126,6 +177,7 @@ class _Listing:
         self.seen = SeenTexts()
         self.digest = hashlib.sha256()
         self.counts = {"images": 0, "shards": 0, "shard_size": shard_size, "bytes": 0, "unknown_sizes": 0}
+        self.counts["ground_truth"] = 0
 
     def table(self, items: "Sequence[Item]") -> pa.Table:
         """The table of one shard."""
@@ -137,6 +189,7 @@ class _Listing:
         self.counts["shards"] += 1
         self.counts["bytes"] += sum(sizes)
         self.counts["unknown_sizes"] += len(items) - len(sizes)
+        self.counts["ground_truth"] += sum(item.mask_uri is not None for item in items)
         columns = [pa.array([getattr(item, field.name) for item in items], field.type) for field in MANIFEST_SCHEMA]
         return pa.table(columns, schema=MANIFEST_SCHEMA)
 
@@ -171,13 +224,23 @@ def _part_url(run: RunDirectory, name: str, part: int) -> str:
 
 
 @contextmanager
-def _open_part(run: RunDirectory, name: str, part: int) -> Iterator[pq.ParquetFile]:
+def _open_part(run: RunDirectory, name: str, part: int, settled: str = "") -> Iterator[pq.ParquetFile]:
     url = _part_url(run, name, part)
+    entry = _settled_entry(url, settled) if settled else _entry(url)
+    with open_seekable(url, entry.size, block=_BLOCK) as file:
+        yield pq.ParquetFile(file, metadata=_footer(entry))
+
+
+def _entry(url: str) -> storage.Entry:
     entry = next(storage.list_entries(url, threads=0), None)
     if entry is None:
         raise FileNotFoundError(url)
-    with open_seekable(url, entry.size, block=_BLOCK) as file:
-        yield pq.ParquetFile(file, metadata=_footer(entry))
+    return entry
+
+
+@lru_cache(maxsize=4)
+def _settled_entry(url: str, settled: str) -> storage.Entry:
+    return _entry(url)
 
 
 @lru_cache(maxsize=4)

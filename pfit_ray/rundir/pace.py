@@ -39,14 +39,17 @@ def recent_rate(finished: Sequence[tuple[float, int]]) -> float | None:
     Returns:
         None if fewer than two shards, or no time between them, tell no rate.
     """
-    ordered = sorted(finished)
-    last = ordered[-1][0] if ordered else 0.0
-    recent = [one for one in ordered if one[0] >= last - RECENT_SECONDS]
-    if len(recent) < 2:
-        recent = ordered[-2:]
-    if len(recent) < 2 or last <= recent[0][0]:
+    some = recent(finished)
+    if len(some) < 2 or some[-1][0] <= some[0][0]:
         return None
-    return sum(images for _, images in recent[1:]) / (last - recent[0][0])
+    return sum(images for _, images in some[1:]) / (some[-1][0] - some[0][0])
+
+
+def recent(finished: Sequence[tuple[float, int]]) -> list[tuple[float, int]]:
+    """Those of some finished shards that `recent_rate` goes by, the last ones last."""
+    ordered = sorted(finished)
+    some = [one for one in ordered if one[0] >= ordered[-1][0] - RECENT_SECONDS]
+    return some if len(some) > 1 else ordered[-2:]
 
 
 METRICS_FILE = "metrics.jsonl"

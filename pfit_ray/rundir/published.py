@@ -17,15 +17,23 @@ from pfit_ray.storage.ranges import read_columns
 T = TypeVar("T")
 
 
-def read_published(run: RunDirectory, name: str, shard: int, read: Callable[[ShardFiles], T]) -> T:
+def read_published(run: RunDirectory, name: str, shard: int, read: Callable[[ShardFiles], T], settled: str = "") -> T:
     """Read files of a finished shard, and read again if a retry has replaced them meanwhile.
+
+    Args:
+        run: the run directory.
+        name: the pass.
+        shard: its number.
+        read: reads the files.
+        settled: see `pfit_ray.rundir.markers.read_marker`.
 
     Raises:
         UserError: when the shard is not finished, or a file that its marker names is missing or damaged.
     """
     seen: ShardFiles | None = None
     while True:
-        files = run.published(name, shard)
+        files = run.published(name, shard, settled)
+        settled = ""
         if files is None:
             raise UserError(f"pass {name}: shard {shard} of {run.root} is not finished; run it first")
         try:
@@ -42,11 +50,19 @@ def read_published(run: RunDirectory, name: str, shard: int, read: Callable[[Sha
 
 
 def _lost(run: RunDirectory, name: str, shard: int, what: str) -> str:
-    return f"pass {name}: shard {shard} {what}; remove {run.marker(name, shard)}, and the same command does it again"
+    marker = run.marker(name, shard)
+    how = f"remove {marker}" if storage.exists(marker) else f"put an empty file at {marker}"
+    return f"pass {name}: shard {shard} {what}; {how}, and the same command does it again"
 
 
 def read_rows(
-    run: RunDirectory, name: str, shard: int, columns: Sequence[str] | None = None, *, small: bool = False
+    run: RunDirectory,
+    name: str,
+    shard: int,
+    columns: Sequence[str] | None = None,
+    *,
+    small: bool = False,
+    settled: str = "",
 ) -> list[Row]:
     """Good rows of a finished shard, each with the URL of its label maps as `label_url`.
 
@@ -56,6 +72,7 @@ def read_rows(
         shard: its number.
         columns: those to read, as far as the file has them; None reads all.
         small: these columns are small and others are not: only their bytes are read.
+        settled: see `pfit_ray.rundir.markers.read_marker`.
 
     Raises:
         UserError: as `read_published`.
@@ -65,16 +82,16 @@ def read_rows(
         rows: list[Row] = _table(files.rows, columns, small).to_pylist()
         return [{**row, "label_url": files.labels.url} for row in rows]
 
-    return read_published(run, name, shard, read)
+    return read_published(run, name, shard, read, settled)
 
 
-def read_failures(run: RunDirectory, name: str, shard: int) -> list[Row]:
+def read_failures(run: RunDirectory, name: str, shard: int, settled: str = "") -> list[Row]:
     """Failed rows of a finished shard; see `read_rows`."""
 
     def read(files: ShardFiles) -> list[Row]:
         return [] if files.failures is None else _table(files.failures).to_pylist()
 
-    return read_published(run, name, shard, read)
+    return read_published(run, name, shard, read, settled)
 
 
 def read_label(row: Mapping[str, Any]) -> bytes:

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
+import numpy as np
+
 from pfit_ray import storage
 from pfit_ray.cluster import pipeline
 from pfit_ray.cluster.placement import Placement, place
@@ -29,7 +31,7 @@ from pfit_ray.rundir.provenance import record_missing_weights, record_weights
 from pfit_ray.runner import fingerprint, scoring_step
 from pfit_ray.runner.lock import RunLock
 from pfit_ray.runner.progress import Progress, State
-from pfit_ray.runner.steps import Planner, Step, networks_of
+from pfit_ray.runner.steps import NEEDS, Planner, Step, networks_of
 from pfit_ray.storage.signals import Interrupts, interrupts
 from pfit_ray.tasks.passes import plan_pass
 from pfit_ray.train.provide import check_networks, check_reviews, check_training_resources, provide_network
@@ -253,8 +255,11 @@ class Runner:
         fingerprint.begin_step(run, config, name)
         self._outdate_report()
         manifest = run.read_json("manifest", f"{IMAGE_SET[name]}.json")
-        finished = dict(ledger.shards(name))
-        shards = [shard for shard in range(manifest["shards"]) if shard not in finished]
+        if (upstream := NEEDS[name]) is not None:
+            ledger.compact(upstream)  # its markers do not change any more, and workers need no requests for them
+        ledger.compact(name)
+        finished = ledger.shards(name)
+        shards = np.setdiff1d(np.arange(manifest["shards"]), finished.numbers()).tolist()
         plan = plan_pass(name, config, run)
         again, again_plan = self.planner.retry_shards(finished), replace(plan, retry=True)
         if shards:
@@ -265,14 +270,15 @@ class Runner:
                     self._check_failures(name, manifest["images"])
                     self._go_on()
         if again:
-            before = sum(finished[shard].failed for shard in again)
+            failed_before = {shard: finished[shard].failed for shard in again}
+            before = sum(failed_before.values())
             with self.progress.images(f"{name}, failed images again", before, 0) as progress:
                 for result in pipeline.run_pass(again_plan, config, run, again, placement, self.progress.say):
-                    progress.add(finished[result["shard"]].failed - result["failed"], result["failed"], result)
+                    progress.add(failed_before[result["shard"]] - result["failed"], result["failed"], result)
+                    ledger.add(name, result)
                     self._go_on()
         if lost := ledger.tidy(name):
-            for shard in lost:
-                storage.remove(run.marker(name, shard))
+            ledger.drop(name, lost)
             raise RunFailedError(
                 f"pass {name}: files of {len(lost)} finished shard(s) are gone, of shard {lost[0]} first; the same "
                 "command does them again"

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import ray
+from numpy.typing import NDArray
 
 from pfit_ray.config import PASSES, RunConfig
 from pfit_ray.data.sources.mask_ids import mask_ids
 from pfit_ray.errors import UserError
 from pfit_ray.results.totals import Totals, summaries
-from pfit_ray.rundir.directory import RunDirectory
+from pfit_ray.rundir.directory import IMAGE_SET, RunDirectory
+from pfit_ray.rundir.manifest import ground_truth_shards
 from pfit_ray.rundir.provenance import provenance
 from pfit_ray.runner.progress import Progress
 from pfit_ray.tasks.score import ShardScore, ShardScorer, above_note, classless_note
@@ -29,7 +31,7 @@ def thresholds(config: RunConfig) -> list[float]:
 
 
 def evaluate_run(config: RunConfig, run: RunDirectory, progress: Progress | None = None) -> dict[str, Any]:
-    """Score all finished shards of all passes.
+    """Score all finished shards of all passes that have images with ground truth.
 
     Args:
         config: the run's config.
@@ -49,7 +51,8 @@ def evaluate_run(config: RunConfig, run: RunDirectory, progress: Progress | None
     classless: list[str] = []
     above: set[str] = set()
     images = 0
-    shards = {name: run.finished_numbers(name) for name in PASSES}
+    with_masks = {name: ground_truth_shards(run, name) for name in dict.fromkeys(IMAGE_SET.values())}
+    shards = {name: _finished(run, name, with_masks[IMAGE_SET[name]]) for name in PASSES}
     ids = mask_ids(config.data)
     count = sum(map(len, shards.values()))
     with progress.images("evaluation", count, 0, "shards") if progress and count else nullcontext() as step:
@@ -76,6 +79,12 @@ def evaluate_run(config: RunConfig, run: RunDirectory, progress: Progress | None
         scored = max((total.images for total in totals.values()), default=0)
         result.setdefault("notes", []).append(above_note(sorted(above), len(names) - 1, scored))
     return result
+
+
+def _finished(run: RunDirectory, name: str, shards: NDArray[np.int64]) -> list[int]:
+    """Those of some shards that a pass has finished."""
+    found: list[int] = np.intersect1d(shards, run.markers(name).numbers()).tolist() if len(shards) else []
+    return found
 
 
 def _score_all(scorer: ShardScorer, shards: Iterable[int]) -> Iterator[ShardScore]:

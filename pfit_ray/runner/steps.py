@@ -1,6 +1,6 @@
 """The steps of a run, and what each still has to do."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -8,7 +8,7 @@ from pfit_ray import storage
 from pfit_ray.config import PASSES, Pass, RunConfig
 from pfit_ray.errors import UserError
 from pfit_ray.rundir.directory import IMAGE_SET, Network, RunDirectory
-from pfit_ray.rundir.finished import Ledger, ShardCount
+from pfit_ray.rundir.finished import Ledger, ShardCounts
 
 NETWORK_OF: dict[Pass, Network] = {"seeds": "classifier", "labels": "affinitynet", "predict": "deeplab"}
 """The network that each pass runs, and that is provided before it."""
@@ -81,9 +81,9 @@ class Planner:
             storage.exists(run.url("evaluation.json")) and run.read_json("steps", "report.json") == self.report_fields()
         )
 
-    def retry_shards(self, finished: Mapping[int, ShardCount]) -> list[int]:
-        """The finished shards whose failed images are tried again."""
-        return [shard for shard, count in finished.items() if count.failed] if self.retry_failed else []
+    def retry_shards(self, finished: ShardCounts) -> list[int]:
+        """The finished shards whose failed images are tried again, ascending."""
+        return finished.failing().tolist() if self.retry_failed else []
 
     def network_of(self, name: Pass) -> Network | None:
         """The network of a pass; none if CAMs come from another source than a classifier."""
@@ -117,7 +117,7 @@ class Planner:
 
     def _retry_todo(self, name: Pass) -> str:
         finished = self.ledger.shards(name)
-        failed = sum(finished[shard].failed for shard in self.retry_shards(finished))
+        failed = finished.total.failed if self.retry_failed else 0
         return f"{failed} failed images again" if failed else ""
 
 

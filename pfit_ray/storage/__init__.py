@@ -15,6 +15,7 @@ from pfit_ray.storage.files import (
     other_case,
     read_bytes,
     remove,
+    remove_all,
     upload,
     write_bytes,
 )
@@ -22,6 +23,6 @@ from pfit_ray.storage.retry import retries
 
 __all__ = [
     "Entry", "absolute", "configure", "create_bytes", "exists", "fetch", "is_local", "join", "link", "list_entries",
-    "list_files", "open_system", "options", "other_case", "read_bytes", "refuse_credentials", "remove", "retries",
-    "upload", "write_bytes",
+    "list_files", "open_system", "options", "other_case", "read_bytes", "refuse_credentials", "remove", "remove_all",
+    "retries", "upload", "write_bytes",
 ]  # fmt: skip

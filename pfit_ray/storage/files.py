@@ -3,8 +3,9 @@
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from glob import has_magic
 from typing import Any, BinaryIO, NamedTuple, TypeVar
 
@@ -12,7 +13,7 @@ from pfit_ray.constants import LOCAL_PROTOCOLS
 from pfit_ray.errors import RowError, UserError
 from pfit_ray.storage.drivers import AZURE, GCS, S3, open_system, options, protocols_of
 from pfit_ray.storage.errors import answers, explained, row_error
-from pfit_ray.storage.listing import PARTIAL_SUFFIX, THREADS, LocalTree, Tree, list_tree, system_tree, version_tag
+from pfit_ray.storage.listing import PAGE, PARTIAL_SUFFIX, THREADS, LocalTree, Tree, list_tree, system_tree, version_tag
 from pfit_ray.storage.retry import patiently
 from pfit_ray.storage.threads import prefetch
 
@@ -227,6 +228,31 @@ def remove(url: str) -> None:
             return
 
 
+def remove_all(urls: Sequence[str]) -> None:
+    """Remove some files of one place, in S3 a thousand by one request. Nothing happens where nothing exists."""
+    if not urls:
+        return
+    if is_local(urls[0]):
+        for url in urls:
+            remove(url)
+        return
+    with explained(urls[0]):
+        system = open_system(urls[0])[0]
+        paths = [open_system(url)[1] for url in urls]
+        if not protocols_of(system) & {*S3}:
+            for _ in prefetch(partial(_remove_one, system), paths, _REMOVERS, 4 * _REMOVERS):
+                pass
+            return
+        for start in range(0, len(paths), PAGE):
+            bucket = system.split_path(paths[start])[0]
+            objects = [{"Key": system.split_path(path)[1]} for path in paths[start : start + PAGE]]
+            wanted = {"Bucket": bucket, "Delete": {"Objects": objects, "Quiet": True}}
+            answer = _patiently(partial(system.call_s3, "delete_objects", **wanted, **system.req_kw))
+            if refused := answer.get("Errors"):
+                first = refused[0]
+                raise OSError(f"{bucket}/{first.get('Key')} cannot be removed: {first.get('Code')}")
+
+
 def fetch(url: str, start: int | None = None, end: int | None = None) -> bytes:
     """Read one row's file, or the bytes [start, end) of it.
 
@@ -306,20 +332,21 @@ def _write_object(write: Callable[[], object]) -> None:
         raise
 
 
+def _remove_one(system: Any, path: str) -> None:
+    with suppress(FileNotFoundError):
+        _patiently(lambda: system.rm_file(path))
+
+
 def _remove_remote(system: Any, path: str) -> None:
     """Remove an object and all below it, each by its own name.
 
     fsspec's own removal takes `*`, `?` and `[` in a path for patterns, and s3fs does not tell what S3 has kept.
     """
-
-    def remove_one(name: str) -> None:
-        with suppress(FileNotFoundError):
-            _patiently(lambda: system.rm_file(name))
-
     info = _patiently(lambda: system.info(path))
     if info["type"] == "file":
-        remove_one(path)
+        _remove_one(system, path)
         return
+    remove_one = partial(_remove_one, system)
     for _ in prefetch(remove_one, _patiently(lambda: system.find(path)), _REMOVERS, 4 * _REMOVERS):
         pass
     with suppress(FileNotFoundError, NotImplementedError):

@@ -14,6 +14,7 @@ from pfit_ray.data.image_bytes import fetch_images
 from pfit_ray.errors import RowError
 from pfit_ray.rundir.directory import RunDirectory
 from pfit_ray.rundir.manifest import read_manifest_shard
+from pfit_ray.rundir.markers import read_marker
 from pfit_ray.rundir.published import read_failures, read_label, read_rows
 from pfit_ray.tasks.base import StorageWatch, columns, fail
 from pfit_ray.tasks.encode import array_from_bytes
@@ -45,6 +46,7 @@ class FetchOperator:
         upstream: adds what an earlier pass computed.
         finished: for a shard that is tried again: gives it the good rows that it has already.
         threads: images that are read at the same time.
+        work: see `PassPlan.work`; while it lasts, the manifest does not change.
 
     The pipeline may set `where`, so that the results say on which node they were made.
     """
@@ -58,12 +60,14 @@ class FetchOperator:
         upstream: Upstream | None,
         finished: Upstream | None = None,
         threads: int = 1,
+        work: str = "",
     ) -> None:
         self.run = run
         self.image_set = image_set
         self.upstream = upstream
         self.finished = finished
         self.threads = threads
+        self.work = work
 
     @carry_mistakes
     def __call__(self, packed: Packed) -> Packed:
@@ -79,7 +83,7 @@ class FetchOperator:
 
     def rows(self, shard: int) -> list[Row]:
         """A shard's rows without the images."""
-        rows = read_manifest_shard(self.run, self.image_set, shard)
+        rows = read_manifest_shard(self.run, self.image_set, shard, self.work)
         if self.upstream is not None:
             self.upstream(shard, rows)
         if self.finished is not None:
@@ -115,7 +119,7 @@ class FinishedRows:
 
     def __call__(self, shard: int, rows: Sequence[Row]) -> None:
         """Mark one shard's finished rows as done."""
-        marker = self.run.read_json(self.pass_name, "done", f"{shard:05d}.json")
+        marker = read_marker(self.run.url(self.pass_name, "done"), shard)
         if marker is None:
             return
         further = 0 if self.work and marker.get("work") == self.work else 1
@@ -135,11 +139,15 @@ class FinishedRows:
 
 @dataclass(frozen=True)
 class SeedMaps:
-    """Adds what pass 1 found: `keys`, `seed_cam`, which is the map that will walk, and PNG bytes `regions_NAME`."""
+    """Adds what pass 1 found: `keys`, `seed_cam`, which is the map that will walk, and PNG bytes `regions_NAME`.
+
+    Pass 1 does not change while this pass, whose `work` it is, goes on.
+    """
 
     run: RunDirectory
     column: str
     regions: tuple[str, ...] = ()
+    work: str = ""
 
     @property
     def adds(self) -> tuple[str, ...]:
@@ -149,7 +157,7 @@ class SeedMaps:
     def __call__(self, shard: int, rows: Sequence[Row]) -> None:
         """Add one shard's seeds to its rows."""
         regions = columns("regions", self.regions)
-        found = read_rows(self.run, "seeds", shard, ["image_id", "keys", self.column, *regions])
+        found = read_rows(self.run, "seeds", shard, ["image_id", "keys", self.column, *regions], settled=self.work)
         seeds = {seed["image_id"]: seed for seed in found}
         skipped = self._skipped(shard) if len(seeds) < len(rows) else {}
         for row in rows:
@@ -167,5 +175,5 @@ class SeedMaps:
 
     def _skipped(self, shard: int) -> dict[str, str]:
         """Messages of the images that pass 1 was told to skip."""
-        rows = read_failures(self.run, "seeds", shard)
+        rows = read_failures(self.run, "seeds", shard, self.work)
         return {row["image_id"]: row["message"] for row in rows if row["reason"] == SKIPPED}

@@ -66,6 +66,7 @@ class PassPlan:
                 self.upstream,
                 FinishedRows(run, self.name, self.work) if self.retry else None,
                 threads.fetch.threads,
+                self.work,
             ),
             StageOperator(self.network, threads.network.threads, threads.network.batch_size, seconds),
             FinishOperator(self.finish, threads.cpu.threads, writer, seconds, decode),
@@ -94,9 +95,11 @@ def plan_pass(name: Pass, config: RunConfig, run: RunDirectory) -> PassPlan:
         )
     if name == "labels":
         reference = config.fidelity_of("walk") == "reference"
+        work = uuid.uuid4().hex
         return PassPlan(
             name,
-            upstream=SeedMaps(run, config.walk.source, config.pooled_regions),
+            work=work,
+            upstream=SeedMaps(run, config.walk.source, config.pooled_regions, work),
             network=[decode, EdgeStage(run.weights("affinitynet"), config.walk, reference, config.engine_of("labels"))],
             finish=[
                 WalkStage(config.walk),

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import platform
 import time
 from collections import Counter
@@ -18,7 +19,7 @@ from pfit_ray.constants import DONE, OK, PUBLISHED_SOURCES, SKIPPED, Row
 from pfit_ray.data.label_shards import pack_shard
 from pfit_ray.rundir.directory import RunDirectory
 from pfit_ray.tasks.base import StorageWatch, Timings
-from pfit_ray.tasks.results import FAILURE_SCHEMA, result_schema
+from pfit_ray.tasks.results import FAILURE_SCHEMA, result_schema, shard_sums
 
 _DIGITS = 12
 
@@ -94,6 +95,7 @@ class ShardWriter:
             "stages": timings,
             "nodes": dict(nodes or {}),
             "processor": processor(),
+            "sums": shard_sums(self.pass_name, good),
         }
         self.run.write_json(marker, self.pass_name, "done", f"{shard:05d}.json")
         if before is not None:
@@ -109,10 +111,11 @@ def summary(marker: Mapping[str, Any]) -> dict[str, Any]:
     """What the driver learns of a published shard.
 
     Returns:
-        `shard`, `ok`, `failed` (`skipped` images among them), `skipped`, `reasons` and `stages`.
+        `shard`, `ok`, `failed` (`skipped` images among them), `skipped`, `reasons`, `stages` and, as JSON, the whole
+        `marker`.
     """
     told = {name: marker[name] for name in ("shard", "ok", "failed", "reasons", "stages")}
-    return {**told, "skipped": marker["reasons"].get(SKIPPED, 0)}
+    return {**told, "skipped": marker["reasons"].get(SKIPPED, 0), "marker": json.dumps(marker)}
 
 
 @cache

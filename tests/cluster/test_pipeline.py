@@ -7,6 +7,7 @@ from conftest import SmallRun
 from support.faults import DiesAtStart, Heavy, go, paint_plan, write_pictures
 from support.shards import current
 
+from pfit_ray.cluster import pipeline
 from pfit_ray.cluster.pipeline import run_pass
 from pfit_ray.cluster.placement import Placement, place
 from pfit_ray.cluster.resources import Cluster
@@ -30,12 +31,16 @@ def seeded(small_run: SmallRun, tmp_path: Path) -> RunDirectory:
 
 
 @pytest.mark.timeout(900)
-def test_a_pass_over_some_shards(small_run: SmallRun, seeded: RunDirectory) -> None:
+def test_a_pass_over_some_shards_in_two_windows(
+    small_run: SmallRun, seeded: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "WINDOW", 1)
     settings = load_config(seeded.url("config.yaml"))
     results = run_pass(plan_pass("labels", settings, seeded), settings, seeded, [1, 4], two_cpus(settings))
     found = sorted(results, key=lambda result: result["shard"])
     for result in found:
         assert {"fetch", "write"} <= set(result.pop("stages"))
+        assert json.loads(result.pop("marker")) == seeded.finished_shards("labels")[result["shard"]]
     assert found == [
         {"shard": 1, "ok": 1, "failed": 1, "skipped": 0, "reasons": {"upstream": 1}},
         {"shard": 4, "ok": 0, "failed": 1, "skipped": 0, "reasons": {"no_label": 1}},

@@ -50,7 +50,10 @@ def failures(run: RunDirectory) -> pd.DataFrame:
 
 
 @pytest.mark.slow
-def test_images_that_kill_their_worker_or_never_end_are_found_and_their_neighbours_unharmed(run: RunDirectory) -> None:
+def test_images_that_kill_their_worker_or_never_end_are_found_and_their_neighbours_unharmed(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pfit_ray.cluster.pipeline.WINDOW", 3)
     bombs = paint_plan(
         network=(Bomb(("b",), "network_bomb"),),
         finish=(

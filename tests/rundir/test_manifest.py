@@ -18,6 +18,8 @@ from pfit_ray.data.sources.listing import list_images
 from pfit_ray.rundir import manifest
 from pfit_ray.rundir.directory import RunDirectory
 from pfit_ray.rundir.manifest import (
+    find_images,
+    ground_truth_shards,
     iterate_manifest,
     iterate_shards,
     read_manifest_shard,
@@ -42,7 +44,7 @@ def test_shards_hold_the_images_in_their_order(run: RunDirectory) -> None:
     summary = write_manifest(run, "train", iter(ITEMS), shard_size=2)
     lines = "a\tphotos/a.jpg\nb\tphotos/b.jpg\nc\tphotos/x.tar\nd\tphotos/d.jpg\na\tphotos/other/a.jpg\n"
     digest = hashlib.sha256(lines.encode()).hexdigest()
-    counts = {"images": 5, "shards": 3, "shard_size": 2, "bytes": 19, "unknown_sizes": 3}
+    counts = {"images": 5, "shards": 3, "shard_size": 2, "bytes": 19, "unknown_sizes": 3, "ground_truth": 1}
     assert summary == {**counts, "digest": digest, "notes": []} == run.read_json("manifest", "train.json")
     first, second, third = (read_manifest_shard(run, "train", shard) for shard in range(3))
     nothing = dict.fromkeys(("offset", "length", "row", "column", "name", "name_column", "reason", "message", "stage"))
@@ -177,3 +179,35 @@ def test_a_manifest_that_is_written_anew_is_read_anew(run: RunDirectory) -> None
         assert len(list(iterate_manifest(run, "train"))) == count
     with pytest.raises(FileNotFoundError):
         read_manifest_shard(run, "predict", 0)
+
+
+@pytest.mark.parametrize("counted", [True, False], ids=["counted", "older manifest"])
+def test_shards_with_ground_truth(run: RunDirectory, counted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifest, "SHARDS_PER_PART", 2)
+    masks = {3, 11, 12}
+    items = [Item(f"i{number}", "u", mask_uri="m" if number in masks else None) for number in range(14)]
+    for name, some in (("train", items), ("predict", [Item("a", "u")])):
+        summary = write_manifest(run, name, iter(some), shard_size=3)
+        if not counted:
+            summary.pop("ground_truth")
+            run.write_json(summary, "manifest", f"{name}.json")
+    assert ground_truth_shards(run, "train").tolist() == [1, 3, 4]
+    assert ground_truth_shards(run, "predict").tolist() == []
+    assert ground_truth_shards(run, "classifier").tolist() == []
+
+
+def test_a_manifest_that_has_counted_no_ground_truth_is_not_read(run: RunDirectory) -> None:
+    write_manifest(run, "train", iter([Item("a", "u")]), shard_size=1)
+    shutil.rmtree(run.url("manifest", "train"))
+    assert ground_truth_shards(run, "train").tolist() == []
+
+
+def test_the_shards_of_some_images(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifest, "SHARDS_PER_PART", 2)
+    items = [Item(f"i{number % 12}", "u") for number in range(14)]  # i0 and i1 stand twice, the first counts
+    write_manifest(run, "train", iter(items), shard_size=3)
+    assert find_images(run, "train", ["i11", "i1", "nobody"]) == {"i11": 3, "i1": 0}
+    assert find_images(run, "train", [f"i{number}" for number in range(12)]) == {
+        f"i{number}": number // 3 for number in range(12)
+    }
+    assert find_images(run, "predict", ["i1"]) == {}

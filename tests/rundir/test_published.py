@@ -202,8 +202,8 @@ def _overtaken(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     bring_back(run, "a")
     published = RunDirectory.published
 
-    def overtaken(self: RunDirectory, name: str, shard: int) -> Any:
-        files = published(self, name, shard)
+    def overtaken(self: RunDirectory, name: str, shard: int, settled: str = "") -> Any:
+        files = published(self, name, shard, settled)
         monkeypatch.setattr(RunDirectory, "published", published)
         publish(run, paint_plan(retry=True), 0)
         return files

@@ -1,4 +1,5 @@
 import io
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -141,6 +142,7 @@ def test_finish_writes_the_shard_and_returns_a_small_summary(tmp_path: Path) -> 
     row = {"image_id": "a", "uri": "u", "status": OK, "encoded": b"bad"}
     told = operator({"shard": 2, "rows": pack_rows([row], {})})
     marker = run.finished_shards("predict")[2]
+    assert json.loads(told.pop("marker")) == marker
     assert told == {
         "shard": 2,
         "ok": 0,

@@ -11,14 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pfit_ray import storage
 from pfit_ray.errors import UserError
-from pfit_ray.results.report.gather import SCORES
 from pfit_ray.rundir.directory import IMAGE_SET, RunDirectory, ShardFiles
 from pfit_ray.rundir.manifest import read_manifest_columns
 from pfit_ray.rundir.published import read_published
 from pfit_ray.storage.ranges import read_columns
 from pfit_ray.storage.threads import prefetch
+from pfit_ray.tasks.results import SCORES
 
 PENDING, OK, FAILED = range(3)
 STATUS_NAMES = ("unfinished", "ok", "failed")
@@ -44,11 +43,15 @@ class _ShardTable(NamedTuple):
 
 @dataclass
 class _PassColumns:
-    """One pass, for every image: its status, the reason of its failure, and the shards that have been read."""
+    """One pass, for every image: its status, the reason of its failure, and the shards that have been read.
+
+    `parts` are the versions of the parts of markers whose shards are known.
+    """
 
     status: NDArray[np.int8]
     reason: NDArray[np.int16]
     shards: dict[int, str | None] = field(default_factory=dict)
+    parts: dict[int, str | None] = field(default_factory=dict)
 
 
 class Index:
@@ -139,13 +142,14 @@ class Index:
         """Read the shards that are new or have been written again since the last time."""
         with self._lock:
             work = {name: self._changed_shards(name) for name in IMAGE_SET if IMAGE_SET[name] in self._numbers}
-            self.done, self.todo = 0, sum(len(shards) for shards in work.values())
-            for name, versions in work.items():
+            self.done, self.todo = 0, sum(len(shards) for shards, _ in work.values())
+            for name, (versions, parts) in work.items():
                 for table in self._read_shards(name, list(versions)):
                     self._take(name, table)
                     self._passes[name].shards[table.shard] = versions[table.shard]
                     self.done += 1
                     self.version += 1
+                self._passes[name].parts = parts
 
     def _read_manifests(self) -> None:
         ids: pa.Array = pa.array([], pa.large_string())
@@ -186,18 +190,20 @@ class Index:
             self._listed_reason[rows] = self._codes(_array(some_reasons))
             start += len(some_keys)
 
-    def _changed_shards(self, name: str) -> dict[int, str | None]:
-        """Finished shards of a pass that have not been read as they are now, and the version of their markers."""
-        folder = self.run.url(name, "done")
-        if not storage.exists(folder):
-            return {}
-        seen = self._passes[name].shards
-        found = {}
-        for entry in storage.list_entries(folder):
-            stem, _, suffix = entry.url.rpartition("/")[2].rpartition(".")
-            if suffix == "json" and stem.isdigit() and (int(stem), entry.version) not in seen.items():
-                found[int(stem)] = entry.version
-        return found
+    def _changed_shards(self, name: str) -> tuple[dict[int, str | None], dict[int, str | None]]:
+        """Finished shards of a pass that have not been read as they are now, with the versions of their markers.
+
+        The second mapping has the versions of the parts of markers, to be kept when these shards have been read.
+        """
+        markers, columns = self.run.markers(name), self._passes[name]
+        versions = {shard: entry.version for shard, entry in markers.singles.items() if entry.size}
+        for part, entry in markers.parts.items():
+            if columns.parts.get(part) != entry.version:
+                versions.update(markers.versions(part))
+        parts = {part: entry.version for part, entry in markers.parts.items()}
+        return {
+            shard: version for shard, version in versions.items() if (shard, version) not in columns.shards.items()
+        }, parts
 
     def _read_shards(self, name: str, shards: list[int]) -> Iterator[_ShardTable]:
         if not shards:

@@ -27,6 +27,7 @@ from pfit_ray.results.export.card import card, method_document, public_scores
 from pfit_ray.results.export.items import CHUNK, LabelledImage, labelled_images, score_names
 from pfit_ray.results.export.writer import FormatWriter, Target
 from pfit_ray.rundir.directory import IMAGE_SET, RunDirectory
+from pfit_ray.rundir.finished import Ledger
 from pfit_ray.storage.threads import prefetch
 
 FORMATS = {
@@ -121,15 +122,15 @@ def export_run(config: RunConfig, run: RunDirectory, output: str, options: Expor
     pass_name, root = PASS_OF[kind], storage.absolute(output)
     if next(storage.list_entries(root, threads=0), None) is not None:
         raise UserError(f"export: {root} is not empty; give another folder, or remove it first")
-    markers = run.finished_shards(pass_name)
+    shards = Ledger(run).shards(pass_name)
     done = Exported(root, kind)
     listed = run.read_json("manifest", f"{IMAGE_SET[pass_name]}.json")["images"]
-    done.unfinished = listed - sum(marker["ok"] + marker["failed"] for marker in markers.values())
+    done.unfinished = listed - shards.total.ok - shards.total.failed
     with tempfile.TemporaryDirectory(prefix="pfit-export-") as scratch:
         scores = tuple(score_names(pass_name))
         target = Target(root, Path(scratch), config.data.class_list, options.split, scores, options.polygons)
         writer = _writer(options.format, target)
-        images = labelled_images(run, pass_name, markers, options.images != "none", done.failed)
+        images = labelled_images(run, pass_name, shards, options.images != "none", done.failed)
         names = SeenTexts()
         originals = target.scratch / ORIGINALS
         with originals.open("w", encoding="utf-8", newline="") as table:

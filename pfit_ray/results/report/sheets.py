@@ -5,15 +5,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pfit_ray.config import RunConfig
-from pfit_ray.results.report.gather import PassTold, Picked
+from pfit_ray.results.report.gather import PassTold, Picked, pick
 from pfit_ray.results.report.thumbnails import thumbnails
 from pfit_ray.rundir.directory import RunDirectory
+from pfit_ray.storage.threads import prefetch
 
 PER_PASS = 3
 """Sheets of each pass that are not of a class: lowest and highest score, and random images."""
 
 CLASS_SHARE = 4
 """One in so many images is on a sheet of a class."""
+
+_READERS = 8
+"""Shards whose pictures are drawn at the same time."""
 
 
 @dataclass
@@ -44,7 +48,7 @@ def draw_sheets(config: RunConfig, run: RunDirectory, passes: Sequence[PassTold]
     Args:
         config: the run's config.
         run: the run directory.
-        passes: the passes with the images that they have picked, enough for any share of `images`.
+        passes: the passes with the images that were drawn, enough for any share of `images`.
         images: images with pictures, at most.
     """
     shown = [told for told in passes if told.ok]
@@ -52,14 +56,19 @@ def draw_sheets(config: RunConfig, run: RunDirectory, passes: Sequence[PassTold]
     found = [key for key, _ in by_class.classes.most_common()] if by_class else []
     of_pass, of_class = split_budget(images, len(shown), len(found))
     left = images // CLASS_SHARE
-    wanted: list[tuple[PassTold, str, list[Picked]]] = []
-    for told in shown:
-        wanted += [(told, name, picked[:of_pass]) for name, picked in told.sheets.items()]
+    class_counts: dict[int, int] = {}
     for key in found:
         assert by_class is not None
-        picked = by_class.class_sheets[key][: min(of_class, left)]
-        left -= len(picked)
-        wanted.append((by_class, f"class {config.data.class_list.name(key)}", picked))
+        class_counts[key] = min(of_class, left, by_class.classes[key])
+        left -= class_counts[key]
+    wanted: list[tuple[PassTold, str, list[Picked]]] = []
+    of_classes: dict[int, list[Picked]] = {}
+    for told in shown:
+        sheets, some = pick(run, told, of_pass, class_counts if told is by_class else {})
+        of_classes |= some
+        wanted += [(told, name, picked) for name, picked in sheets.items()]
+    if by_class is not None:
+        wanted += [(by_class, f"class {config.data.class_list.name(key)}", of_classes[key]) for key in found]
     return _drawn(config, run, [one for one in wanted if one[2]])
 
 
@@ -69,9 +78,12 @@ def _drawn(config: RunConfig, run: RunDirectory, wanted: Sequence[tuple[PassTold
     for told, _, picked in wanted:
         for one in picked:
             by_shard[told.name, one.shard].add(one)
-    for (pass_name, shard), some in by_shard.items():
-        drawn = thumbnails(config, run, pass_name, shard, sorted(some))
-        pictures |= {(pass_name, one): those for one, those in drawn.items()}
+
+    def drawn(place: tuple[str, int]) -> dict[Picked, list[tuple[str, str]]]:
+        return thumbnails(config, run, *place, sorted(by_shard[place]))
+
+    for (pass_name, _), those in zip(by_shard, prefetch(drawn, by_shard, _READERS, _READERS), strict=True):
+        pictures |= {(pass_name, one): some for one, some in those.items()}
     sheets, seen = [], set()
     for told, name, picked in wanted:
         sheet = Sheet(told.name, name)

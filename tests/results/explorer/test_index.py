@@ -11,7 +11,9 @@ from pfit_ray.data.sources.item import Item
 from pfit_ray.errors import UserError
 from pfit_ray.results.explorer.index import OK, PENDING, Index, _array
 from pfit_ray.results.explorer.query import Query, select
+from pfit_ray.rundir import finished, markers
 from pfit_ray.rundir.directory import RunDirectory
+from pfit_ray.rundir.finished import Ledger
 from pfit_ray.rundir.manifest import write_manifest
 
 ITEMS = [
@@ -56,6 +58,25 @@ def test_images_stand_in_the_order_of_the_manifest(run: RunDirectory) -> None:
     assert [index.shard("seeds", row) for row in range(7)] == [0, 0, 1, 1, 2, 2, 3]
     assert index.has_ground_truth.tolist() == [False, True, *[False] * 5]
     assert [index.keys(row) for row in range(7)] == [[1], [1, 2], [], [], [2], [], [9]]
+
+
+def test_markers_that_are_moved_into_parts(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (markers, finished):
+        monkeypatch.setattr(module, "SHARDS_PER_PART", 2)
+    before = read(run)
+    Ledger(run).compact("seeds")
+    assert list(run.markers("seeds").parts) == [0]
+    before.refresh()
+    for index in (read(run), before):
+        assert (ids(index, status="ok"), ids(index, status="failed")) == (["b", "c"], ["a", "d", "a", "e"])
+    before.refresh()
+    assert before.todo == 0
+    finish(run, "seeds", 1, ok("seeds", "c", [], mask_agreement=0.75), ok("seeds", "d", [1], mask_agreement=0.5))
+    for _ in range(2):  # from its own file, and from the part
+        before.refresh()
+        assert ids(before, status="ok") == ["b", "c"]  # d has failed when it was listed
+        assert before.status_of("seeds", 3) == OK
+        Ledger(run).compact("seeds")
 
 
 @pytest.mark.parametrize(
