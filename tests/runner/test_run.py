@@ -8,6 +8,7 @@ import pytest
 from conftest import SmallRun
 from PIL import Image
 from rich.console import Console
+from support.sentences import facts
 from support.shards import fixed, mark
 from support.small_runs import mtimes
 
@@ -119,10 +120,7 @@ def test_a_pass_without_what_it_needs(make_runner: MakeRunner, passes: list[str]
     runner = make_runner(passes=passes)
     with pytest.raises(UserError) as caught:
         runner.run()
-    assert str(caught.value) == (
-        f"pass {passes[0]} needs the results of pass {missing}, which {runner.run_directory.root} does not have "
-        f"(all images to do); add {missing} to passes"
-    )
+    assert str(caught.value).startswith(f"pass {passes[0]} needs the results of pass {missing}, ")
     assert not Path(runner.run_directory.root).exists()
 
 
@@ -233,10 +231,7 @@ def test_a_run_does_not_go_on_after_a_pass_with_too_many_failures(small_run: Sma
     runner = Runner(load_config(str(folder / "config.yaml"), overrides), quiet())
     with pytest.raises(RunFailedError) as caught:
         runner.run()
-    assert str(caught.value) == (
-        "pass seeds stopped: 5 of 9 images failed, more than max_failed_fraction 0.5 allows; "
-        f"{folder}/seeds/failures says why; raise the fraction, or repair the images and add --redo seeds"
-    )
+    assert facts(caught.value) == ["5", "9", "0.5", f"{folder}/seeds/failures", "--redo"]
     assert mtimes(folder) == before
 
 

