@@ -88,6 +88,18 @@ def take_back(run: RunDirectory, step: str) -> None:
         storage.remove(run.url("steps", f"{step}.json"))
 
 
+def continued(run: RunDirectory, config: RunConfig) -> RunConfig:
+    """The config of a run that goes on: where `network_engine` is null, the one that its first pass was begun with."""
+    if config.network_engine is not None:
+        return config
+    for name in PASSES:
+        recorded = run.read_json("steps", f"{name}.json")
+        if recorded is not None and config.engine_of(name) != "torch":  # which fidelity or precision ask for
+            before = recorded.get("network_engine", value_before("network_engine"))
+            return config.model_copy(update={"network_engine": before})
+    return config
+
+
 def check_fresh(run: RunDirectory, config: RunConfig) -> None:
     """Compare the config with what the steps of this run directory were computed with.
 

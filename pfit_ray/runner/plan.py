@@ -59,6 +59,7 @@ def describe_plan(config: RunConfig, address: str | None = None) -> Iterator[str
         UserError: for every mistake that `run` would stop at before its work.
     """
     runner = Runner(config, Progress())
+    config = runner.config
     fingerprint.check_fresh(runner.run_directory, config)
     steps = runner.planner.steps()
     check_packages(config)

@@ -62,10 +62,10 @@ class Runner:
     """
 
     def __init__(self, config: RunConfig, progress: Progress, retry_failed: bool = False, force: bool = False) -> None:
-        self.config = config
+        self.run_directory = RunDirectory(storage.absolute(config.output))
+        self.config = config = fingerprint.continued(self.run_directory, config)
         self.retry_failed = retry_failed
         self.progress = progress
-        self.run_directory = RunDirectory(storage.absolute(config.output))
         self.ledger = Ledger(self.run_directory)
         progress.publish = self._publish
         self.planner = Planner(config, self.run_directory, self.ledger, retry_failed)

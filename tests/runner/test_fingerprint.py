@@ -11,7 +11,16 @@ from pfit_ray.config.data import DataConfig
 from pfit_ray.config.load import validate
 from pfit_ray.errors import UserError
 from pfit_ray.rundir.directory import RunDirectory
-from pfit_ray.runner.fingerprint import REDO_FROM, STEP_FIELDS, STEP_FILES, begin_step, check_fresh, forget, take_back
+from pfit_ray.runner.fingerprint import (
+    REDO_FROM,
+    STEP_FIELDS,
+    STEP_FILES,
+    begin_step,
+    check_fresh,
+    continued,
+    forget,
+    take_back,
+)
 
 
 @pytest.fixture
@@ -135,7 +144,18 @@ def test_the_engine_of_the_networks_is_that_of_the_process_that_began(
         "config: 'network_engine' was 'channels_last' when seeds was computed"
     )
     same = config(walk={"fidelity": "reference"}, network_engine="channels_last")
+    assert continued(run, now) == same
     assert complaint(run, same) is None
+    asked = config(network_engine="onnxruntime")
+    assert continued(run, asked) == asked
+
+
+def test_a_run_of_before_goes_on_with_its_engine(run: RunDirectory) -> None:
+    assert continued(run, config()).network_engine is None
+    begin_step(run, config(cam={"precision": "bfloat16"}), "seeds")
+    begin_step(run, config(network_engine="torch"), "labels")
+    strip(run, "labels", "network_engine")
+    assert continued(run, config(cam={"precision": "bfloat16"})).network_engine == "torch"
 
 
 def strip(run: RunDirectory, step: str, *names: str) -> None:
