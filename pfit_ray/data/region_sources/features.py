@@ -24,7 +24,7 @@ class FeatureRegions(RegionSource):
 
     Superpixels are compared by their mean colour and the network's low-level features, which follow the borders of
     objects better than colour alone. A tree is cut at several numbers of regions, and the CAM is pooled within all of
-    them. This is not published, and not yet scored by this package.
+    them. Not published; docs/research/results.md says what it is worth.
 
     Args:
         slic: options of `slic_superpixels`.
