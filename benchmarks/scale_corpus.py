@@ -203,6 +203,7 @@ def fill(given: argparse.Namespace) -> None:
             fingerprint.begin_step(run, config, name)
             parts = [range(start, min(start + 256, count)) for start in range(0, count, 256)]
             list(pool.map(partial(_publish, given, name), parts))
+            watch.ledger.compact(name)  # as the driver of a run does on the way
 
 
 def _publish(given: argparse.Namespace, name: str, shards: Sequence[int]) -> None:
@@ -311,7 +312,8 @@ def _print(arguments: argparse.Namespace, told: dict[str, Any], port: int | None
             print(f"    requests per shard: {flow.total() / one['shards']:.2f} ({told_flow})")
         before = last
     end = told["ended"]
-    print(f"  after the last shard: {end['at'] - before['at']:.1f} s")
+    whole = end["at"] - told["begun"]["at"]
+    print(f"  after the last shard: {end['at'] - before['at']:.1f} s; the whole run {whole:.1f} s")
     if port:
         rest = Counter(end["requests"])
         rest.subtract(before["requests"])

@@ -56,7 +56,7 @@ def evaluate_run(config: RunConfig, run: RunDirectory, progress: Progress | None
     ids = mask_ids(config.data)
     count = sum(map(len, shards.values()))
     with progress.images("evaluation", count, 0, "shards") if progress and count else nullcontext() as step:
-        for pass_name in PASSES:
+        for pass_name in (name for name in PASSES if shards[name]):
             scorer = ShardScorer(run, pass_name, len(names) - 1, ids, thresholds(config), sweep.boundary)
             for score in _score_all(scorer, shards[pass_name]):
                 problems += score.problems

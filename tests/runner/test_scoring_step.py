@@ -145,6 +145,14 @@ def test_nothing_to_compare_with(run: RunDirectory, local_ray: None) -> None:
     assert evaluate_run(config(Path(run.root)), run) == {}
 
 
+def test_without_ground_truth_nothing_is_started(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    for image_set in ("train", "predict"):
+        items = [Item(image_id, "u", (KEYS[image_id],)) for image_id in KEYS]
+        write_manifest(run, image_set, iter(items), shard_size=2)
+    monkeypatch.setattr("pfit_ray.runner.scoring_step._score_all", lambda *_: pytest.fail("something is scored"))
+    assert evaluate_run(config(Path(run.root)), run) == {}
+
+
 def test_a_mistake_that_a_worker_finds_arrives_as_one_sentence(run: RunDirectory, local_ray: None) -> None:
     storage.remove(run.url("seeds", "rows"))
     storage.write_bytes(run.url("seeds", "rows"), b"")
