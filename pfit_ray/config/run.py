@@ -58,7 +58,7 @@ class RunConfig(Section):
     network_engine: NetworkEngine | None = option(
         None,
         "What computes networks on CPUs: torch; channels_last, which is torch with a layout in memory that its "
-        "convolutions prefer; onnxruntime, which runs backbones in half of torch's time and is in the extra onnx. "
+        "convolutions prefer; onnxruntime, which takes half to two thirds of torch's time and is in the extra onnx. "
         "Null is onnxruntime where this process has it, else channels_last, and in a run that goes on what it was "
         "begun with. Results differ by 1e-5 of their maximum, so a run keeps to one, and all its nodes need it. "
         "Fidelity reference, precisions other than float32, and GPUs take torch.",
