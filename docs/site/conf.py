@@ -19,7 +19,7 @@ exclude_patterns = ["site"]
 myst_heading_anchors = 4  # the anchors that code hosts make, too
 
 NAVIGATION = {
-    "Start": ["tutorial", "bucket", "voc2012", "coco2014", "faq"],
+    "Start": ["tour", "tutorial", "bucket", "voc2012", "coco2014", "faq"],
     "Use": ["progress", "explorer", "evaluate", "export", "python", "failures"],
     "Method": ["method", "fidelity", "research/results", "research/fidelity"],
     "Scale": ["cluster", "storage", "reliability", "memory", "scaling"],

@@ -73,13 +73,24 @@ def run(
 
 
 @app.command()
-def plan(config: ConfigArgument, overrides: OverridesArgument = None, address: AddressOption = None) -> None:
-    """Show what a run would do and how far it is. This changes nothing."""
+def plan(
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    address: AddressOption = None,
+    measure: Annotated[
+        bool,
+        typer.Option("--measure", help="Take some images through the passes on this machine, for half a minute."),
+    ] = False,
+) -> None:
+    """Show what a run would do, how far it is, and what it takes: hours, and money with resources.prices.
+
+    This changes nothing in the run directory.
+    """
     loaded = _load(config, overrides)
 
     from pfit_ray.runner.plan import describe_plan
 
-    for line in describe_plan(loaded, address):
+    for line in describe_plan(loaded, address, measure):
         out.print(line, soft_wrap=True)
 
 

@@ -95,12 +95,15 @@ def _next(outcome: "Outcome", command: list[str]) -> Iterator[str]:
     if not storage.exists(run.url("report.html")):
         yield f"Next: {_words('pfit-ray', 'report', run.root)} writes one page of counts, scores and pictures"
     labelled = [name for name in ("labels", "predict") if outcome.counts.get(name, (0, 0))[0]]
-    if not outcome.metrics and outcome.counts:
+    if not outcome.metrics and outcome.counts.keys() & {"seeds", "labels"}:  # whose maps have thresholds
         evaluate = _words("pfit-ray", "evaluate", run.root)
         yield f"Next: {evaluate} suggests thresholds, because there is no ground truth"
     if labelled:
         export = _words("pfit-ray", "export", run.root, "--format", "voc", "-o", "FOLDER")
-        yield f"Next: {export} for other tools (or coco, labelme, cvat, png, hf)"
+        yield f"Next: {export} for other tools (or coco, yolo, fiftyone, labelme, cvat, png, hf)"
+        if len(labelled) == 2:
+            other = _words("pfit-ray", "predict", run.root, "IMAGES", "-o", "OUT")
+            yield f"Next: {other} labels other images with the trained network; pfit-ray export-model writes it as ONNX"
     elif outcome.counts.get("seeds", (0, 0))[0]:
         kept = [word for word in command if not word.startswith("passes=")]
         yield f"Next: {_words(*kept, 'passes=[seeds,labels]')} continues to pseudo labels"

@@ -11,7 +11,7 @@ import yaml
 
 from pfit_ray.config.base import Section
 from pfit_ray.config.run import RunConfig
-from pfit_ray.config.sources import ExternalCamConfig, ExternalRegionsConfig
+from pfit_ray.config.sources import ClipConfig, ExternalCamConfig, ExternalRegionsConfig, SamConfig
 
 INTRODUCTION = """\
 # Configuration
@@ -28,7 +28,9 @@ Rows = dict[str, str]
 """By a field's own name: what the page says of it."""
 OPTIONS: dict[str, type[Section]] = {
     "Options of a region source of kind external": ExternalRegionsConfig,
+    "Options of a region source of kind sam": SamConfig,
     "Options of cam.source external": ExternalCamConfig,
+    "Options of cam.source clip": ClipConfig,
 }
 
 

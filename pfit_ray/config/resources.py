@@ -97,6 +97,15 @@ class NodeType(Section):
     labels: dict[str, str] = option({}, "Labels of Ray that these nodes carry.")
 
 
+class PricesConfig(Section):
+    """What machines cost, for the sum that `pfit-ray plan` tells; all of a cluster is paid for the whole time."""
+
+    cpu_hour: float = option(0.0, "Price of a CPU for an hour.", ge=0.0)
+    gpu_hour: float = option(0.0, "Price of a GPU for an hour.", ge=0.0)
+    node_hour: float = option(0.0, "Price of a node for an hour, besides its CPUs and GPUs.", ge=0.0)
+    currency: str = option("", "Stands behind the sum, such as USD.", max_length=16)
+
+
 class ResourcesConfig(Section):
     """Resources by kind of stage."""
 
@@ -115,6 +124,7 @@ class ResourcesConfig(Section):
         "Nodes that the cluster's autoscaler may add, so that a run can tell whether its workers will fit. Not "
         "needed on the head of a `ray up` cluster: the cluster's file says it.",
     )
+    prices: PricesConfig = option(PricesConfig(), "What machines cost.")
     cpus: int | None = option(
         None,
         "CPUs of a local Ray; null uses the least of what the machine has, what the process may run on (Slurm, "

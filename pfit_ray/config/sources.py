@@ -123,12 +123,64 @@ class ExternalCamConfig(ExternalConfig):
     keys_column: str = option("keys", "Parquet: the column with the K class ids of the maps, from 1.")
 
 
+class HubConfig(Section):
+    """A model of the transformers library."""
+
+    model: str = option(
+        ...,
+        "Its name on the Hugging Face hub, or a folder in the hub's layout, which every node must have: config.json, "
+        "model.safetensors and the processor's files.",
+        min_length=1,
+    )
+    revision: str | None = option(None, "Branch, tag or commit on the hub; a commit keeps the results as they are.")
+
+
+class SamConfig(HubConfig):
+    """Masks that Segment Anything (SAM, SAM 2) finds by itself."""
+
+    points_per_side: int = option(32, "The grid of points that are asked has so many in each direction.", ge=1, le=128)
+    points_per_batch: int = option(64, "Points that go through the network together.", ge=1, le=4096)
+    min_iou: float = option(0.88, "Masks of which the network expects a smaller IoU are left out.", ge=0.0, le=1.0)
+    min_stability: float = option(
+        0.95, "Masks that a shift of their threshold changes more than to this IoU are left out.", ge=0.0, le=1.0
+    )
+    max_overlap: float = option(0.7, "Of masks whose boxes have a larger IoU, the best is kept.", ge=0.0, le=1.0)
+
+
+class ClipConfig(HubConfig):
+    """Class maps of CLIP's dense features and text prompts."""
+
+    prompts: dict[str, list[str]] = option(
+        {}, "Texts of a class, of which the mean is taken; a class without any has the template and its name."
+    )
+    template: str = option("a photo of a {}.", "The text of a name, which stands for {}.", min_length=2)
+    background: list[str] = option(
+        ["wall", "floor", "ground", "grass", "tree", "sky", "water", "road", "building", "furniture"],
+        "Names of what is none of the classes; take out what one of your classes is.",
+    )
+    side: int = option(
+        448, "The longer side at which the network sees an image, in whole patches.", unit="pixels", ge=32, le=4096
+    )
+    min_score: float = option(
+        0.3, "Images without a label get the classes whose share among all texts reaches this.", gt=0.0, le=1.0
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> "ClipConfig":
+        if "{}" not in self.template or self.template.replace("{}", "").strip("{}") != self.template.replace("{}", ""):
+            raise ValueError("template must hold {} for the name")
+        if empty := [name for name, texts in self.prompts.items() if not texts]:
+            raise ValueError(f"prompts gives no text for class {empty[0]!r}")
+        return self
+
+
 _SECTIONS: dict[str, type[Section]] = {
     "slic": SlicConfig,
     "quickshift": QuickshiftConfig,
     "felzenszwalb": FelzenszwalbConfig,
     "features": FeaturesConfig,
     "external": ExternalRegionsConfig,
+    "sam": SamConfig,
 }
 
 
@@ -138,7 +190,7 @@ class RegionSourceConfig(Section):
     kind: str = option(
         ...,
         "slic, quickshift, felzenszwalb, features (superpixels merged on the CAM network's features, several label "
-        "maps), external, or a kind that another package has registered.",
+        "maps), sam (masks of Segment Anything), external, or a kind that another package has registered.",
         min_length=1,
     )
     name: str | None = option(None, "Its name in the columns regions_NAME and fit_mask_NAME; null uses the kind.")
@@ -185,7 +237,7 @@ class RegionSourceConfig(Section):
 
 def has_known_options(source: RegionSourceConfig) -> bool:
     """Whether the options of a source are nothing but numbers of its kind."""
-    return source.kind in _SECTIONS and source.kind != "external"
+    return source.kind in _SECTIONS and source.kind not in ("external", "sam")
 
 
 def checked_options(section: type[Section], options: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from pfit_ray.config.base import Section, option
 from pfit_ray.config.sources import (
+    ClipConfig,
     ExternalCamConfig,
     FelzenszwalbConfig,
     QuickshiftConfig,
@@ -46,13 +47,17 @@ StoredAs = Literal["float16", "float32"]
 CombineMode = Literal["none", "fit", "pool", "pool_fit"]
 
 
+_CAM_SECTIONS: dict[str, type[Section]] = {"external": ExternalCamConfig, "clip": ClipConfig}
+
+
 class CamConfig(Section):
     """Class activation maps: where they come from, and PuzzleCAM's inference with a classifier."""
 
     source: str = option(
         "classifier",
         "classifier: the network of the section classifier (trained, given, or ImageNet rows), with the numbers below; "
-        "external: maps made elsewhere, by image id; or a CAM source that another package has registered.",
+        "external: maps made elsewhere, by image id; clip: CLIP and text prompts; or a CAM source that "
+        "another package has registered.",
         min_length=1,
     )
     options: dict[str, Any] = option({}, "Options of cam.source, unless it is classifier.")
@@ -83,8 +88,8 @@ class CamConfig(Section):
             raise ValueError(
                 "options do not apply to source 'classifier'; its numbers are fields of cam and classifier"
             )
-        if self.source == "external":
-            checked_options(ExternalCamConfig, self.options)
+        if self.source in _CAM_SECTIONS:
+            checked_options(_CAM_SECTIONS[self.source], self.options)
         return self
 
 

@@ -16,6 +16,7 @@ from pfit_ray.errors import UserError
 PACKAGES = (
     "pfit-ray", "ray", "torch", "torchvision", "timm", "numpy", "scipy", "scikit-image", "opencv-python-headless",
     "opencv-python", "pillow", "pyarrow", "pydensecrf2", "numba", "onnx", "onnxruntime",
+    "transformers",
 )  # fmt: skip
 _STAGES: tuple[FidelityStage, ...] = get_args(FidelityStage)
 
@@ -47,7 +48,7 @@ def check_packages(config: RunConfig) -> None:
         for source in config.regions.sources if config.region_names else ():
             region_sources.make_region_source(config.regions, source)
         if config.cam.source != "classifier":
-            cam_sources.make_cam_source(config.cam)
+            cam_sources.make_cam_source(config.cam, config.data.class_list.names)
     if config.used_crf_engine == "pydensecrf" and util.find_spec("pydensecrf") is None:
         asked = "'crf_engine' is pydensecrf" if config.crf_engine else "'fidelity' is reference"
         raise UserError(

@@ -1,23 +1,29 @@
 """What a run would do, without doing it."""
 
+import random
 import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from itertools import islice
+from typing import cast
 
 import torch
 
+from pfit_ray.cluster.placement import Placement
 from pfit_ray.cluster.resources import Cluster, machine_cpus
 from pfit_ray.cluster.session import cluster_address, ray_session
-from pfit_ray.config import RunConfig
+from pfit_ray.config import Pass, RunConfig
 from pfit_ray.config.data import ImageSetConfig
-from pfit_ray.constants import ClassList
+from pfit_ray.constants import OK, ClassList
+from pfit_ray.data.sources.item import Item
 from pfit_ray.data.sources.notes import Note, Notes
-from pfit_ray.rundir.directory import Network
+from pfit_ray.rundir.directory import IMAGE_SET, Network
 from pfit_ray.rundir.environment import check_packages
-from pfit_ray.rundir.manifest import iterate_manifest
+from pfit_ray.rundir.manifest import iterate_manifest, iterate_shards
 from pfit_ray.runner import fingerprint
+from pfit_ray.runner.calibrate import SAMPLE, calibrate
+from pfit_ray.runner.estimate import Cost, Work, describe_estimate, describe_trainings, finished_cost
 from pfit_ray.runner.progress import Progress
 from pfit_ray.runner.run import Runner, preflight
 from pfit_ray.runner.steps import networks_of
@@ -37,6 +43,8 @@ class Count:
     bytes: int = 0
     unknown_sizes: int = 0
     told: list[str] = field(default_factory=list)
+    sample: list[Item] = field(default_factory=list)
+    """Images from anywhere in the set, whose label is usable."""
 
     def describe(self, shard_size: int) -> str:
         """In one phrase, with the shards that they make."""
@@ -47,10 +55,11 @@ class Count:
         return f"{self.images} images{size} in {-(-self.images // shard_size)} shards"
 
 
-def describe_plan(config: RunConfig, address: str | None = None) -> Iterator[str]:
-    """Lines for people: images, classes, resources, and each step with what it still has to do.
+def describe_plan(config: RunConfig, address: str | None = None, measure: bool = False) -> Iterator[str]:
+    """Lines for people: images, classes, each step with what it still has to do, resources, hours and money.
 
-    The resources are those of the cluster at the address (or of RAY_ADDRESS), else of this machine.
+    The resources are those of the cluster at the address (or of RAY_ADDRESS), else of this machine. What an image takes
+    is known where shards are finished; `measure` tries the other passes here, see `calibrate`.
 
     Sets without a manifest are counted by listing them, as a stream; if that takes long, lines in between say how far
     it is.
@@ -66,12 +75,13 @@ def describe_plan(config: RunConfig, address: str | None = None) -> Iterator[str
     networks = networks_of([step for step in steps if step.todo])
     check_networks(config, networks)
     check_reviews(config, runner.run_directory, networks)
-    place = _describe_place(config, address, networks)
+    here, cluster, placement = _find_place(config, address, networks)
     names = config.data.class_list.names
     yield f"output: {runner.run_directory.root}"
     yield f"classes: {len(names)} ({', '.join(names[:8])}{', ...' if len(names) > 8 else ''})"
     yield f"fidelity: {config.fidelity}"
     counted: dict[ImageSetConfig, Count] = {}
+    counts: dict[str, Count] = {}
     for step in steps:
         label = step.name if step.kind == "report" else f"{step.kind} {step.name}"
         count, told = "", list[str]()
@@ -79,23 +89,44 @@ def describe_plan(config: RunConfig, address: str | None = None) -> Iterator[str
             images: ImageSetConfig = getattr(config.data, step.name) or config.data.train
             new = images not in counted
             if new:
-                counted[images] = yield from _count(runner, step.name)
+                counted[images] = yield from _count(runner, step.name, measure)
+            counts[step.name] = counted[images]
             count = f", {counted[images].describe(config.shard_size)}"
             told = counted[images].told if new else []
         yield f"{label}: {step.todo or 'finished'}{count}"
         yield from (f"  {line}" for line in told)
-    yield place
+    yield f"{here}: {placement.describe()}"
+    todo = [cast(Pass, step.name) for step in steps if step.kind == "pass" and step.todo]
+    works = [_work(runner, name, counts[IMAGE_SET[name]]) for name in todo]
+    unknown = [work.name for work in works if not isinstance(work.cost, Cost)]
+    if measure and unknown:
+        yield f"measuring on this machine, about half a minute: {', '.join(unknown)}"
+        samples = {name: count.sample for name, count in counts.items()}
+        measured = dict(calibrate(config, runner.run_directory, unknown, samples))
+        works = [replace(work, cost=measured.get(work.name, work.cost)) for work in works]
+    if works:
+        yield from describe_estimate(config, here, cluster, placement, works)
+        yield from describe_trainings(config, runner.run_directory, networks)
 
 
-def _describe_place(config: RunConfig, address: str | None, networks: list[Network]) -> str:
+def _work(runner: Runner, name: Pass, count: Count) -> Work:
+    """What is left of a pass, and its cost where shards tell it."""
+    images = count.images - sum(runner.ledger.counts(name))
+    cost = finished_cost(runner.config, runner.run_directory, name)
+    shards = -(-count.images // runner.config.shard_size) - len(runner.ledger.shards(name))
+    return Work(name, images, shards, cost or "no shard is finished; plan --measure tries some images here")
+
+
+def _find_place(config: RunConfig, address: str | None, networks: list[Network]) -> tuple[str, Cluster, Placement]:
+    """Where a run would work, in words, and its workers there."""
     if cluster_address(address) is None:
         machine = Cluster.of_one_node(machine_cpus(config.resources.cpus), torch.cuda.device_count())
-        return f"on this machine: {preflight(config, machine, networks).describe()}"
+        return "on this machine", machine, preflight(config, machine, networks)
     with ray_session(address, config.resources, verbose=False) as cluster:
-        return f"on the cluster ({cluster}): {preflight(config, cluster, networks).describe()}"
+        return f"on the cluster ({cluster})", cluster, preflight(config, cluster, networks)
 
 
-def _count(runner: Runner, image_set: str) -> Generator[str, None, Count]:
+def _count(runner: Runner, image_set: str, with_sample: bool) -> Generator[str, None, Count]:
     """Count a set of images: from its manifest, if there is one, else by listing it."""
     seen = _Seen(runner.config.data.class_list)
     listed = runner.run_directory.read_json("manifest", f"{image_set}.json")
@@ -103,19 +134,36 @@ def _count(runner: Runner, image_set: str) -> Generator[str, None, Count]:
         for row in islice(iterate_manifest(runner.run_directory, image_set), FIRST):
             seen.add(row["image_id"], row["keys"], row["mask_uri"], row["reason"], row["message"])
         notes = [Note(**note) for note in listed.get("notes", ())]
-        return Count(listed["images"], listed["bytes"], listed["unknown_sizes"], seen.lines(notes))
+        told = seen.lines(notes)
+        sample = _listed_sample(runner, image_set, listed["shards"]) if with_sample else []
+        return Count(listed["images"], listed["bytes"], listed["unknown_sizes"], told, sample)
     count, noted, found = Count(), time.monotonic(), Notes()
+    chance, good = random.Random(runner.config.seed), 0
     for item in runner.images(image_set, found):
         if count.images < FIRST:
             seen.add(item.image_id, item.keys, item.mask_uri, item.reason, item.message)
         count.images += 1
         count.bytes += item.size or 0
         count.unknown_sizes += item.size is None
+        if item.reason is None:  # all good images have the same chance
+            good += 1
+            place = len(count.sample) if good <= SAMPLE else chance.randrange(good)
+            count.sample[place : place + 1] = [item] if place < SAMPLE else []
         if time.monotonic() - noted >= NOTE_SECONDS:
             noted = time.monotonic()
             yield f"manifest {image_set}: counting the images, {count.images} so far"
     count.told = seen.lines(found)
     return count
+
+
+def _listed_sample(runner: Runner, image_set: str, shards: int) -> list[Item]:
+    """Good images of shards from anywhere in a manifest."""
+    chosen = sorted(random.Random(runner.config.seed).sample(range(shards), min(SAMPLE, shards)))
+    items = []
+    for _, rows in iterate_shards(runner.run_directory, image_set, chosen):
+        good = [row for row in rows if row["status"] == OK][: -(-SAMPLE // len(chosen))]
+        items += [Item(**{one.name: row[one.name] for one in fields(Item)}) for row in good]
+    return items
 
 
 class _Seen:

@@ -11,6 +11,7 @@ from pfit_ray.data.sources.detect import detect
 from pfit_ray.errors import UserError
 from pfit_ray.nets.weights import load_state
 from pfit_ray.rundir.directory import open_run
+from pfit_ray.runner.starter import fitting_shard_size
 
 
 def segmenter_fields(model: str) -> dict[str, Any]:
@@ -66,7 +67,7 @@ def segmenter_config(model: str, images: str, output: str, overrides: Sequence[s
         source, count = (found.source if found.source in ("tar", "parquet") else "folder"), found.images
     labels = {"label_column": "", "mask_column": ""} if source == "parquet" else {}
     data = {"source": source, "root": images, "classes": fields.pop("classes"), **labels}
-    size = 4 if count < 1000 else 64
+    size = fitting_shard_size(count) if count else 16  # a glob is not counted
     document = {"output": output, "passes": ["predict"], "shard_size": size, "data": data, **fields}
     return load_config("predict", overrides, read=lambda _: json.dumps(document).encode())
 

@@ -14,8 +14,13 @@ from pfit_ray.nets.imagenet import find_classes, zero_shot_sets
 
 ENOUGH_TO_TRAIN = 300
 """From this many labelled images on, the config trains a classifier of their own."""
-_STEPS = {"classifier": 300, "affinitynet": 100, "deeplab": 200}
+FEW = 200
+"""Up to so many images, edges are learned so softly that a shorter walk leaks less."""
+_CROPS = {"classifier": (2400, 4800), "affinitynet": (240, 1600), "deeplab": (600, 3200)}
+"""Crops that a training sees at the least on a CPU, where few images should take minutes, and on a GPU."""
 _MOST_EPOCHS = 100
+_VIEWS = 8
+"""Crops of each image whose features are computed once, where a backbone is frozen."""
 
 
 @dataclass(frozen=True)
@@ -59,18 +64,21 @@ def starter_config(found: Found, place: str, classes: Sequence[str], output: str
     zero_shot = _zero_shot(names, found)
     backbone = {"name": "efficientnet_lite0", "weights": "package"} if machine.package and not machine.gpu else None
     backbone = backbone or {"name": "resnet50", "weights": "imagenet"}
-    batch = max(1, min(16 if machine.gpu else 8, found.images))
+    batch = max(1, min(16 if machine.gpu else 4, found.images))
     return _TEXT.format(
         told="\n".join(f"#   {line}" for line in found.told),
         output=_yaml(output),
-        shard_size=_shard_size(found.images),
+        shard_size=fitting_shard_size(found.images),
         data="\n".join(f"  {name}: {_yaml(value)}" for name, value in _data(found, place, names).items()),
         classifier=_ZERO_SHOT if zero_shot else _TRAIN,
-        classifier_train="" if zero_shot else "\n" + _training("classifier", found.images, batch, 0.01, 288),
+        classifier_train="" if zero_shot else "\n" + _training("classifier", found, machine, batch, 0.01, 288),
         backbone=_yaml(backbone),
         scales=_yaml([0.5, 1.0, 1.5, 2.0] if machine.gpu else [1.0, 1.5, 2.0]),
-        affinitynet=_training("affinitynet", found.images, batch, 0.04, 256),
-        deeplab=_training("deeplab", found.images, batch, 0.005, 256),
+        regions_side=512 if machine.gpu else 320,
+        affinitynet=_training("affinitynet", found, machine, batch, 0.04, 256),
+        walk=_SHORT_WALK if found.images <= FEW else "",
+        frozen="" if machine.gpu else _FROZEN,
+        deeplab=_training("deeplab", found, machine, batch, 0.005 if machine.gpu else 0.006, 256),
         predict_scales=_yaml([0.5, 1.0, 1.5, 2.0] if machine.gpu else [0.5, 0.75, 1.0]),
     )
 
@@ -105,14 +113,24 @@ def _data(found: Found, place: str, names: Sequence[str]) -> dict[str, Any]:
     return {"source": found.source, "root": place, **classes, **found.fields}
 
 
-def _training(network: str, images: int, batch: int, rate: float, crop: int) -> str:
-    epochs = min(_MOST_EPOCHS, max(1, math.ceil(_STEPS[network] * batch / max(images, 1))))
+def _training(
+    network: str,
+    found: Found,
+    machine: Machine,
+    batch: int,
+    rate: float,
+    crop: int,
+) -> str:
+    least, most = _CROPS[network]
+    crops = most if machine.gpu else max(least, min(most // 2, 8 * found.images))
+    epochs = min(_MOST_EPOCHS, max(1, math.ceil(crops / max(found.images, 1))))
     numbers = {"epochs": epochs, "batch_size": batch, "learning_rate": rate, "min_side": 256, "max_side": 448}
-    return f"  train: {_yaml({**numbers, 'crop': crop})}"
+    views = {} if machine.gpu or network == "classifier" else {"views": _VIEWS}
+    return f"  train: {_yaml({**numbers, 'crop': crop, **views})}"
 
 
-def _shard_size(images: int) -> int:
-    """Small shards keep all cores busy with few images; large ones cost less each with many."""
+def fitting_shard_size(images: int) -> int:
+    """Images per shard. Small shards keep all cores busy with few images; large ones cost less each with many."""
     return 1 if images <= 16 else 4 if images <= 200 else 16 if images <= 20_000 else 64
 
 
@@ -133,6 +151,11 @@ _TRAIN = """\
   # Trained on the image-level labels. For few images whose classes ImageNet has, source: zero_shot needs no training.
   source: train
   puzzle: {enabled: false}       # true: the Puzzle loss, as published; it takes longer"""
+_FROZEN = """
+  freeze_backbone: true   # trains the head alone, several times faster on a CPU; false is more exact"""
+_SHORT_WALK = """
+walk: {source: combined_cam, exp_times: 6}   # few images give soft edges: a shorter walk leaks less
+"""
 _TEXT = """\
 # Made by pfit-ray init, which found
 {told}
@@ -150,16 +173,16 @@ classifier:
 cam:
   scales: {scales}      # fewer are faster, more are better
 
-regions: {{uss: {{max_side: 512}}}}   # segment larger images at this longer side
+regions: {{uss: {{max_side: {regions_side}}}}}   # segment larger images at this longer side
 
 affinitynet:
   backbone: {backbone}
 {affinitynet}
-
+{walk}
 pseudo_label: {{threshold: 0.35}}  # lower values label more of each object
 
 deeplab:
-  backbone: {backbone}
+  backbone: {backbone}{frozen}
 {deeplab}
 
 predict: {{scales: {predict_scales}}}

@@ -45,8 +45,8 @@ OUTPUT_STRIDE = 16
 
 Timings = dict[str, dict[str, float]]
 """Per stage: `images`, `failed` (of these), `seconds` (wall), `cpu_seconds` (of the process's main thread and its
-helpers), and for those that read or write storage `bytes` (of image files read, of result files written) and `retries`
-(requests that had to be repeated)."""
+helpers); for a network on a GPU `gpu_seconds` (of these, wall); and for those that read or write storage `bytes` (of
+image files read, of result files written) and `retries` (requests that had to be repeated)."""
 
 
 Outcome = Exception | None
@@ -67,6 +67,11 @@ class Stage(ABC):
     def setup(self) -> None:  # noqa: B027 - most stages have nothing to load
         """Load what is needed once per worker, such as a network."""
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether its network, once set up, is on a GPU."""
+        return False
+
     @abstractmethod
     def process(self, row: Row) -> None:
         """Add this stage's columns to a row.
@@ -78,6 +83,11 @@ class Stage(ABC):
     def process_batch(self, rows: Sequence[Row]) -> list[Outcome]:
         """Process several rows, one after the other unless the stage knows better; none stops the others."""
         return [attempted(self.process, row) for row in rows]
+
+
+def on_gpu(source: object) -> bool:
+    """Whether a source has a network, and its device, the attribute `device`, is a GPU."""
+    return str(getattr(source, "device", "cpu")).startswith("cuda")
 
 
 def columns(kind: str, sources: Iterable[str]) -> tuple[str, ...]:
@@ -124,7 +134,10 @@ def run_stages(stages: Sequence[Stage], rows: Sequence[Row], seconds: float | No
         timing = timings[stage.name]
         timing["images"] += len(waiting)
         timing["failed"] += sum(problem is not None for problem in problems)
-        timing["seconds"] += time.perf_counter() - wall
+        took = time.perf_counter() - wall
+        timing["seconds"] += took
+        if stage.on_gpu:
+            timing["gpu_seconds"] = timing.get("gpu_seconds", 0.0) + took
         timing["cpu_seconds"] += time.process_time() - cpu
     return dict(timings)
 

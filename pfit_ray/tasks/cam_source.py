@@ -9,7 +9,7 @@ from pfit_ray.constants import SKIPPED, Row, strided_size
 from pfit_ray.data.cam_sources import CamMaps, CamSource
 from pfit_ray.errors import RowError
 from pfit_ray.ops.cam.cam import merge_cam_scales
-from pfit_ray.tasks.base import Stage, require_finite
+from pfit_ray.tasks.base import Outcome, Stage, attempted, on_gpu, require_finite
 
 
 class CamSourceStage(Stage):
@@ -36,11 +36,34 @@ class CamSourceStage(Stage):
         """Let the source load what it needs."""
         self.source.setup()
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the source has a network on a GPU."""
+        return on_gpu(self.source)
+
     def process(self, row: Row) -> None:
         """Take the maps of the image's classes."""
-        given = None if row["keys"] is None else [int(key) for key in row["keys"]]
+        given = _label(row)
         nothing = CamMaps([], np.zeros((0, 1, 1)))
-        found = nothing if given == [] else self.source.cam(row["image"], row["image_id"], given)
+        self._take(row, nothing if given == [] else self.source.cam(row["image"], row["image_id"], given))
+
+    def process_batch(self, rows: Sequence[Row]) -> list[Outcome]:
+        """Take the maps of several images of one size; where the source cannot, of each by itself."""
+        asked = [row for row in rows if _label(row) != []]
+        if len(asked) < 2:
+            return super().process_batch(rows)
+        try:
+            columns = zip(*((row["image"], row["image_id"], _label(row)) for row in asked), strict=True)
+            found = dict(zip(map(id, asked), self.source.cam_batch(*columns), strict=True))
+        except Exception:  # of one of them, or too little memory for all
+            return super().process_batch(rows)
+        return [
+            attempted(self._take, row, found[id(row)]) if id(row) in found else attempted(self.process, row)
+            for row in rows
+        ]
+
+    def _take(self, row: Row, found: CamMaps) -> None:
+        given = _label(row)
         keys, maps = [int(key) for key in found.keys], np.asarray(found.maps)
         if maps.ndim != 3 or len(maps) != len(keys) or maps.size == 0 < len(keys):
             raise RowError("bad_cam", f"the source gave maps of shape {maps.shape} for {len(keys)} classes")
@@ -66,6 +89,10 @@ class CamSourceStage(Stage):
         row["keys"] = keys
         row["cam_maps"] = [np.maximum(maps, 0)]
         row["cam"] = merge_cam_scales(row["cam_maps"], *strided_size(height, width))
+
+
+def _label(row: Row) -> list[int] | None:
+    return None if row["keys"] is None else [int(key) for key in row["keys"]]
 
 
 def _scores(scores: Sequence[float] | None, keys: list[int], wanted: list[int]) -> list[float] | None:

@@ -97,8 +97,15 @@ class NetworkStage(Stage, Generic[Output]):
     reason is tried image by image, so that one image cannot take its neighbours with it.
     """
 
+    device: torch.device = torch.device("cpu")
+
     def __init__(self) -> None:
         self.fitting: dict[tuple[int, ...], int] = {}
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the network is on a GPU."""
+        return self.device.type == "cuda"
 
     @abstractmethod
     def forward(self, images: np.ndarray) -> Sequence[Output]:

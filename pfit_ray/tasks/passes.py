@@ -79,14 +79,14 @@ def plan_pass(name: Pass, config: RunConfig, run: RunDirectory) -> PassPlan:
     encode = EncodeStage(name, config.cam_stored_as, config.region_names)
     if name == "seeds":
         regions = _region_stages(config)
-        beside_cam = [stage for stage in regions if stage.source.levels]
+        beside_cam = [stage for stage in regions if stage.source.levels or stage.source.in_network]
         levels = sorted({level for stage in beside_cam for level in stage.source.levels})
         return PassPlan(
             name,
             network=[decode, _cam_stage(config, run, levels), *beside_cam],
             finish=[
                 HrCamStage(crop=config.fidelity_of("cam") == "reference"),
-                *(stage for stage in regions if not stage.source.levels),
+                *(stage for stage in regions if stage not in beside_cam),
                 *_fit_stages(config),
                 CombineStage(config.combine_mode, config.region_names, config.combine.rounds),
                 AffinityLabelStage(config.affinity_label, config.used_crf_engine, config.combine_mode),
@@ -134,10 +134,15 @@ def _fit_stages(config: RunConfig) -> list[Stage]:
     ]
 
 
+def _cam_source_stage(config: RunConfig) -> CamSourceStage:
+    names = config.data.class_list.names
+    return CamSourceStage(make_cam_source(config.cam, names), config.predicted_labels, len(names))
+
+
 def _cam_stage(config: RunConfig, run: RunDirectory, levels: Sequence[int]) -> Stage:
     cam = config.cam
     if cam.source != "classifier":
-        return CamSourceStage(make_cam_source(cam), config.predicted_labels, len(config.data.class_list))
+        return _cam_source_stage(config)
     if config.fidelity_of("cam") == "reference":
         cam = cam.model_copy(update={"max_side": None, "precision": "float32"})
     names, engine = config.data.class_list.names, config.engine_of("seeds")

@@ -11,7 +11,7 @@ from pfit_ray.errors import RowError
 from pfit_ray.ops.regions.region_maps import number_regions
 from pfit_ray.ops.regions.uss_fused import first_weights, segment_unsupervised_fused
 from pfit_ray.ops.regions.uss_vote import UssOptions
-from pfit_ray.tasks.base import Stage, columns
+from pfit_ray.tasks.base import Stage, columns, on_gpu
 
 
 class RegionsStage(Stage):
@@ -41,6 +41,11 @@ class RegionsStage(Stage):
     def setup(self) -> None:
         """Let the source load what it needs."""
         self.source.setup()
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the source has a network on a GPU."""
+        return on_gpu(self.source)
 
     def process(self, row: Row) -> None:
         """Segment one image."""

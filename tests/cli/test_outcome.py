@@ -34,7 +34,10 @@ def test_nothing_has_failed(tmp_path: Path) -> None:
         "pass predict: 4 ok + 0 failed = 4 images",
         f"Results: {tmp_path}",
         f"Look: {tmp_path}/report.html, contact sheets in {tmp_path}/sheets, or pfit-ray serve {tmp_path}",
-        f"Next: pfit-ray export {tmp_path} --format voc -o FOLDER for other tools (or coco, labelme, cvat, png, hf)",
+        f"Next: pfit-ray export {tmp_path} --format voc -o FOLDER for other tools (or coco, yolo, fiftyone, labelme, "
+        "cvat, png, hf)",
+        f"Next: pfit-ray predict {tmp_path} IMAGES -o OUT labels other images with the trained network; pfit-ray "
+        "export-model writes it as ONNX",
     ]
 
 
@@ -94,8 +97,8 @@ def test_the_end_of_a_run(small_run) -> None:
     assert lines[begin].endswith(f": {small_run.folder}/seeds/failures")
     last = lines[begin:]
     assert f"Results: {small_run.folder}" in last
-    assert len(last) <= 9
-    assert f"Next: {shlex.join(['pfit-ray', 'export', str(small_run.folder)])} --format voc" in last[-1]
+    assert len(last) <= 10
+    assert f"Next: {shlex.join(['pfit-ray', 'export', str(small_run.folder)])} --format voc" in last[-2]
     retry = next(line for line in last if "--retry-failed" in line)
     words = shlex.split(retry.partition("pfit-ray ")[2])
     assert words == [*small_run.words, f"output={small_run.folder}", "--retry-failed"]

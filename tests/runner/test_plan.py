@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -6,13 +7,14 @@ from typing import Any
 import pytest
 from conftest import Corpus, SmallRun
 from support.sentences import facts
+from support.small_runs import QUICKSTART, SMALL, write_photographs
 
 from pfit_ray.config import RunConfig, load_config
 from pfit_ray.config.load import validate
 from pfit_ray.data.sources.notes import Notes
 from pfit_ray.errors import UserError
 from pfit_ray.rundir.manifest import write_manifest
-from pfit_ray.runner import plan
+from pfit_ray.runner import calibrate, plan
 from pfit_ray.runner.plan import describe_plan
 
 ZERO_SHOT = {"cat": [281], "cup": [504], "motorbike": [665], "rocket": [657]}
@@ -53,6 +55,14 @@ def test_a_new_run(tmp_path: Path) -> None:
         "pass predict: all images",
         "evaluation: score and draw contact sheets",
         "on this machine: up to 4 workers of 1 CPU, each for networks and all the rest",
+        *(
+            f"pass {name}, 5 images to do: seconds per image not known, no shard is finished; plan --measure tries "
+            "some images here"
+            for name in ("seeds", "labels", "predict")
+        ),
+        "not included: the training of affinitynet",
+        "not included: the training of deeplab",
+        "not included: listing, the start of Ray and of its workers, scores and report",
     ]
     assert not (tmp_path / "run").exists()
 
@@ -75,7 +85,7 @@ def test_one_pass_with_a_ready_network_and_many_classes(tmp_path: Path, monkeypa
         f"network classifier: take it from {weights}",
         "pass seeds: all images",
     ]
-    assert len(lines) == 9
+    assert len(lines) == 11
 
 
 def test_sizes_that_are_not_known(tmp_path: Path) -> None:
@@ -154,7 +164,7 @@ def test_a_run_that_was_interrupted(small_run: SmallRun, corpus_with_bad_inputs:
     (folder / "evaluation.json").unlink()
     lines = list(describe_plan(load_config(small_run.words[1], [*small_run.words[2:], f"output={folder}"])))
     size = sum(path.stat().st_size for path in corpus_with_bad_inputs.root.iterdir()) / 1000
-    assert lines[3:-1] == [
+    assert lines[3:15] == [
         f"manifest train: finished, 9 images ({size:.1f} kB) in 5 shards",
         "  of the first 9 images: cat 4, cup 1, motorbike 1, rocket 1, ground truth 3",
         *lines[5:7],
@@ -167,6 +177,33 @@ def test_a_run_that_was_interrupted(small_run: SmallRun, corpus_with_bad_inputs:
         "pass predict: finished",
         "evaluation: score and draw contact sheets",
     ]
+    cost, time, assumed, training, rest = lines[16:]
+    markers = [json.loads((folder / f"labels/done/{shard:05d}.json").read_text()) for shard in (0, 2, 3)]
+    stages = [stage for marker in markers for stage in marker["stages"].items()]
+    seconds = sum(timing["seconds"] for name, timing in stages if name != "fetch") / 6
+    assert cost.startswith(f"pass labels, 3 images to do: {seconds:.3g} s per image (networks ")
+    assert cost.endswith(", measured on 6 images of this run, in 3 finished shards")
+    assert time.startswith("time on this machine: ")
+    assert assumed.startswith("assumed: ")
+    assert training.startswith("not included: the training of deeplab, which is at epoch ")
+    assert rest.startswith("not included: listing")
+
+
+def test_what_is_not_finished_is_measured_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load_config(
+        QUICKSTART, [*SMALL, f"data.root={write_photographs(tmp_path / 'photos')}", f"output={tmp_path / 'run'}"]
+    )
+    monkeypatch.setattr(calibrate, "SECONDS", 0.0)
+    lines = list(describe_plan(settings, measure=True))
+    told = [line for line in lines if line.startswith("pass ") and "to do" in line]
+    assert [line.split(",")[0] for line in told] == ["pass seeds", "pass labels", "pass predict"]
+    assert all(
+        re.search(r": [\d.e-]+ s per image \(networks .* on a CPU, .*measured now on 1 image", line) for line in told
+    )
+    assert ["random weights of" in line for line in told] == [False, True, True]
+    (time,) = [line for line in lines if line.startswith("time on this machine: ")]
+    assert re.search(r"\(seeds [\d.]+ s, labels [\d.]+ s, predict [\d.]+ s\)$", time)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,19 @@ def test_epochs_fall_and_shards_grow_with_the_images() -> None:
     epochs = [config.deeplab.train.epochs for config in sizes]
     assert epochs == sorted(epochs, reverse=True)
     assert (epochs[0], epochs[-1]) == (100, 1)
+    assert [config.walk.exp_times for config in sizes] == [6, 6, 8, 8]
+
+
+def test_a_few_images_take_minutes_on_a_cpu() -> None:
+    """Few crops, whose features are computed once: the backbones are frozen."""
+    for count in (2, 8, 16, 50):
+        config = made(Found("class_folders", count, ("cat", "dog"), True))
+        train = config.deeplab.train
+        assert config.deeplab.freeze_backbone
+        assert (train.views, train.batch_size) == (8, min(count, 4))
+        assert 200 <= train.epochs * count <= 650
+        assert config.affinitynet.train.epochs * count <= 500
+        assert config.regions.uss.max_side == 320
 
 
 def test_images_without_labels_take_predicted_ones_of_classes_that_are_named() -> None:

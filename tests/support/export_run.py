@@ -131,7 +131,10 @@ def foreign_maps(module: str, script: str, folder: Path, tmp_path: Path) -> dict
     words = [python, "-W", "ignore", "-c", code, str(folder), str(target)]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment["QT_QPA_PLATFORM"] = "offscreen"
+    missing = f"No module named '{module}'"
     done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False, env=environment)
+    if missing in done.stderr:
+        pytest.skip(f"{module} is not among the readers of {python}")
     assert done.returncode == 0, done.stderr
     with np.load(target) as arrays:
         return dict(arrays)

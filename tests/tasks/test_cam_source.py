@@ -84,3 +84,32 @@ def test_nan_fails_the_row() -> None:
     with pytest.raises(RowError) as caught:
         processed(Given([3], MAPS[:1] * np.nan), [3])
     assert caught.value.reason == "non_finite"
+
+
+class Together(Given):
+    """Takes images together, unless one is dark."""
+
+    def cam_batch(self, images: Any, image_ids: Any, keys: Any) -> list[CamMaps]:
+        if not all(image.any() for image in images):
+            raise ValueError("too dark")
+        self.asked.append(("together", list(image_ids), list(keys)))
+        return [self.given] * len(images)
+
+
+def test_images_of_a_batch_go_together_and_alone_where_one_cannot() -> None:
+    bright = np.ones_like(IMAGE)
+    rows: list[dict] = [
+        {"image_id": "a", "image": bright, "keys": [3]},
+        {"image_id": "b", "image": bright, "keys": []},
+        {"image_id": "c", "image": bright, "keys": [7, 8]},
+        {"image_id": "d", "image": bright, "keys": None},
+    ]
+    source = Together([7, 3, 9], MAPS)
+    outcomes = CamSourceStage(source, PredictedLabelsConfig(), 20).process_batch([dict(row) for row in rows])
+    assert source.asked == [("together", ["a", "c", "d"], [[3], [7, 8], None])]
+    assert [type(outcome) for outcome in outcomes] == [type(None), type(None), RowError, type(None)]
+    source = Together([7, 3, 9], MAPS)
+    rows[0]["image"] = IMAGE
+    CamSourceStage(source, PredictedLabelsConfig(), 20).process_batch(rows)
+    assert [asked[1] for asked in source.asked] == ["a", "c", "d"]
+    assert (rows[0]["keys"], rows[3]["keys"]) == ([3], [3, 7, 9])

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 from support.shards import current
+from support.tiny_models import write_clip, write_sam
 
 from pfit_ray.config import Pass, RunConfig, resolved_yaml
 from pfit_ray.data import plugins
@@ -220,6 +221,31 @@ def test_seeds_of_one_run_are_the_cams_of_another(listed: RunDirectory, make_con
     assert array_bytes(found[0])[:6] == b"\x93NUMPY"
 
 
+def test_foundation_models_in_whole_passes(listed: RunDirectory, make_config, tmp_path: Path) -> None:
+    pytest.importorskip("transformers", reason='transformers is not installed: pip install "pfit-ray[foundation]"')
+    sam = {"model": str(write_sam(tmp_path / "sam")), "points_per_side": 4, "min_iou": 0.0, "min_stability": 0.0}
+    clip = {"model": str(write_clip(tmp_path / "clip")), "side": 32, "min_score": 0.01}
+    config = make_config(
+        cam={"source": "clip", "options": clip},
+        regions={"sources": ["slic", {"kind": "sam", "options": sam}]},
+        combine={"mode": "pool_fit"},
+        walk={"exp_times": 2},
+        resources={"network": {"batch_size": 4}},
+    )
+    check_packages(config)
+    plan = plan_pass("seeds", config, listed)
+    assert [stage.name for stage in plan.network] == ["decode", "cam", "regions_sam"]  # where the GPU is
+    assert run_pass("seeds", config, listed) == {"shard": 0, "ok": 4, "failed": 0, "skipped": 0}
+    seeds = table(listed, "seeds")
+    assert decode_grey(seeds.loc["photo", "regions_sam"]).shape == (30, 37)
+    assert list(seeds.loc["photo", "keys"]) == [1, 2]
+    assert len(seeds.loc["photo", "key_scores"]) == 2
+    assert array_from_bytes(seeds.loc["photo", "cam"]).shape == (2, 8, 10)
+    assert seeds.loc["unlabelled", "labels_predicted"]
+    assert len(seeds.loc["plain", "keys"]) == 0
+    assert run_pass("labels", config, listed)["ok"] == 4
+
+
 def test_what_a_run_records_of_its_sources(package: Path, run: RunDirectory, make_config) -> None:
     config = make_config(**OWN)
     assert describe_environment(config)["plugins"] == {"stripes": "own-sources 1.2", "bright": "own-sources 1.2"}
@@ -236,7 +262,7 @@ def test_what_a_run_records_of_its_sources(package: Path, run: RunDirectory, mak
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("waves", "which is none of broken, external, features, felzenszwalb, number, quickshift, slic, stripes"),
+        ("waves", "which is none of broken, external, features, felzenszwalb, number, quickshift, sam, slic, stripes"),
         ("broken", "own_stripes:Nothing of own-sources 1.2 cannot be imported: AttributeError"),
         ("number", "own_stripes:np.pi of own-sources 1.2 is not a class"),
     ],

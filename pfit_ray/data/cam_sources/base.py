@@ -32,6 +32,13 @@ class CamSource(ABC):
     started and sent to the workers, so it loads what is large in `setup`.
     """
 
+    def use_classes(self, names: Sequence[str]) -> None:  # noqa: B027 - most sources know classes by their ids
+        """Take the names of the foreground classes, in the order of their ids, before `setup`.
+
+        Raises:
+            ValueError: when the options do not fit them.
+        """
+
     def setup(self) -> None:  # noqa: B027 - not every source has something to load
         """Load what is needed once per worker."""
 
@@ -51,3 +58,12 @@ class CamSource(ABC):
         Raises:
             RowError: when this image has no maps; its row fails, the others go on.
         """
+
+    def cam_batch(
+        self, images: Sequence[NDArray[np.uint8]], image_ids: Sequence[str], keys: Sequence[Sequence[int] | None]
+    ) -> list[CamMaps]:
+        """The class maps of several images of one size; a source with a network takes them through it together.
+
+        One that raises is asked for each of them alone.
+        """
+        return [self.cam(*one) for one in zip(images, image_ids, keys, strict=True)]

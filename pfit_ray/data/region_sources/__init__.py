@@ -17,6 +17,7 @@ BUILTIN: dict[str, type | str] = {
     "quickshift": QuickshiftSource,
     "felzenszwalb": FelzenszwalbSource,
     "features": "pfit_ray.data.region_sources.features:FeatureRegions",  # needs modules that no other source does
+    "sam": "pfit_ray.data.region_sources.sam:SamRegions",
     "external": ExternalRegions,
 }
 """Our own sources, which no package can replace."""

@@ -21,6 +21,9 @@ class RegionSource(ABC):
     bytes_per_pixel: ClassVar[int] = 250
     """Memory that `regions` takes per pixel of the image, for the estimate of a worker's memory."""
 
+    in_network: ClassVar[bool] = False
+    """Whether it runs a network of its own: it then works where the CAM network does, which has the GPU."""
+
     levels: tuple[int, ...] = ()
     """Levels of the CAM network's feature pyramid that `label_maps` is given: 0 is the stem, 1 has stride 4, 2 stride
     8, 3 and 4 stride 16. A source with levels works where the network does."""

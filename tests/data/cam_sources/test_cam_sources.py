@@ -61,6 +61,6 @@ def test_files_that_hold_no_maps(tmp_path: Path) -> None:
 
 
 def test_an_unknown_source_and_options_that_it_does_not_take() -> None:
-    with pytest.raises(UserError, match=r"cam.source is 'clip', which is none of external"):
-        make_cam_source(CamConfig(source="clip"))
-    assert isinstance(make_cam_source(CamConfig(source="external", options={"url": "maps"})), ExternalCam)
+    with pytest.raises(UserError, match=r"cam.source is 'grad', which is none of clip, external"):
+        make_cam_source(CamConfig(source="grad"), ["cat"])
+    assert isinstance(make_cam_source(CamConfig(source="external", options={"url": "maps"}), ["cat"]), ExternalCam)

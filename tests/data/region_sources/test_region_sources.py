@@ -46,8 +46,8 @@ def test_tiny_images(kind: str, shape: tuple[int, int]) -> None:
 
 
 def test_an_unknown_kind() -> None:
-    with pytest.raises(UserError, match=r"regions.sources kind is 'sam', which is none of external, features, felz"):
-        made("sam")
+    with pytest.raises(UserError, match=r"regions.sources kind is 'waves', which is none of external, features, felz"):
+        made("waves")
 
 
 def test_a_class_that_is_no_source(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -216,12 +216,50 @@ def test_fiftyone_layout(finished: ExportRun, tmp_path: Path) -> None:
     """The layout that FiftyOne documents for ImageSegmentationDirectory: data and labels with equal stems."""
     out = export(finished, tmp_path, "fiftyone")
     assert sorted(path.stem for path in (out / "data").iterdir()) == list(KEPT)
-    assert_maps({path.stem: label_map(path.read_bytes()) for path in (out / "labels").iterdir()}, finished)
+    masks = {path.stem: cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in (out / "labels").iterdir()}
+    assert_maps(masks, finished)  # read as FiftyOne reads them, to which a palette would be colours
     told = json.loads((out / "scores.json").read_text())
     assert told["mask_targets"]["1"] == "cat"
     assert list(told["samples"]) == list(KEPT)
     assert told["samples"]["a"]["tags"] == ["train", *CLASSES]
     assert told["samples"]["a"]["crf_change"] == 0.25
+
+
+def test_fiftyone_reads_its_layout(finished: ExportRun, tmp_path: Path) -> None:
+    """By its importer, which needs no database."""
+    script = (
+        "import pathlib\n"
+        "from fiftyone.utils.data.importers import ImageSegmentationDirectoryImporter\n"
+        "with ImageSegmentationDirectoryImporter(dataset_dir=folder, include_all_data=True) as images:\n"
+        "    for path, _, label in images:\n"
+        "        found[pathlib.Path(path).stem] = label.get_mask()\n"
+    )
+    assert_maps(foreign_maps("fiftyone", script, export(finished, tmp_path, "fiftyone"), tmp_path), finished)
+
+
+def test_ultralytics_reads_yolo(finished: ExportRun, tmp_path: Path) -> None:
+    """Its loader, and its own drawing of polygons; it refuses images of fewer than ten pixels on a side."""
+    script = (
+        "import os, pathlib, tempfile\n"
+        "os.environ['YOLO_CONFIG_DIR'] = tempfile.mkdtemp()\n"
+        "from ultralytics.data import YOLODataset\n"
+        "from ultralytics.data.utils import check_det_dataset, polygon2mask\n"
+        "data = check_det_dataset(folder + '/data.yaml', autodownload=False)\n"
+        "assert data['names'] == {0: 'cat', 1: 'dog', 2: 'red <fox>'}\n"
+        "images = YOLODataset(img_path=data['train'], data=data, task='segment', augment=False, imgsz=64)\n"
+        "for one in images.labels:\n"
+        "    height, width = one['shape']\n"
+        "    mask = np.zeros((height, width), np.uint8)\n"
+        "    for number, points in zip(one['cls'].ravel(), one['segments']):\n"
+        "        outline = (points * (width, height)).astype(np.float32).reshape(-1)\n"
+        "        mask[polygon2mask((height, width), [outline]) > 0] = number + 1\n"
+        "    found[pathlib.Path(one['im_file']).stem] = mask\n"
+    )
+    found = foreign_maps("ultralytics", script, export(finished, tmp_path, "yolo"), tmp_path)
+    assert sorted(found) == ["a", "b"]
+    for image_id, mask in found.items():
+        label = finished.labels[image_id]
+        np.testing.assert_array_equal(mask, np.where(label == 255, 0, label), err_msg=image_id)
 
 
 @pytest.mark.parametrize("name", FORMATS)
