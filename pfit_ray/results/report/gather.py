@@ -19,8 +19,9 @@ from pfit_ray.tasks.base import Timings, add_timings
 from pfit_ray.tasks.results import BINS, SCORES, image_scores, shard_sums
 
 EXAMPLES = 3
-_READERS = 16
-_AHEAD = 32
+_READERS = 4
+"""Few: each thread that reads Parquet keeps tens of MB of Arrow's memory."""
+_AHEAD = 8
 
 
 @dataclass(order=True, frozen=True)

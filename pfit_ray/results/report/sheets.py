@@ -16,7 +16,7 @@ PER_PASS = 3
 CLASS_SHARE = 4
 """One in so many images is on a sheet of a class."""
 
-_READERS = 8
+_READERS = 4
 """Shards whose pictures are drawn at the same time."""
 
 
