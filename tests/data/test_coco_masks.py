@@ -74,7 +74,7 @@ def test_what_would_crash_or_read_foreign_memory(segmentation: Any) -> None:
 
 
 def test_another_size_than_the_image() -> None:
-    with pytest.raises(RowError, match="64 x 48 pixels, and it has 48 x 64") as caught:
+    with pytest.raises(RowError, match=r"64 x 48 pixels.* 48 x 64") as caught:
         draw_masks(pack_masks(HEIGHT, WIDTH, []), (WIDTH, HEIGHT))
     assert caught.value.reason == "bad_mask"
     with pytest.raises(RowError, match="100000 x 100000"):
