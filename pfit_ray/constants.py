@@ -48,7 +48,7 @@ REASONS = {
     "unknown_class": "a label names a class that data.classes does not list",
     "no_label": "no image-level label is known for the image",
     "skipped": "no class was predicted for the image, and predicted_labels.empty says skip",
-    "bad_id": "the image id is unsafe as a file name or stands twice",
+    "bad_id": "the image id is unsafe as a file name or occurs twice",
     "bad_file": "a tar or Parquet file that holds images is damaged, or has changed since it was listed",
     "bad_mask": "the ground truth mask is unreadable or has another size than the image",
     "bad_regions": "a region source gave a label map that is unreadable or has another size than the image",
@@ -77,7 +77,7 @@ class ClassList:
     """The foreground classes of a run: id k (1-based) is the k-th name.
 
     Raises:
-        ValueError: when there is no class, more than 254, or a name stands twice.
+        ValueError: when there is no class, more than 254, or a name occurs twice.
     """
 
     names: tuple[str, ...]

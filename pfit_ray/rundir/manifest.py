@@ -195,7 +195,7 @@ class _Listing:
 
 
 def _twice(item: "Item") -> "Item":
-    message = f"image id {item.image_id!r} stands twice in the source; the first image keeps it"
+    message = f"image id {item.image_id!r} occurs twice in the source; the first image keeps it"
     return replace(item, reason="bad_id", message=message)
 
 

@@ -47,7 +47,7 @@ def test_a_node_that_differs(answer: Answer, told: list[str]) -> None:
 
 def test_packages_of_the_network_engine_are_compared_where_it_is_used() -> None:
     mine = MINE | {"onnxruntime": "1.0"}
-    with pytest.raises(UserError, match=r"^node 10.0.0.2 has onnxruntime None and this process has 1.0"):
+    with pytest.raises(UserError, match=r"^node 10.0.0.2 has onnxruntime None .* 1\.0;"):
         judge("10.0.0.2", GOOD, mine, URLS, "/run")
     judge("10.0.0.2", replace(GOOD, versions=mine), MINE, URLS, "/run")
 

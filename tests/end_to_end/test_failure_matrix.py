@@ -53,7 +53,7 @@ FAILURES = {
     | {"stranger": ("source", "unknown_class")},
     "predict": READING | TWICE | {"white": ("predict", "non_finite")},
 }
-"""Stage and reason in each pass: where an image cannot be read, its id stands twice, its label cannot be used (pass 3
+"""Stage and reason in each pass: where an image cannot be read, its id occurs twice, its label cannot be used (pass 3
 needs none), and a network puts out NaN."""
 
 

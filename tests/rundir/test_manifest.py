@@ -65,7 +65,7 @@ def test_problems_of_the_source_are_failed_rows(run: RunDirectory) -> None:
     assert [row["status"] for row in rows] == [OK, OK, OK, FAILED, FAILED]
     assert [(row["stage"], row["reason"], row["message"]) for row in rows[3:]] == [
         ("source", "unknown_class", "no class 'dog'"),
-        ("source", "bad_id", "image id 'a' stands twice in the source; the first image keeps it"),
+        ("source", "bad_id", "image id 'a' occurs twice in the source; the first image keeps it"),
     ]
 
 

@@ -117,7 +117,7 @@ def test_failures_of_every_pass_say_where_and_why(listed: RunDirectory, make_con
         ["photo", "labels", "source", "bad_id"],
     ]
     assert upstream["message"][0] == "pass seeds failed for this image; see its failures table"
-    assert upstream["message"][2] == "image id 'photo' stands twice in the source; the first image keeps it"
+    assert upstream["message"][2] == "image id 'photo' occurs twice in the source; the first image keeps it"
     marker = listed.finished_shards("seeds")[0]
     assert marker["reasons"] == {"unreadable": 1, "missing": 1, "bad_id": 1}
     assert list(marker["stages"]) == [
