@@ -292,3 +292,12 @@ def test_ray_train_is_given_a_url_and_no_credentials(place: str) -> None:
     assert SECRET_KEY.encode() not in sent
     with cloudpickle.loads(sent).open_input_file(given["storage_path"] + "/x") as file:
         assert file.read() == b"here"
+
+
+def test_many_files_are_removed_at_once(place: str) -> None:
+    urls = [f"{place}/done/{number:05d} [&].json" for number in range(7)]
+    for url in urls:
+        storage.write_bytes(url, b"{}")
+    storage.remove_all([*urls[:3], f"{place}/nothing.json", *urls[4:]])
+    assert [url for url, _ in storage.list_files(f"{place}/done")] == [urls[3]]
+    storage.remove_all([])

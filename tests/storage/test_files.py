@@ -414,3 +414,13 @@ def test_the_end_of_an_upload_is_known_by_its_code(monkeypatch: pytest.MonkeyPat
     with pytest.raises((UserError, FileNotFoundError)):
         storage.write_bytes("s3://my-uploads/x", b"data")
     assert len(asked) == tries
+
+
+@pytest.mark.parametrize("protocol", ["", "memory://"])
+def test_removing_many(tmp_path: Path, protocol: str) -> None:
+    root = f"{protocol}{tmp_path if not protocol else tmp_path.name}"
+    urls = [f"{root}/{number}.json" for number in range(5)]
+    for url in urls:
+        storage.write_bytes(url, b"{}")
+    storage.remove_all([*urls[:2], f"{root}/nothing.json", *urls[3:]])
+    assert [url for url, _ in storage.list_files(root)] == [storage.absolute(urls[2])]
