@@ -16,7 +16,7 @@ ENOUGH_TO_TRAIN = 300
 """From this many labelled images on, the config trains a classifier of their own."""
 FEW = 200
 """Up to so many images, edges are learned so softly that a shorter walk leaks less."""
-_CROPS = {"classifier": (2400, 4800), "affinitynet": (240, 1600), "deeplab": (600, 3200)}
+_CROPS = {"classifier": (2400, 4800), "affinitynet": (240, 1600), "deeplab": (400, 3200)}
 """Crops that a training sees at the least on a CPU, where few images should take minutes, and on a GPU."""
 _MOST_EPOCHS = 100
 _VIEWS = 8
@@ -65,6 +65,7 @@ def starter_config(found: Found, place: str, classes: Sequence[str], output: str
     backbone = {"name": "efficientnet_lite0", "weights": "package"} if machine.package and not machine.gpu else None
     backbone = backbone or {"name": "resnet50", "weights": "imagenet"}
     batch = max(1, min(16 if machine.gpu else 4, found.images))
+    rate, crop = (0.005, 256) if machine.gpu else (0.006, 192)
     return _TEXT.format(
         told="\n".join(f"#   {line}" for line in found.told),
         output=_yaml(output),
@@ -78,7 +79,7 @@ def starter_config(found: Found, place: str, classes: Sequence[str], output: str
         affinitynet=_training("affinitynet", found, machine, batch, 0.04, 256),
         walk=_SHORT_WALK if found.images <= FEW else "",
         frozen="" if machine.gpu else _FROZEN,
-        deeplab=_training("deeplab", found, machine, batch, 0.005 if machine.gpu else 0.006, 256),
+        deeplab=_training("deeplab", found, machine, batch, rate, crop),
         predict_scales=_yaml([0.5, 1.0, 1.5, 2.0] if machine.gpu else [0.5, 0.75, 1.0]),
     )
 
