@@ -38,6 +38,8 @@ def commands(text: str) -> list[list[str]]:
 
 def expanded(line: str) -> list[str]:
     """The words of a line after bash has taken quotes and braces away."""
+    if "&&" in line or ";" in line:
+        raise ValueError(f"{line!r} holds several commands; give each its own line, for the second would be run")
     script = f"printf '%s\\0' {line}"
     return subprocess.run(["bash", "-fc", script], check=True, capture_output=True, text=True).stdout.split("\0")[:-1]
 

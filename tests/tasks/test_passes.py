@@ -167,11 +167,11 @@ def test_chains_follow_the_config(run: RunDirectory, make_config) -> None:
     assert by_name["affinity_label"].crf.engine == "pydensecrf"
     labels_plan = plan_pass("labels", config, run)
     assert labels_plan.finish[-2].crf.engine == "pydensecrf"
-    assert labels_plan.upstream == SeedMaps(run, "combined_cam")
+    assert labels_plan.upstream == SeedMaps(run, "combined_cam", work=labels_plan.work)
     assert [stage.name for stage in labels_plan.network] == ["decode", "edge"]
     assert [stage.name for stage in labels_plan.finish] == ["walk", "pseudo_label", "encode"]
     pooled = plan_pass("labels", make_config(), run)
-    assert pooled.upstream == SeedMaps(run, "cam", ("slic", "quickshift"))
+    assert pooled.upstream == SeedMaps(run, "cam", ("slic", "quickshift"), work=pooled.work)
     assert [stage.name for stage in pooled.finish] == ["walk", "pool_walk", "pseudo_label", "encode"]
     predict = plan_pass("predict", config, run)
     assert predict.upstream is None

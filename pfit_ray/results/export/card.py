@@ -14,8 +14,8 @@ from pfit_ray.rundir.provenance import describe, describe_versions, provenance
 
 UNKNOWN_LICENSE = "unknown"
 METHOD = (
-    "seed", "fidelity", "crf_engine", "images", "predicted_labels", "classifier", "cam", "regions", "fit", "combine",
-    "affinity_label", "affinitynet", "walk", "pseudo_label", "deeplab", "predict",
+    "seed", "fidelity", "crf_engine", "network_engine", "images", "predicted_labels", "classifier", "cam", "regions",
+    "fit", "combine", "affinity_label", "affinitynet", "walk", "pseudo_label", "deeplab", "predict",
 )  # fmt: skip
 """Fields and sections of a config that are published: the method, not where anything lies."""
 _TEXTS = {"name", "kind", "source"}
