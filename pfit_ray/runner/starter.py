@@ -114,14 +114,7 @@ def _data(found: Found, place: str, names: Sequence[str]) -> dict[str, Any]:
     return {"source": found.source, "root": place, **classes, **found.fields}
 
 
-def _training(
-    network: str,
-    found: Found,
-    machine: Machine,
-    batch: int,
-    rate: float,
-    crop: int,
-) -> str:
+def _training(network: str, found: Found, machine: Machine, batch: int, rate: float, crop: int) -> str:
     least, most = _CROPS[network]
     crops = most if machine.gpu else max(least, min(most // 2, 8 * found.images))
     epochs = min(_MOST_EPOCHS, max(1, math.ceil(crops / max(found.images, 1))))

@@ -15,6 +15,7 @@ from pfit_ray.nets.classifier import CamClassifier
 from pfit_ray.nets.engine import with_engine
 from pfit_ray.nets.networks import load_network
 from pfit_ray.ops.cam.cam import flip_sum, merge_cam_scales, resize_image, scaled_size
+from pfit_ray.ops.device import pick_device
 from pfit_ray.tasks.base import require_finite
 from pfit_ray.tasks.network_stage import (
     NetworkStage,
@@ -22,7 +23,6 @@ from pfit_ray.tasks.network_stage import (
     by_image,
     limited_size,
     normalised_batch,
-    pick_device,
     with_mirrors,
 )
 

@@ -13,6 +13,7 @@ from pfit_ray.nets.engine import with_engine
 from pfit_ray.nets.networks import load_network
 from pfit_ray.ops.affinity.walk import merge_edge_logits
 from pfit_ray.ops.cam.cam import resize_maps
+from pfit_ray.ops.device import pick_device
 from pfit_ray.tasks.base import OUTPUT_STRIDE, require_finite
 from pfit_ray.tasks.network_stage import (
     NetworkStage,
@@ -21,7 +22,6 @@ from pfit_ray.tasks.network_stage import (
     by_image,
     limited_size,
     normalised_batch,
-    pick_device,
     resized,
     with_mirrors,
 )

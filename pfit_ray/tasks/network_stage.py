@@ -20,11 +20,6 @@ from pfit_ray.tasks.base import Outcome, Stage, attempted
 Precision = Literal["float32", "bfloat16", "float16"]
 
 
-def pick_device() -> torch.device:
-    """The GPU that this worker was given, or the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
     """Context in which a forward pass runs in the given precision."""
     if precision == "float32":

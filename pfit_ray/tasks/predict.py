@@ -12,6 +12,7 @@ from pfit_ray.nets.engine import with_engine
 from pfit_ray.nets.networks import load_network
 from pfit_ray.ops.cam.cam import resize_image, scaled_size
 from pfit_ray.ops.crf.crf import UNARY_FLOOR
+from pfit_ray.ops.device import pick_device
 from pfit_ray.ops.regions.segmentation import drop_rare_labels, merge_logits
 from pfit_ray.tasks.base import OUTPUT_STRIDE, require_finite
 from pfit_ray.tasks.encode import compressed_array
@@ -22,7 +23,6 @@ from pfit_ray.tasks.network_stage import (
     by_image,
     limited_size,
     normalised_batch,
-    pick_device,
     resized,
     with_mirrors,
 )

@@ -93,7 +93,7 @@ class Trainer:
         seed: int,
         workers: Workers,
         loader_threads: int = 0,
-        features_mb: int = 1024,
+        features_mb: int = 0,
     ) -> None:
         self.name = name
         self.objective = objective.to(workers.device, memory_format=IMAGE_FORMAT)  # type: ignore[call-overload]

@@ -6,8 +6,9 @@ import torch
 
 from pfit_ray.constants import OK, Row
 from pfit_ray.errors import RowError
+from pfit_ray.ops.device import pick_device
 from pfit_ray.tasks.base import run_stages
-from pfit_ray.tasks.network_stage import NetworkStage, autocast, by_image, normalised_batch, pick_device, with_mirrors
+from pfit_ray.tasks.network_stage import NetworkStage, autocast, by_image, normalised_batch, with_mirrors
 
 
 class Brightness(NetworkStage[float]):

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from pfit_ray.config.sources import ClipConfig
 from pfit_ray.data.cam_sources.base import CamMaps, CamSource
-from pfit_ray.data.hub import HubModel, own_device
+from pfit_ray.data.hub import HubModel
+from pfit_ray.ops.device import pick_device
 
 
 class ClipCam(CamSource):
@@ -41,7 +42,7 @@ class ClipCam(CamSource):
         import torch
         from transformers import AutoTokenizer, CLIPImageProcessor, CLIPModel
 
-        self.device = own_device()
+        self.device = pick_device()
         self.network = self.model.load_network(CLIPModel.from_pretrained, self.device)
         tokenizer = self.model.load(AutoTokenizer.from_pretrained)
         processor = self.model.load(CLIPImageProcessor.from_pretrained)

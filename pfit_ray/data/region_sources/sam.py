@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pfit_ray.config.sources import SamConfig
-from pfit_ray.data.hub import HubModel, own_device, quiet
+from pfit_ray.data.hub import HubModel, quiet
 from pfit_ray.data.region_sources.base import RegionSource
+from pfit_ray.ops.device import pick_device
 
 
 class SamRegions(RegionSource):
@@ -34,7 +35,7 @@ class SamRegions(RegionSource):
         from transformers import AutoImageProcessor, AutoModelForMaskGeneration
         from transformers.pipelines import MaskGenerationPipeline
 
-        self.device = own_device()
+        self.device = pick_device()
         network = self.model.load_network(AutoModelForMaskGeneration.from_pretrained, self.device)
         processor = self.model.load(AutoImageProcessor.from_pretrained)
         self.generate = MaskGenerationPipeline(model=network, image_processor=processor, device=self.device)
